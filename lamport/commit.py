@@ -1,0 +1,152 @@
+"""What one commit adds to the log, worked out before anything touches the disk.
+
+Concurrent appends and receipts share a commit. The builder takes them one by one, each whole or not at all, gives
+appended events their Lamport timestamps and offsets, and ends its own part in seals. The result is a value: the store
+writes it in one transaction, and only then does the log's state move to it. A commit that fails leaves no trace.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from lamport.chain import (
+    MAX_SEALED_BYTES,
+    MAX_SEALED_EVENTS,
+    Head,
+    Keys,
+    Seal,
+    SealedRange,
+    chained,
+    genesis,
+    verify_range,
+)
+from lamport.clock import LamportClock
+from lamport.codec import EncodedDraft, decode_event, encode_event
+from lamport.errors import CorruptRange
+from lamport.event import Event
+from lamport.ids import StreamId
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event beside the bytes that are stored for it."""
+
+    event: Event
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One transaction's worth: events, seals, new certificates, moved heads and the clock after them."""
+
+    clock: LamportClock
+    events: tuple[StoredEvent, ...] = ()
+    seals: tuple[Seal, ...] = ()
+    heads: Mapping[StreamId, Head] = field(default_factory=dict)
+    certificates: Mapping[bytes, bytes] = field(default_factory=dict)
+
+
+class CommitBuilder:
+    """Builds one commit on top of a known state of the log."""
+
+    def __init__(
+        self,
+        *,
+        own: StreamId,
+        clock: LamportClock,
+        heads: Mapping[StreamId, Head],
+        authors: Mapping[bytes, bytes],
+        keys: Keys,
+    ) -> None:
+        self._own = own
+        self._clock = clock
+        self._known_heads = heads
+        self._known_authors = authors
+        self._keys = keys
+        self._heads: dict[StreamId, Head] = {}
+        self._authors: dict[bytes, bytes] = {}
+        self._appended: list[StoredEvent] = []
+        self._received: list[StoredEvent] = []
+        self._seals: list[Seal] = []
+
+    def append(self, drafts: Sequence[EncodedDraft], timestamp: int) -> tuple[Event, ...]:
+        """Give these drafts their places behind everything appended so far.
+
+        Raises:
+            LimitExceeded: the Lamport clock is used up; nothing was added.
+        """
+        clock, offset = self._clock, self._head(self._own).offset + len(self._appended)
+        added: list[StoredEvent] = []
+        for draft in drafts:
+            clock, offset = clock.ticked(), offset + 1
+            data = encode_event(clock.highest, timestamp, draft)
+            added.append(StoredEvent(decode_event(self._own, offset, data), data))
+        self._clock = clock
+        self._appended.extend(added)
+        return tuple(one.event for one in added)
+
+    def receive(self, received: SealedRange) -> tuple[Event, ...]:
+        """Take in a range of another node's stream; returns what it added, nothing where it connects to no prefix.
+
+        Raises:
+            CorruptRange: it does not hold (see `verify_range`), or its author is unknown; nothing was added.
+        """
+        node = received.stream.node
+        if node == self._keys.node:
+            raise CorruptRange(
+                f"stream {received.stream} is this node's own, and nobody else's to extend"
+            )
+        verified = verify_range(received, self._head(received.stream), self._keys)
+        if verified is None:
+            return ()
+        if node not in self._known_authors and node not in self._authors:
+            if not verified.certificate:
+                raise CorruptRange(
+                    f"stream {received.stream} came without its author's certificate"
+                )
+            self._authors[node] = verified.certificate
+        self._heads[received.stream] = verified.head
+        self._received.extend(map(StoredEvent, verified.events, verified.data))
+        self._seals.append(verified.seal)
+        self._clock = self._clock.raised(verified.head.lamport)
+        return verified.events
+
+    def build(self) -> Commit:
+        """The commit, sealed."""
+        for part in _sealable(self._appended):
+            self._seal(part)
+        return Commit(
+            clock=self._clock,
+            events=(*self._received, *self._appended),
+            seals=tuple(self._seals),
+            heads=self._heads,
+            certificates=self._authors,
+        )
+
+    def _seal(self, part: Sequence[StoredEvent]) -> None:
+        before, last = self._head(self._own), part[-1].event
+        head = replace(
+            before,
+            offset=last.offset,
+            hash=chained(before.hash, [one.data for one in part]),
+            lamport=last.lamport,
+        )
+        seal = Seal(self._own, head.offset, head.hash, clock=self._clock.highest, horizon=0)
+        self._heads[self._own] = head
+        self._seals.append(seal.signed(self._keys))
+
+    def _head(self, stream: StreamId) -> Head:
+        head = self._heads.get(stream) or self._known_heads.get(stream)
+        return head or genesis(self._keys.swarm, stream)
+
+
+def _sealable(events: Sequence[StoredEvent]) -> Iterator[Sequence[StoredEvent]]:
+    """Cut events into parts, each small enough to end in a seal of its own."""
+    start = size = 0
+    for position, one in enumerate(events):
+        full = position - start >= MAX_SEALED_EVENTS or size + len(one.data) > MAX_SEALED_BYTES
+        if full and position > start:
+            yield events[start:position]
+            start, size = position, 0
+        size += len(one.data)
+    if events:
+        yield events[start:]

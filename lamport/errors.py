@@ -1,0 +1,50 @@
+"""What can go wrong in the log, and whose fault it is.
+
+One root, `LogError`. Below it three kinds: the caller handed in something that breaks a rule
+(`InvalidInput`), what came from elsewhere does not hold together (`CorruptRange`), or the disk does
+not do its duty (`StoreError`). A broken invariant of our own is an assertion, never one of these.
+"""
+
+
+class LogError(Exception):
+    """Root of all errors of the log."""
+
+
+class InvalidInput(LogError):
+    """The caller's input breaks a rule; the text names the rule. Nothing was stored."""
+
+
+class LimitExceeded(InvalidInput):
+    """A payload, a tag or an event is beyond a limit; the text names the limit. Nothing was stored."""
+
+
+class InvalidQuery(InvalidInput):
+    """A query does not parse; the text shows where."""
+
+
+class CorruptRange(LogError):
+    """A range of events does not follow from what is known: chain, seal, certificate or limits. Refused whole."""
+
+
+class DivergedStream(CorruptRange):
+    """A validly sealed range contradicts the prefix held here: two histories of one stream."""
+
+
+class StoreError(LogError):
+    """The store cannot go on as asked."""
+
+
+class StoreFull(StoreError):
+    """The disk is full. The append was refused; reads go on, and appends do once there is room."""
+
+
+class StoreFailed(StoreError):
+    """The disk failed (input/output or sync error). Nothing may be acknowledged past this."""
+
+
+class StoreMismatch(StoreError):
+    """The database belongs to another version or another swarm. It was left untouched."""
+
+
+class LogClosed(LogError):
+    """The log has been closed; the append was not made."""

@@ -1,0 +1,399 @@
+"""The event log: publish, receive, read, follow.
+
+The way of a datum. `publish` encodes drafts and `receive` takes a peer's sealed range; both wait in
+line, a bounded number at a time. A single writer takes whatever has gathered there, builds one
+commit of it, and makes that durable (group commit: that is where the speed comes from, never from a
+weaker sync). Only then do callers get their answer and followers their batch. Followers hold a
+cursor, not a queue: one that lags behind what memory keeps reads the rest from the store, and so
+there is never a gap, never a double, and no queue that could overflow.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from lamport.chain import Keys, SealedRange
+from lamport.codec import EncodedDraft, encode_draft
+from lamport.commit import CommitBuilder
+from lamport.errors import InvalidInput, LogClosed, LogError, StoreFull
+from lamport.event import Draft, Event
+from lamport.ids import EventKey, NodeId, StreamId
+from lamport.offsets import OffsetMap
+from lamport.reader import Bounds, Order, Reader
+from lamport.seams import WallClock
+from lamport.snapshot_table import SnapshotTable
+from lamport.snapshots import StoredSnapshot
+from lamport.store import Store
+from lamport.tags import ALL_EVENTS, Where
+
+MAX_PUBLISHED = 10_000
+"""Most events of one call: they are one transaction, and others wait behind it."""
+
+MAX_COMMIT_EVENTS = 10_000
+"""A commit takes no further request once it holds this many events."""
+
+MAX_WAITING = 1_024
+"""Requests under way at once; beyond that callers wait to be let in."""
+
+KEPT_BATCHES = 256
+"""Commits kept in memory for followers …"""
+
+KEPT_EVENTS = 20_000
+"""… and at most so many of their events; a follower behind that reads from the store."""
+
+
+class Batch(NamedTuple):
+    """Events that became known together, sorted by key, and what the log holds with them."""
+
+    events: tuple[Event, ...]
+    offsets: OffsetMap
+
+
+@dataclass(slots=True)
+class _Request:
+    """Something the writer is to put into a commit, and where its result goes."""
+
+    apply: Callable[[CommitBuilder], tuple[Event, ...]]
+    weight: int
+    result: asyncio.Future[tuple[Event, ...]]
+
+
+@dataclass(slots=True)
+class _Recent:
+    """The latest commits, numbered, for followers that keep up."""
+
+    sequence: int = 0
+    batches: deque[Batch] = field(default_factory=deque)
+    events: int = 0
+
+    def add(self, batch: Batch) -> None:
+        self.sequence += 1
+        self.batches.append(batch)
+        self.events += len(batch.events)
+        while len(self.batches) > KEPT_BATCHES or (
+            self.events > KEPT_EVENTS and len(self.batches) > 1
+        ):
+            self.events -= len(self.batches.popleft().events)
+
+    def since(self, sequence: int) -> list[Batch] | None:
+        """The batches behind a number, oldest first; None where some are gone."""
+        count = self.sequence - sequence
+        if count > len(self.batches):
+            return None
+        return list(self.batches)[len(self.batches) - count :]
+
+
+class EventLog:
+    """The log of one node. Open the store first; then run `write` in a task for as long as the log is in use."""
+
+    def __init__(self, store: Store, keys: Keys, wall_clock: WallClock) -> None:
+        self._store = store
+        self._keys = keys
+        self._wall_clock = wall_clock
+        self._reader = Reader(store)
+        self._snapshots = SnapshotTable(store)
+        self._room = asyncio.Semaphore(MAX_WAITING)
+        self._waiting: deque[_Request] = deque()
+        self._arrived = asyncio.Event()
+        self._offsets = OffsetMap({s: head.offset for s, head in store.heads.items()})
+        self._recent = _Recent()
+        self._changed = asyncio.Event()
+        self._closed = False
+        self._ended = False
+
+    @property
+    def node(self) -> NodeId:
+        """The node whose log this is."""
+        return self._keys.node
+
+    @property
+    def stream(self) -> StreamId:
+        """The stream that this node writes."""
+        return self._store.own
+
+    @property
+    def offsets(self) -> OffsetMap:
+        """What the log holds, durably."""
+        return self._offsets
+
+    @property
+    def lamport(self) -> int:
+        """The highest Lamport timestamp appended or accepted."""
+        return self._store.clock.highest
+
+    @property
+    def store(self) -> Store:
+        """The store beneath, for heads and certificates."""
+        return self._store
+
+    async def publish(self, drafts: Sequence[Draft]) -> tuple[Event, ...]:
+        """Append events in this order with rising timestamps; returns them once they are durable. All or none.
+
+        Cancelling the caller does not take back what has entered the queue.
+
+        Raises:
+            InvalidInput: a draft breaks a rule or limit.
+            StoreFull: there is no room on the disk.
+            LogClosed: the log was closed before.
+        """
+        if len(drafts) > MAX_PUBLISHED:
+            raise InvalidInput(
+                f"one call publishes at most {MAX_PUBLISHED} events, not {len(drafts)}"
+            )
+        encoded = [encode_draft(draft) for draft in drafts]
+        return await self._submit(lambda builder: self._append(builder, encoded), len(encoded))
+
+    async def receive(self, received: SealedRange) -> tuple[Event, ...]:
+        """Take in a peer's range; returns the events it added once they are durable.
+
+        Nothing is added by a range that is known already, or that does not connect to what is held.
+
+        Raises:
+            CorruptRange: it does not hold; nothing of it was stored.
+            StoreFull, LogClosed: as in `publish`.
+        """
+        return await self._submit(lambda builder: builder.receive(received), len(received.events))
+
+    def read(
+        self,
+        where: Where,
+        *,
+        after: EventKey | None = None,
+        lower: OffsetMap | None = None,
+        upper: OffsetMap | None = None,
+        order: Order = Order.ASCENDING,
+    ) -> AsyncIterator[Sequence[Event]]:
+        """Pages of the matching events that are held now, in key order unless `order` says otherwise.
+
+        `after` and `lower` are exclusive, `upper` is inclusive: a stream that it does not name is left out.
+        """
+        bounds = Bounds(self._offsets if upper is None else upper, lower or OffsetMap(), after)
+        return self._reader.read(where, bounds, order)
+
+    async def subscribe(
+        self, where: Where, *, lower: OffsetMap | None = None
+    ) -> AsyncIterator[Event]:
+        """Every matching event above `lower` exactly once: first what is held, in key order, then what arrives.
+
+        What arrives comes in stream order, sorted within each commit. Ends when the log is closed.
+        """
+        present, lower = self._offsets, lower or OffsetMap()
+        follower = self.follow(present.raised(lower))
+        async for page in self.read(where, lower=lower, upper=present):
+            for event in page:
+                yield event
+        try:
+            while True:
+                for event in (await follower.next()).events:
+                    if where.matches(event.tags, is_local=event.stream.node == self.node):
+                        yield event
+        except LogClosed:
+            return
+
+    def follow(self, start: OffsetMap | None = None) -> "Follower":
+        """A cursor over everything behind `start` (by default: behind the present)."""
+        return Follower(self, self._recent, self._offsets if start is None else start)
+
+    def sealed_range(
+        self, stream: StreamId, first: int, limit: int
+    ) -> Awaitable[SealedRange | None]:
+        """See `Reader.sealed_range`."""
+        return self._reader.sealed_range(stream, first, limit)
+
+    def hash_at(self, stream: StreamId, offset: int) -> Awaitable[bytes | None]:
+        """See `Reader.hash_at`."""
+        return self._reader.hash_at(stream, offset)
+
+    async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
+        """See `SnapshotTable.save`."""
+        await self._snapshots.save(snapshot)
+
+    async def load_snapshots(
+        self, fish: str, version: int, definition: str
+    ) -> list[StoredSnapshot]:
+        """See `SnapshotTable.load`."""
+        return await self._snapshots.load(fish, version, definition)
+
+    async def drop_snapshots(self, fish: str, from_key: EventKey | None) -> None:
+        """See `SnapshotTable.drop`."""
+        await self._snapshots.drop(fish, from_key)
+
+    async def changed(self) -> None:
+        """Wait for the next commit or for the end.
+
+        Raises:
+            LogClosed: the log has ended.
+        """
+        if self._ended:
+            raise LogClosed("the log is closed")
+        await self._changed.wait()
+
+    async def write(self) -> None:
+        """Write commits until the log is closed. Ends with an error when the disk fails: then the node must stop."""
+        try:
+            while self._waiting or not self._closed:
+                self._arrived.clear()
+                if self._waiting:
+                    await self._commit(self._gather())
+                else:
+                    await self._arrived.wait()
+        finally:
+            self._closed = self._ended = True
+            _settle(self._waiting, [_closed() for _ in self._waiting])
+            self._changed.set()
+
+    def close(self) -> None:
+        """Refuse further appends; `write` ends when it has written what was submitted before."""
+        self._closed = True
+        self._arrived.set()
+
+    async def _submit(
+        self, apply: Callable[[CommitBuilder], tuple[Event, ...]], weight: int
+    ) -> tuple[Event, ...]:
+        if weight == 0:
+            return ()
+        async with self._room:
+            if self._closed:
+                raise _closed()
+            result: asyncio.Future[tuple[Event, ...]] = asyncio.get_running_loop().create_future()
+            self._waiting.append(_Request(apply, weight, result))
+            self._arrived.set()
+            return await result
+
+    def _append(self, builder: CommitBuilder, drafts: Sequence[EncodedDraft]) -> tuple[Event, ...]:
+        return builder.append(drafts, self._wall_clock())
+
+    def _gather(self) -> list[_Request]:
+        """Whatever waits, up to a commit's size, at least one request."""
+        group: list[_Request] = []
+        weight = 0
+        while self._waiting and weight < MAX_COMMIT_EVENTS:
+            request = self._waiting.popleft()
+            if not request.result.cancelled():
+                group.append(request)
+                weight += request.weight
+        return group
+
+    async def _commit(self, group: list[_Request]) -> None:
+        builder = CommitBuilder(
+            own=self._store.own,
+            clock=self._store.clock,
+            heads=self._store.heads,
+            authors=self._store.authors,
+            keys=self._keys,
+        )
+        results = [_attempt(request, builder) for request in group]
+        try:
+            commit = builder.build()
+            if commit.events:
+                await self._store.commit(commit)
+        except StoreFull as error:
+            results = [error for _ in group]
+        except BaseException as error:
+            # The disk failed or the task was cancelled in mid-commit: nobody may take these events for durable.
+            _settle(group, [_closed(f" ({error})") for _ in group])
+            raise
+        else:
+            if commit.events:
+                self._publish_batch([one.event for one in commit.events])
+        _settle(group, results)
+
+    def _publish_batch(self, events: list[Event]) -> None:
+        events.sort(key=lambda event: event.key)
+        self._offsets = self._offsets.raised({event.stream: event.offset for event in events})
+        self._recent.add(Batch(tuple(events), self._offsets))
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class Follower:
+    """A cursor over the log: hands over every event behind its start, once. For one task at a time."""
+
+    def __init__(self, log: EventLog, recent: _Recent, start: OffsetMap) -> None:
+        self._log = log
+        self._recent = recent
+        self._offsets = start
+        self._sequence: int | None = recent.sequence if start.covers(log.offsets) else None
+        self._history: AsyncIterator[Sequence[Event]] | None = None
+        self._target = (recent.sequence, log.offsets)
+
+    @property
+    def offsets(self) -> OffsetMap:
+        """Everything handed over so far, and the start."""
+        return self._offsets
+
+    async def next(self) -> Batch:
+        """The next events behind the cursor, waiting for them if need be. May merge several commits.
+
+        Raises:
+            LogClosed: the log is closed and everything was handed over.
+        """
+        while True:
+            if self._sequence is None:
+                batch = await self._from_store()
+                if batch is not None:
+                    return batch
+            elif self._sequence < self._recent.sequence:
+                batch = self._from_memory(self._sequence)
+                if batch is not None:
+                    return batch
+            else:
+                await self._log.changed()
+
+    def _from_memory(self, sequence: int) -> Batch | None:
+        batches = self._recent.since(sequence)
+        if batches is None:
+            self._sequence = None
+            return None
+        self._sequence = self._recent.sequence
+        before = self._offsets
+        events = [
+            event
+            for batch in batches
+            for event in batch.events
+            if event.offset > before.of(event.stream)
+        ]
+        return self._moved(events, batches[-1].offsets) if events else None
+
+    async def _from_store(self) -> Batch | None:
+        """The next page behind the cursor; None once the store has no more than memory keeps."""
+        if self._history is None:
+            self._target = (self._recent.sequence, self._log.offsets)
+            self._history = self._log.read(ALL_EVENTS, lower=self._offsets, upper=self._target[1])
+        page = await anext(self._history, None)
+        if page is None:
+            self._history = None
+            self._sequence = self._target[0]
+            return None
+        return self._moved(list(page), OffsetMap())
+
+    def _moved(self, events: list[Event], offsets: OffsetMap) -> Batch:
+        """Move the cursor behind these events, which are all there are up to `offsets`."""
+        events.sort(key=lambda event: event.key)
+        reached = {event.stream: event.offset for event in events}
+        self._offsets = self._offsets.raised(reached).raised(offsets)
+        return Batch(tuple(events), self._offsets)
+
+
+def _closed(why: str = "") -> LogClosed:
+    return LogClosed(f"the log is closed{why}: nothing was stored")
+
+
+def _attempt(request: _Request, builder: CommitBuilder) -> tuple[Event, ...] | LogError:
+    """Put one request into the commit; its own fault must not touch the others."""
+    try:
+        return request.apply(builder)
+    except LogError as error:
+        return error
+
+
+def _settle(group: Iterable[_Request], results: Sequence[tuple[Event, ...] | LogError]) -> None:
+    for request, result in zip(group, results, strict=True):
+        if request.result.done():  # its caller was cancelled
+            continue
+        if isinstance(result, LogError):
+            request.result.set_exception(result)
+        else:
+            request.result.set_result(result)

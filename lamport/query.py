@@ -1,0 +1,125 @@
+"""Queries in text: `FROM 'tag' & 'other' | 'third'`.
+
+The language is the selecting part of AQL: quoted tags (a quote inside is doubled), `&` before `|`, parentheses,
+`allEvents`, `isLocal`, and `--` comments. Keywords are case-sensitive. A text becomes a `Where`, or an `InvalidQuery`
+that shows the place.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import NoReturn
+
+from lamport.errors import InvalidInput, InvalidQuery
+from lamport.tags import ALL_EVENTS, Tags, Where
+
+MAX_QUERY_CHARACTERS = 65_536
+"""Longest query text."""
+
+MAX_NESTING = 64
+"""Deepest nesting of parentheses."""
+
+_TOKEN = re.compile(
+    r"""(?:\s|--[^\n]*(?:\n|$))*
+        (?P<token> '(?:[^']|'')*' | "(?:[^"]|"")*" | [&|()] | [A-Za-z]+ | $ | . )""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    text: str
+    start: int
+
+
+def parse_query(text: str) -> Where:
+    """Read a query.
+
+    Raises:
+        InvalidQuery: it does not parse; the text says what was expected where.
+    """
+    if len(text) > MAX_QUERY_CHARACTERS:
+        raise InvalidQuery(
+            f"a query has at most {MAX_QUERY_CHARACTERS} characters, not {len(text)}"
+        )
+    parser = _Parser(text)
+    parser.take("FROM", "a query begins with FROM")
+    where = parser.alternatives(depth=0)
+    parser.take("", "'&', '|' or the end of the query")
+    return where
+
+
+class _Parser:
+    """Recursive descent over the tokens of one query."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._token = self._read(0)
+
+    def alternatives(self, depth: int) -> Where:
+        where = self._requirements(depth)
+        while self._token.text == "|":
+            self._advance()
+            where = self._checked(where, self._requirements(depth), "|")
+        return where
+
+    def take(self, expected: str, wording: str) -> None:
+        """Step over one token, which must be this one."""
+        if self._token.text != expected:
+            self._fail(wording)
+        if expected:
+            self._advance()
+
+    def _requirements(self, depth: int) -> Where:
+        where = self._atom(depth)
+        while self._token.text == "&":
+            self._advance()
+            where = self._checked(where, self._atom(depth), "&")
+        return where
+
+    def _atom(self, depth: int) -> Where:
+        text = self._token.text
+        if text == "(":
+            return self._group(depth + 1)
+        if text[:1] in {"'", '"'} and len(text) > 1:
+            return self._tag()
+        if text not in {"allEvents", "isLocal"}:
+            self._fail("a quoted tag, '(', allEvents or isLocal")
+        self._advance()
+        return ALL_EVENTS if text == "allEvents" else ALL_EVENTS.local()
+
+    def _group(self, depth: int) -> Where:
+        if depth > MAX_NESTING:
+            self._fail(f"at most {MAX_NESTING} nested parentheses")
+        self._advance()
+        where = self.alternatives(depth)
+        self.take(")", "')'")
+        return where
+
+    def _tag(self) -> Where:
+        quote, inner = self._token.text[0], self._token.text[1:-1]
+        try:
+            tag = Tags(inner.replace(quote * 2, quote))
+        except InvalidInput as fault:
+            self._fail(str(fault))
+        self._advance()
+        return tag
+
+    def _checked(self, left: Where, right: Where, operator: str) -> Where:
+        try:
+            return left & right if operator == "&" else left | right
+        except InvalidInput as fault:
+            self._fail(str(fault))
+
+    def _advance(self) -> None:
+        self._token = self._read(self._token.start + len(self._token.text))
+
+    def _read(self, start: int) -> _Token:
+        match = _TOKEN.match(self._text, start)
+        assert match is not None, "the last two branches of the pattern match anything"
+        return _Token(match["token"], match.start("token"))
+
+    def _fail(self, wording: str) -> NoReturn:
+        found = repr(self._token.text) if self._token.text else "the end"
+        raise InvalidQuery(
+            f"query, character {self._token.start + 1}: expected {wording}, found {found}"
+        )

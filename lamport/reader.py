@@ -1,0 +1,292 @@
+"""Reading the log: events by selection in key order or stream by stream, and sealed ranges for peers.
+
+A read is paged, so that neither memory nor the database is held by a long one. Its upper bound is an offset map, and
+so what arrives meanwhile cannot change what it returns. The table of events is ordered by Lamport timestamp and then
+by the stream's *local* number; a page therefore never ends inside a group of equal timestamps, and each page is put
+into the total order here.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Seal, SealedRange
+from lamport.codec import decode_event
+from lamport.event import Event
+from lamport.ids import MAX_LAMPORT, EventKey, StreamId
+from lamport.offsets import OffsetMap, missing
+from lamport.store import MAX_STREAMS, STREAM_BITS, Store, row_key, tag_hash, translated_errors
+from lamport.tags import MAX_TAGS, Alternative, Where
+
+PAGE_EVENTS = 1_000
+"""Events of a page; one with many equal Lamport timestamps may be longer."""
+
+_LAST_ROW_KEY = row_key(MAX_LAMPORT, MAX_STREAMS - 1)
+
+_Row = tuple[int, int, bytes]
+"""A stored event: row key, offset, bytes."""
+
+
+class Order(Enum):
+    """In which order a read returns events."""
+
+    ASCENDING = "asc"
+    DESCENDING = "desc"
+    PER_STREAM = "stream-asc"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Which events a read considers: key above `after`, offset above `lower` and not above `upper` in its stream."""
+
+    upper: OffsetMap
+    lower: OffsetMap = OffsetMap()  # noqa: RUF009 - immutable
+    after: EventKey | None = None
+
+    def admit(self, key: EventKey, offset: int) -> bool:
+        """Whether an event lies within."""
+        if not self.lower.of(key.stream) < offset <= self.upper.of(key.stream):
+            return False
+        return self.after is None or key > self.after
+
+
+class Reader:
+    """Reads from one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def read(
+        self, where: Where, bounds: Bounds, order: Order = Order.ASCENDING
+    ) -> AsyncIterator[list[Event]]:
+        """Pages of matching events, none of them empty."""
+        if order is Order.PER_STREAM:
+            return self._read_streams(where, bounds)
+        return self._read_keys(where, bounds, descending=order is Order.DESCENDING)
+
+    async def sealed_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
+        """Events from `first` up to a seal, as many as fit a frame and `limit`; None where there are none.
+
+        At least up to the next seal, even where `limit` is less.
+        """
+        row = self._store.row_of(stream)
+        if row is None:
+            return None
+        with translated_errors():
+            rows = await self._store.reader.fetch(
+                'SELECT bytes FROM events WHERE stream = ? AND "offset" >= ?'
+                ' ORDER BY "offset" LIMIT ?',
+                (row, first, MAX_SEALED_EVENTS),
+            )
+            data = _fitting([data for (data,) in rows])
+            seal = await self._seal_within(stream, row, first, first + len(data) - 1, limit)
+        if seal is None:
+            return None
+        certificate = self._store.authors[stream.node]
+        return SealedRange(first, tuple(data[: seal.offset - first + 1]), seal, certificate)
+
+    async def hash_at(self, stream: StreamId, offset: int) -> bytes | None:
+        """The chain's hash at an offset that is a head or a seal here; None where it is neither."""
+        head = self._store.heads.get(stream)
+        if head is not None and head.offset == offset:
+            return head.hash
+        row = self._store.row_of(stream)
+        with translated_errors():
+            found = await self._store.reader.fetch(
+                'SELECT hash FROM seals WHERE stream = ? AND "offset" = ?', (row, offset)
+            )
+        return found[0][0] if found else None
+
+    async def _seal_within(
+        self, stream: StreamId, row: int, first: int, last: int, limit: int
+    ) -> Seal | None:
+        """The last seal that `limit` allows, or else the first there is, at an offset from `first` to `last`."""
+        columns = 'SELECT "offset", hash, clock, horizon, signature FROM seals'
+        where = ' WHERE stream = ? AND "offset" BETWEEN ? AND ?'
+        fetch = self._store.reader.fetch
+        found = await fetch(
+            f'{columns}{where} ORDER BY "offset" DESC LIMIT 1',
+            (row, first, min(last, first + limit - 1)),
+        ) or await fetch(f'{columns}{where} ORDER BY "offset" LIMIT 1', (row, first, last))
+        return Seal(stream, *found[0]) if found else None
+
+    async def _read_keys(
+        self, where: Where, bounds: Bounds, *, descending: bool
+    ) -> AsyncIterator[list[Event]]:
+        lowest = await self._lowest_row_key(bounds)
+        if lowest is None:
+            return
+        local = self._store.local_rows()
+        plan = [_Lookup(one, local, descending=descending) for one in where.alternatives]
+        low, high, size = lowest, _LAST_ROW_KEY, PAGE_EVENTS
+        while low <= high:
+            page = await self._page(plan, low, high, size, descending=descending)
+            if page.rows:
+                events = self._decoded(page.rows, where, bounds, descending=descending)
+                if events:
+                    yield events
+            if page.reached is None:
+                return
+            size = PAGE_EVENTS if page.rows else size * 2
+            low, high = (low, page.reached - 1) if descending else (page.reached + 1, high)
+
+    async def _page(
+        self, plan: "Sequence[_Lookup]", low: int, high: int, size: int, *, descending: bool
+    ) -> "_Page":
+        """The next rows that any alternative finds, up to where all of them have looked."""
+        found: set[int] = set()
+        reached: int | None = None
+        with translated_errors():
+            for lookup in plan:
+                keys = await lookup.keys(self._store, low, high, size)
+                found.update(keys)
+                if len(keys) == size:
+                    reached = _nearer(reached, _before_group(keys[-1], descending), descending)
+            if reached is not None:
+                found = {key for key in found if (key >= reached if descending else key <= reached)}
+            return _Page(await self._rows(sorted(found)), reached)
+
+    async def _rows(self, keys: Sequence[int]) -> list[_Row]:
+        rows: list[_Row] = []
+        for start in range(0, len(keys), PAGE_EVENTS):
+            part = keys[start : start + PAGE_EVENTS]
+            marks = ",".join("?" * len(part))
+            sql = f'SELECT key, "offset", bytes FROM events WHERE key IN ({marks})'  # noqa: S608 - marks only
+            rows.extend(await self._store.reader.fetch(sql, part))
+        return rows
+
+    def _decoded(
+        self, rows: Sequence[_Row], where: Where, bounds: Bounds, *, descending: bool
+    ) -> list[Event]:
+        events = [self._event(row) for row in rows]
+        return sorted(
+            (one for one in events if self._admitted(one, where, bounds)),
+            key=lambda event: event.key,
+            reverse=descending,
+        )
+
+    def _admitted(self, event: Event, where: Where, bounds: Bounds) -> bool:
+        if not bounds.admit(event.key, event.offset):
+            return False
+        return where.matches(event.tags, is_local=event.stream.node == self._store.own.node)
+
+    def _event(self, row: _Row) -> Event:
+        key, offset, data = row
+        return decode_event(self._store.stream_of(key & MAX_STREAMS - 1), offset, data)
+
+    async def _lowest_row_key(self, bounds: Bounds) -> int | None:
+        """Where a scan for what lies within must begin; None where nothing does."""
+        keys = []
+        for wanted in missing(bounds.lower, bounds.upper) if bounds.lower else ():
+            row = self._store.row_of(wanted.stream)
+            with translated_errors():
+                keys += await self._store.reader.fetch(
+                    'SELECT key FROM events WHERE stream = ? AND "offset" >= ? ORDER BY "offset" LIMIT 1',
+                    (row, wanted.first),
+                )
+        if bounds.lower and not keys:
+            return None
+        lowest = min((key for (key,) in keys), default=0)
+        return lowest if bounds.after is None else max(lowest, row_key(bounds.after.lamport, 0))
+
+    async def _read_streams(self, where: Where, bounds: Bounds) -> AsyncIterator[list[Event]]:
+        for wanted in missing(bounds.lower, bounds.upper):
+            first = wanted.first
+            while first <= wanted.last:
+                with translated_errors():
+                    rows: list[Any] = await self._store.reader.fetch(
+                        'SELECT key, "offset", bytes FROM events WHERE stream = ?'
+                        ' AND "offset" BETWEEN ? AND ? ORDER BY "offset" LIMIT ?',
+                        (self._store.row_of(wanted.stream), first, wanted.last, PAGE_EVENTS),
+                    )
+                events = [self._event(row) for row in rows]
+                chosen = [one for one in events if self._admitted(one, where, bounds)]
+                if chosen:
+                    yield chosen
+                if not events:
+                    break
+                first = events[-1].offset + 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Rows, and the row key up to which (from which, when descending) nothing was left out; None for the end."""
+
+    rows: list[_Row]
+    reached: int | None
+
+
+class _Lookup:
+    """Finds the row keys of one alternative, by the tag index where it names tags."""
+
+    def __init__(
+        self, alternative: Alternative, local: frozenset[int], *, descending: bool
+    ) -> None:
+        self._hashes = [tag_hash(tag) for tag in alternative.tags]
+        self._impossible = len(alternative.tags) > MAX_TAGS
+        self._local = sorted(local) if alternative.local else None
+        self._direction = "DESC" if descending else "ASC"
+        self._ranked = False
+
+    async def keys(self, store: Store, low: int, high: int, size: int) -> list[int]:
+        """At most `size` row keys from `low` to `high`, in the read's direction."""
+        if self._impossible or self._local == []:
+            return []
+        await self._rank(store)
+        sql, parameters = self._select()
+        rows = await store.reader.fetch(
+            f"{sql} AND a.key BETWEEN ? AND ? ORDER BY a.key {self._direction} LIMIT ?",
+            (*parameters, low, high, size),
+        )
+        return [key for (key,) in rows]
+
+    def _select(self) -> tuple[str, list[int]]:
+        """The statement up to its last conditions: the first tag drives, the others are looked up."""
+        tables, conditions = ["tags a" if self._hashes else "events a"], []
+        for number in range(1, len(self._hashes)):
+            tables.append(f"tags t{number}")
+            conditions.append(f"t{number}.tag = ? AND t{number}.key = a.key")
+        conditions.append("a.tag = ?" if self._hashes else "TRUE")
+        parameters = [*self._hashes[1:], *self._hashes[:1]]
+        if self._local is not None:
+            conditions.append(f"a.key & {MAX_STREAMS - 1} IN ({','.join('?' * len(self._local))})")
+            parameters += self._local
+        joined = " CROSS JOIN ".join(tables)
+        return f"SELECT a.key FROM {joined} WHERE {' AND '.join(conditions)}", parameters  # noqa: S608 - no values
+
+    async def _rank(self, store: Store) -> None:
+        """Let the rarest tag drive; a thousand of each tell them apart well enough."""
+        if self._ranked or len(self._hashes) < 2:  # noqa: PLR2004 - nothing to compare
+            return
+        counts = {}
+        for hash_ in self._hashes:
+            [(counts[hash_],)] = await store.reader.fetch(
+                "SELECT count(*) FROM (SELECT 1 FROM tags WHERE tag = ? LIMIT 1000)", (hash_,)
+            )
+        self._hashes.sort(key=lambda hash_: counts[hash_])
+        self._ranked = True
+
+
+def _before_group(key: int, descending: bool) -> int:  # noqa: FBT001 - internal, and read at one place
+    """The last row key in reading direction before the group of this key's Lamport timestamp."""
+    group = key >> STREAM_BITS << STREAM_BITS
+    return group + MAX_STREAMS if descending else group - 1
+
+
+def _nearer(reached: int | None, other: int, descending: bool) -> int:  # noqa: FBT001 - as above
+    if reached is None:
+        return other
+    return max(reached, other) if descending else min(reached, other)
+
+
+def _fitting(events: Sequence[bytes]) -> list[bytes]:
+    """As many of these events as fit one frame, at least one."""
+    size = 0
+    fitting: list[bytes] = []
+    for data in events:
+        size += len(data)
+        if size > MAX_SEALED_BYTES and fitting:
+            break
+        fitting.append(data)
+    return fitting

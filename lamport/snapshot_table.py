@@ -1,0 +1,78 @@
+"""The states of fish that are kept across restarts: a cache in the database, never a source of truth."""
+
+import json
+
+from lamport.ids import EventKey
+from lamport.offsets import OffsetMap
+from lamport.seams import Statement
+from lamport.snapshots import StoredSnapshot
+from lamport.store import Store, translated_errors
+
+KEPT_SNAPSHOTS = 4
+"""Snapshots kept per fish and version: a late event may spoil the newest, older ones then save the replay."""
+
+
+class SnapshotTable:
+    """Saves, finds and drops snapshots of fish."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def save(self, snapshot: StoredSnapshot) -> None:
+        """Keep a snapshot, and of its fish and version only the newest few; drop those of lower versions."""
+        name, version = snapshot.fish, snapshot.version
+        await self._store.write(
+            Statement(
+                "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [_row(snapshot)]
+            ),
+            Statement("DELETE FROM snapshots WHERE fish = ? AND version < ?", [(name, version)]),
+            Statement(
+                "DELETE FROM snapshots WHERE fish = ? AND version = ? AND key NOT IN (SELECT key FROM"
+                " snapshots WHERE fish = ? AND version = ? ORDER BY key DESC LIMIT ?)",
+                [(name, version, name, version, KEPT_SNAPSHOTS)],
+            ),
+        )
+
+    async def load(self, fish: str, version: int, definition: str) -> list[StoredSnapshot]:
+        """The snapshots of exactly this version and definition, newest key first."""
+        with translated_errors():
+            rows = await self._store.reader.fetch(
+                "SELECT key, offsets, horizon, count, state FROM snapshots"
+                " WHERE fish = ? AND version = ? AND definition = ? ORDER BY key DESC",
+                (fish, version, definition),
+            )
+        return [
+            StoredSnapshot(
+                fish=fish,
+                version=version,
+                definition=definition,
+                key=EventKey.parse(key),
+                offsets=OffsetMap.from_json(json.loads(offsets)),
+                horizon=EventKey.parse(horizon) if horizon else None,
+                count=count,
+                state=state,
+            )
+            for key, offsets, horizon, count, state in rows
+        ]
+
+    async def drop(self, fish: str, from_key: EventKey | None) -> None:
+        """Drop the fish's snapshots at or above a key, of any version; None drops all."""
+        await self._store.write(
+            Statement(
+                "DELETE FROM snapshots WHERE fish = ? AND key >= ?",
+                [(fish, str(from_key) if from_key else "")],
+            )
+        )
+
+
+def _row(snapshot: StoredSnapshot) -> tuple[object, ...]:
+    return (
+        snapshot.fish,
+        snapshot.version,
+        str(snapshot.key),
+        snapshot.definition,
+        json.dumps(snapshot.offsets.to_json()),
+        str(snapshot.horizon) if snapshot.horizon else None,
+        snapshot.count,
+        snapshot.state,
+    )

@@ -1,0 +1,271 @@
+"""The durable log: one SQLite database, and the only place where its tables are written.
+
+A `Commit` goes in, one transaction, and is durable when `commit` returns; after that the in-memory picture (heads,
+authors, clock) moves to it. Reading stands in `lamport.reader`. The schema is made by the ordered files in
+`lamport/migrations`; a database that is newer than the program, or another swarm's or node's, is refused untouched.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from hashlib import blake2b
+from importlib.resources import files
+from typing import Any, NoReturn
+
+from lamport.chain import Head, Keys
+from lamport.clock import LamportClock
+from lamport.commit import Commit, StoredEvent
+from lamport.errors import StoreError, StoreFailed, StoreFull, StoreMismatch
+from lamport.ids import NodeId, StreamId
+from lamport.seams import Connection, Disk, Statement
+
+STREAM_BITS = 20
+"""Bits of a row key that hold the stream's local number."""
+
+MAX_STREAMS = 2**STREAM_BITS
+"""Most streams one database can hold."""
+
+_FULL = {sqlite3.SQLITE_FULL}
+_MISFITS = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
+_KEPT_TAG_HASHES = 65_536
+
+
+@lru_cache(maxsize=_KEPT_TAG_HASHES)
+def tag_hash(tag: str) -> int:
+    """63 bits by which the tag index knows a tag. Two tags may share them; readers look at the event's own tags."""
+    return int.from_bytes(blake2b(tag.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def row_key(lamport: int, row: int) -> int:
+    """The key of an event's row: order by Lamport timestamp, then by the stream's local number."""
+    return lamport << STREAM_BITS | row
+
+
+def migrations() -> tuple[str, ...]:
+    """The SQL scripts that make the schema, version 1 first."""
+    folder = files("lamport") / "migrations"
+    scripts = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return tuple((folder / name).read_text("utf-8") for name in scripts)
+
+
+class Store:
+    """The database of one node: its writer, and what the log must know at every moment."""
+
+    def __init__(self, writer: Connection, reader: Connection, keys: Keys) -> None:
+        """Use `Store.open`."""
+        self.reader = reader
+        self.heads: dict[StreamId, Head] = {}
+        self.authors: dict[bytes, bytes] = {}
+        self.clock = LamportClock()
+        self._writer = writer
+        self._keys = keys
+        self._row_of: dict[StreamId, int] = {}
+        self._stream_of: dict[int, StreamId] = {}
+        self._own: StreamId | None = None
+
+    @classmethod
+    async def open(cls, disk: Disk, keys: Keys, draw_stream_number: Callable[[], int]) -> "Store":
+        """Open the node's database, making or migrating it where needed.
+
+        Raises:
+            StoreMismatch: it is newer than this program, no Shoal database, or another node's or swarm's.
+        """
+        with translated_errors():
+            writer = await disk.open_writer()
+            try:
+                await _migrate(writer)
+                await _claim(writer, keys, draw_stream_number)
+                store = cls(writer, await disk.open_reader(), keys)
+                await store._load()
+            except BaseException:
+                await writer.close()
+                raise
+        return store
+
+    @property
+    def own(self) -> StreamId:
+        """The stream that this node writes."""
+        assert self._own is not None, "loaded when opened"
+        return self._own
+
+    async def commit(self, commit: Commit) -> None:
+        """Make the commit durable, then take its state over.
+
+        Raises:
+            StoreFull: no room; nothing was stored, later commits may pass.
+            StoreFailed: the disk failed; this store must not be used any more.
+        """
+        rows = self._rows_for(commit)
+        with translated_errors():
+            await self._writer.transact(self._statements(commit, rows))
+        self._remember_rows(rows)
+        self.heads.update(commit.heads)
+        self.authors.update(commit.certificates)
+        self.clock = commit.clock
+
+    async def write(self, *statements: Statement) -> None:
+        """Run other statements (snapshots) as one transaction on the one connection that writes."""
+        with translated_errors():
+            await self._writer.transact(statements)
+
+    def row_of(self, stream: StreamId) -> int | None:
+        """The local number of a stream, None where nothing of it is stored."""
+        return self._row_of.get(stream)
+
+    def stream_of(self, row: int) -> StreamId:
+        """The stream behind a local number."""
+        return self._stream_of[row]
+
+    def local_rows(self) -> frozenset[int]:
+        """The local numbers of this node's own streams."""
+        return frozenset(
+            row for stream, row in self._row_of.items() if stream.node == self._keys.node
+        )
+
+    async def close(self) -> None:
+        """Close both connections."""
+        await self.reader.close()
+        await self._writer.close()
+
+    async def _load(self) -> None:
+        rows = await self._writer.fetch(
+            "SELECT row, node, number, head, hash, lamport FROM streams"
+        )
+        for row, node, number, head, hash_, lamport in rows:
+            stream = StreamId(NodeId(node), number)
+            self._remember_rows({stream: row})
+            self.heads[stream] = Head(stream, head, hash_, lamport)
+        self.authors = dict(await self._writer.fetch("SELECT node, certificate FROM authors"))
+        facts = await _facts(self._writer)
+        self.clock = LamportClock(facts["clock"])
+        self._own = StreamId(self._keys.node, facts["stream"])
+
+    def _remember_rows(self, rows: Mapping[StreamId, int]) -> None:
+        for stream, row in rows.items():
+            self._row_of[stream] = row
+            self._stream_of[row] = stream
+
+    def _rows_for(self, commit: Commit) -> dict[StreamId, int]:
+        """Local numbers for the streams that are new with this commit."""
+        unknown = [stream for stream in commit.heads if stream not in self._row_of]
+        if len(self._row_of) + len(unknown) > MAX_STREAMS:
+            raise StoreError(f"this database holds its most, {MAX_STREAMS} streams")
+        return {stream: row for row, stream in enumerate(unknown, len(self._row_of))}
+
+    def _statements(self, commit: Commit, new: Mapping[StreamId, int]) -> Iterator[Statement]:
+        row_of = {s: new[s] if s in new else self._row_of[s] for s in commit.heads}
+        yield Statement(
+            "INSERT INTO authors VALUES (?, ?) ON CONFLICT DO NOTHING",
+            list(commit.certificates.items()),
+        )
+        yield Statement(
+            "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (row)"
+            " DO UPDATE SET head = excluded.head, hash = excluded.hash, lamport = excluded.lamport",
+            [
+                (
+                    row_of[stream],
+                    bytes(stream.node),
+                    stream.number,
+                    head.offset,
+                    head.hash,
+                    head.lamport,
+                )
+                for stream, head in commit.heads.items()
+            ],
+        )
+        yield Statement(
+            "INSERT INTO events VALUES (?, ?, ?, ?)",
+            [_event_row(one, row_of[one.event.stream]) for one in commit.events],
+        )
+        yield Statement(
+            "INSERT OR IGNORE INTO tags VALUES (?, ?)",
+            [
+                (tag_hash(tag), row_key(one.event.lamport, row_of[one.event.stream]))
+                for one in commit.events
+                for tag in one.event.tags
+            ],
+        )
+        yield Statement(
+            "INSERT OR REPLACE INTO seals VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (row_of[s.stream], s.offset, s.hash, s.clock, s.horizon, s.signature)
+                for s in commit.seals
+            ],
+        )
+        yield Statement(
+            "UPDATE facts SET value = ? WHERE name = 'clock'", [(commit.clock.highest,)]
+        )
+
+
+def _event_row(one: StoredEvent, row: int) -> tuple[Any, ...]:
+    return row_key(one.event.lamport, row), row, one.event.offset, one.data
+
+
+async def _migrate(writer: Connection) -> None:
+    scripts = migrations()
+    [(version,)] = await writer.fetch("PRAGMA user_version")
+    if version > len(scripts):
+        raise StoreMismatch(
+            f"the database has schema version {version}, this program knows up to {len(scripts)}:"
+            " upgrade Shoal, or use another data folder"
+        )
+    if version == 0 and await writer.fetch("SELECT 1 FROM sqlite_schema LIMIT 1"):
+        raise StoreMismatch(
+            "the file is an SQLite database, but none of Shoal's: use another data folder"
+        )
+    for number, script in enumerate(scripts[version:], version + 1):
+        statements = [Statement(sql) for sql in _split(script)]
+        await writer.transact([*statements, Statement(f"PRAGMA user_version = {number}")])
+
+
+def _split(script: str) -> list[str]:
+    """The single statements of a migration, which must not hide a semicolon in a text or comment."""
+    code = "\n".join(line.partition("--")[0] for line in script.splitlines())
+    return [statement.strip() for statement in code.split(";") if statement.strip()]
+
+
+async def _facts(connection: Connection) -> dict[str, Any]:
+    return dict(await connection.fetch("SELECT name, value FROM facts"))
+
+
+async def _claim(writer: Connection, keys: Keys, draw_stream_number: Callable[[], int]) -> None:
+    """Write into a new database whose it is; check it in one that exists."""
+    facts = await _facts(writer)
+    if not facts:
+        new = {
+            "node": bytes(keys.node),
+            "swarm": keys.swarm,
+            "stream": draw_stream_number(),
+            "clock": 0,
+        }
+        author = Statement(
+            "INSERT INTO authors VALUES (?, ?)", [(bytes(keys.node), keys.certificate)]
+        )
+        await writer.transact(
+            [Statement("INSERT INTO facts VALUES (?, ?)", list(new.items())), author]
+        )
+    elif facts["node"] != keys.node or facts["swarm"] != keys.swarm:
+        raise StoreMismatch(
+            "the database belongs to another node or swarm than this identity:"
+            " use the data folder it was made in"
+        )
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn SQLite's errors into the store's: full is passing, a misfit is refused, all else is the disk's failure."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        _raise_translated(error)
+
+
+def _raise_translated(error: sqlite3.Error) -> NoReturn:
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = None if code is None else code & 0xFF
+    if primary in _FULL:
+        raise StoreFull("the disk is full: nothing was stored; free some space") from error
+    if primary in _MISFITS:
+        raise StoreMismatch(f"the database file is damaged or no database ({error})") from error
+    raise StoreFailed(f"the disk failed the database ({error})") from error
