@@ -21,7 +21,7 @@ from lamport.chain import (
 )
 from lamport.clock import LamportClock
 from lamport.codec import EncodedDraft, decode_event, encode_event
-from lamport.errors import CorruptRange
+from lamport.errors import CorruptRange, UnknownAuthor
 from lamport.event import Event
 from lamport.ids import StreamId
 
@@ -91,16 +91,16 @@ class CommitBuilder:
             CorruptRange: it does not hold (see `verify_range`), or its author is unknown; nothing was added.
         """
         node = received.stream.node
-        if node == self._keys.node:
+        if received.stream == self._own:
             raise CorruptRange(
-                f"stream {received.stream} is this node's own, and nobody else's to extend"
+                f"stream {received.stream} is this node's to extend, and nobody else's"
             )
         verified = verify_range(received, self._head(received.stream), self._keys)
         if verified is None:
             return ()
         if node not in self._known_authors and node not in self._authors:
             if not verified.certificate:
-                raise CorruptRange(
+                raise UnknownAuthor(
                     f"stream {received.stream} came without its author's certificate"
                 )
             self._authors[node] = verified.certificate

@@ -26,6 +26,10 @@ class CorruptRange(LogError):
     """A range of events does not follow from what is known: chain, seal, certificate or limits. Refused whole."""
 
 
+class UnknownAuthor(CorruptRange):
+    """A range came without the certificate of an author who is not known here yet. Ask again, for both."""
+
+
 class DivergedStream(CorruptRange):
     """A validly sealed range contradicts the prefix held here: two histories of one stream."""
 

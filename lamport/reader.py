@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Seal, SealedRange
+from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Seal, SealedRange, chained
 from lamport.codec import decode_event
 from lamport.event import Event
 from lamport.ids import MAX_LAMPORT, EventKey, StreamId
@@ -87,16 +87,25 @@ class Reader:
         return SealedRange(first, tuple(data[: seal.offset - first + 1]), seal, certificate)
 
     async def hash_at(self, stream: StreamId, offset: int) -> bytes | None:
-        """The chain's hash at an offset that is a head or a seal here; None where it is neither."""
+        """The chain's hash after an offset (-1: before the first event); None where that is not held."""
         head = self._store.heads.get(stream)
-        if head is not None and head.offset == offset:
-            return head.hash
+        if head is None or offset > head.offset:
+            return None
         row = self._store.row_of(stream)
         with translated_errors():
-            found = await self._store.reader.fetch(
-                'SELECT hash FROM seals WHERE stream = ? AND "offset" = ?', (row, offset)
+            seals = await self._store.reader.fetch(
+                'SELECT "offset", hash FROM seals WHERE stream = ? AND "offset" <= ?'
+                ' ORDER BY "offset" DESC LIMIT 1',
+                (row, offset),
             )
-        return found[0][0] if found else None
+            start = self._store.genesis(stream)
+            sealed, hash_ = seals[0] if seals else (start.offset, start.hash)
+            rows = await self._store.reader.fetch(
+                'SELECT bytes FROM events WHERE stream = ? AND "offset" > ? AND "offset" <= ?'
+                ' ORDER BY "offset"',
+                (row, sealed, offset),
+            )
+        return chained(hash_, [data for (data,) in rows])
 
     async def _seal_within(
         self, stream: StreamId, row: int, first: int, last: int, limit: int

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from importlib.resources import files
 from typing import Any, NoReturn
 
-from lamport.chain import Head, Keys
+from lamport.chain import Head, Keys, genesis
 from lamport.clock import LamportClock
 from lamport.commit import Commit, StoredEvent
 from lamport.errors import StoreError, StoreFailed, StoreFull, StoreMismatch
@@ -108,6 +108,14 @@ class Store:
         """Run other statements (snapshots) as one transaction on the one connection that writes."""
         with translated_errors():
             await self._writer.transact(statements)
+
+    def head(self, stream: StreamId) -> Head:
+        """How far a stream is held; its genesis where nothing of it is."""
+        return self.heads.get(stream) or self.genesis(stream)
+
+    def genesis(self, stream: StreamId) -> Head:
+        """The head of a stream before its first event."""
+        return genesis(self._keys.swarm, stream)
 
     def row_of(self, stream: StreamId) -> int | None:
         """The local number of a stream, None where nothing of it is stored."""
