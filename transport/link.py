@@ -1,0 +1,164 @@
+"""A link: one live session over one channel.
+
+Bytes of the peer become frames, messages, and at last sealed ranges that the log takes in; what the session wants to
+say becomes bytes. Reading, taking in, sending and the clock are four tasks of one group: the first that fails ends all,
+and nothing of it outlives the link.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import NoReturn
+
+from lamport.chain import SealedRange
+from lamport.errors import CorruptRange, DivergedStream, LogClosed, StoreFull, UnknownAuthor
+from lamport.log import EventLog
+from transport.errors import ForgedEvents, LinkEnded, PeerFault, TransportError
+from transport.frames import FrameReader, frame
+from transport.messages import Goodbye, Message, Want, decode_message, encode_message
+from transport.network import Channel
+from transport.session import Session
+
+READ_BYTES = 256 * 1024
+"""Most bytes taken from a channel at once."""
+
+WAITING_RANGES = 4
+"""Received ranges that may wait for the log; beyond that the peer is not read from, and slows down."""
+
+TICK_S = 0.5
+"""How often a session hears that time passes."""
+
+GOODBYE_S = 0.5
+"""How long a peer is given to take our last word."""
+
+FULL_DISK_PAUSE_S = 5.0
+"""How long nothing is taken in after the disk was found full."""
+
+_log = logging.getLogger("shoal.transport")
+
+
+class Link:
+    """Runs a session over an authenticated channel behind its hello."""
+
+    def __init__(self, channel: Channel, session: Session, log: EventLog, *, dialled: bool) -> None:
+        self.channel = channel
+        self.session = session
+        self.dialled = dialled
+        self.since = asyncio.get_running_loop().time()
+        self._log = log
+        self._ranges: asyncio.Queue[SealedRange] = asyncio.Queue(WAITING_RANGES)
+        self._work = asyncio.Event()
+        self._ending: asyncio.Future[LinkEnded] = asyncio.get_running_loop().create_future()
+
+    async def run(self, leftover: bytes = b"") -> TransportError | OSError:
+        """Serve the link until it ends; returns why. `leftover` is what arrived behind the hello."""
+        ended: TransportError | OSError = LinkEnded("ended")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read(leftover))
+                tasks.create_task(self._take_in())
+                tasks.create_task(self._send())
+                tasks.create_task(self._tick())
+                tasks.create_task(self._await_end())
+        except* (TransportError, OSError) as group:
+            ended = _first(group)
+        finally:
+            self.session.close()
+            self.channel.abort()
+        return ended
+
+    def end(self, reason: str) -> None:
+        """End the link. Ending twice is fine."""
+        if not self._ending.done():
+            self._ending.set_result(LinkEnded(reason))
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        self._work.set()
+
+    async def _await_end(self) -> NoReturn:
+        ended = await self._ending
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await self._write(Goodbye(str(ended)))
+        raise ended
+
+    async def _read(self, leftover: bytes) -> NoReturn:
+        frames = FrameReader()
+        data = leftover
+        while True:
+            self.session.traffic.bytes_in += len(data)
+            for raw in frames.feed(data):
+                await self._take(decode_message(raw))
+            data = await self.channel.read(READ_BYTES)
+            if not data:
+                raise LinkEnded("the peer hung up")
+            self.session.heard(self._now())
+
+    async def _take(self, message: Message | None) -> None:
+        sealed = None if message is None else self.session.take(message, self._now())
+        if sealed is not None:
+            await self._ranges.put(sealed)
+        self.wake()
+
+    async def _take_in(self) -> NoReturn:
+        while True:
+            sealed = await self._ranges.get()
+            try:
+                await self._log.receive(sealed)
+            except LogClosed as error:
+                raise LinkEnded("this node is stopping") from error
+            except DivergedStream:
+                self.session.contradicted(sealed, self._now())
+            except UnknownAuthor:
+                self.session.ask(self._now())
+            except CorruptRange as error:
+                raise ForgedEvents(str(error)) from error
+            except StoreFull as error:
+                _log.error("nothing more is taken in for now: %s", error)
+                await asyncio.sleep(FULL_DISK_PAUSE_S)
+            else:
+                self.session.taken(sealed, self._now())
+            self.wake()
+
+    async def _send(self) -> NoReturn:
+        while True:
+            self._work.clear()
+            message = self.session.next_message()
+            if message is not None:
+                await self._write(message)
+            want = self.session.next_serving()
+            if want is not None:
+                await self._write(await self._answer(want))
+            if message is None and want is None:
+                await self._work.wait()
+
+    async def _answer(self, want: Want) -> Message:
+        """Read what a peer wants, if our stream is the one it knows."""
+        held = await self._log.hash_at(want.stream, want.first - 1)
+        if held != want.hash:
+            return self.session.serve(want, None, diverged=held is not None)
+        limit = want.last - want.first + 1
+        sealed = await self._log.sealed_range(want.stream, want.first, limit)
+        return self.session.serve(want, sealed)
+
+    async def _write(self, message: Message) -> None:
+        data = frame(encode_message(message))
+        self.session.traffic.bytes_out += len(data)
+        await self.channel.write(data)
+
+    async def _tick(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.session.elapsed(self._now())
+            self.wake()
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _first(group: BaseExceptionGroup[TransportError | OSError]) -> TransportError | OSError:
+    """The error that ended the link; the peer's fault goes before what merely followed from it."""
+    errors = [error for error in group.exceptions if isinstance(error, TransportError | OSError)]
+    return next((error for error in errors if isinstance(error, PeerFault)), errors[0])

@@ -1,0 +1,254 @@
+"""The messages that two nodes exchange, and their bytes.
+
+Each is one msgpack array: its kind, then its fields. Unknown kinds are a newer version's business and are passed over;
+unknown fields behind the known ones, too. Anything else that does not fit is the peer's fault.
+
+    Greeting    first message of either side
+    Heads       how far the sender holds these streams; the first ones end with `complete`
+    Want        please send this range; names the hash before it, so that a fork shows before a byte is sent
+    Events      a sealed range, asked for or pushed
+    Declined    a Want cannot be served, and why
+    Ping, Pong  is somebody there?
+    Goodbye     the sender ends the session, and why
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import msgpack
+
+from lamport.chain import HASH_BYTES, SIGNATURE_BYTES, Head, Seal, SealedRange
+from lamport.errors import InvalidInput
+from lamport.ids import MAX_LAMPORT, STREAM_NUMBER_LIMIT, NodeId, StreamId
+from transport.errors import PeerFault
+
+MAX_HEADS = 1_000
+"""Heads in one message; more are sent in several."""
+
+MAX_TEXT = 200
+"""Characters of a text for people: program versions, reasons."""
+
+_OFFSET_LIMIT = 2**53
+
+
+class Why(IntEnum):
+    """Why a Want is declined."""
+
+    UNKNOWN = 1  # the sender does not hold that range
+    DIVERGED = 2  # the sender's stream has another hash there: two histories of one stream
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """Opens the session; `program` is for people."""
+
+    program: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """How far the sender holds some streams. Heads replace what was said of the same stream before."""
+
+    heads: tuple[Head, ...]
+    complete: bool
+    """Whether the sender has now told all it held when the session began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Asks for the events from `first` to `last`, to be sent in sealed ranges; the last may reach beyond."""
+
+    stream: StreamId
+    first: int
+    last: int
+    hash: bytes
+    """The chain's hash before `first`, as the asking side holds it."""
+    certificate: bool
+    """Whether the author's certificate is wanted with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """A sealed range."""
+
+    range: SealedRange
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """A Want for this stream cannot be served."""
+
+    stream: StreamId
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Asks for a Pong with the same token."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """Answers a Ping."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """The sender closes the session; `reason` is for people."""
+
+    reason: str
+
+
+Message = Greeting | Heads | Want | Events | Declined | Ping | Pong | Goodbye
+
+
+def encode_message(message: Message) -> bytes:
+    """The message's bytes."""
+    kind, fields = _WRITERS[type(message)](message)
+    packed: bytes = msgpack.packb([kind, *fields])
+    return packed
+
+
+def decode_message(data: bytes) -> Message | None:
+    """Read a message; None where its kind is not known to this version.
+
+    Raises:
+        PeerFault: it is malformed.
+    """
+    try:
+        fields = msgpack.unpackb(data, strict_map_key=True)
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise PeerFault(f"a message is not msgpack ({type(error).__name__})") from error
+    if not isinstance(fields, list) or not fields:
+        raise PeerFault("a message is an array that begins with its kind")
+    reader = _READERS.get(fields[0]) if isinstance(fields[0], int) else None
+    if reader is None:
+        return None
+    try:
+        return reader(fields[1:])
+    except (InvalidInput, IndexError, ValueError) as error:
+        raise PeerFault(f"a message of kind {fields[0]} is malformed: {error}") from error
+
+
+def _stream(fields: Any) -> StreamId:
+    node, number = _list(fields)[:2]
+    return StreamId(NodeId(_binary(node)), _integer(number, 0, STREAM_NUMBER_LIMIT - 1))
+
+
+def _head(fields: Any) -> Head:
+    stream, offset, hash_ = _list(fields)[:3]
+    return Head(_stream(stream), _offset(offset), _binary(hash_, HASH_BYTES))
+
+
+def _seal(stream: StreamId, fields: Any) -> Seal:
+    offset, hash_, clock, horizon, signature = _list(fields)[:5]
+    return Seal(
+        stream,
+        _offset(offset),
+        _binary(hash_, HASH_BYTES),
+        _integer(clock, 0, MAX_LAMPORT),
+        _offset(horizon),
+        _binary(signature, SIGNATURE_BYTES),
+    )
+
+
+def _heads(fields: list[Any]) -> Heads:
+    heads = _list(fields[0])
+    if len(heads) > MAX_HEADS:
+        raise ValueError(f"at most {MAX_HEADS} heads, not {len(heads)}")
+    return Heads(tuple(map(_head, heads)), _flag(fields[1]))
+
+
+def _want(fields: list[Any]) -> Want:
+    first = _offset(fields[1])
+    last = _integer(fields[2], first, _OFFSET_LIMIT)
+    return Want(_stream(fields[0]), first, last, _binary(fields[3], HASH_BYTES), _flag(fields[4]))
+
+
+def _events(fields: list[Any]) -> Events:
+    stream = _stream(fields[0])
+    events = tuple(map(_binary, _list(fields[2])))
+    seal = _seal(stream, fields[3])
+    return Events(SealedRange(_offset(fields[1]), events, seal, _binary(fields[4])))
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"a list is due, not {type(value).__name__}")  # noqa: TRY004 - one kind of fault
+    return value
+
+
+def _binary(value: Any, size: int | None = None) -> bytes:
+    if not isinstance(value, bytes) or (size is not None and len(value) != size):
+        raise ValueError(f"{size or 'some'} bytes are due")
+    return value
+
+
+def _integer(value: Any, least: int, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"a number from {least} to {most} is due, not {value!r}")
+    return value
+
+
+def _offset(value: Any) -> int:
+    return _integer(value, 0, _OFFSET_LIMIT)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"yes or no is due, not {value!r}")  # noqa: TRY004 - one kind of fault
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"a text is due, not {type(value).__name__}")  # noqa: TRY004 - one kind of fault
+    return "".join(character if character.isprintable() else "?" for character in value[:MAX_TEXT])
+
+
+def _why(value: Any) -> Why:
+    return Why(_integer(value, min(Why), max(Why)))
+
+
+_TOKEN_LIMIT = 2**32 - 1
+
+_READERS: Mapping[int, Callable[[list[Any]], Message]] = {
+    1: lambda fields: Greeting(_text(fields[0])),
+    2: _heads,
+    3: _want,
+    4: _events,
+    5: lambda fields: Declined(_stream(fields[0]), _why(fields[1])),
+    6: lambda fields: Ping(_integer(fields[0], 0, _TOKEN_LIMIT)),
+    7: lambda fields: Pong(_integer(fields[0], 0, _TOKEN_LIMIT)),
+    8: lambda fields: Goodbye(_text(fields[0])),
+}
+
+
+def _write_events(message: Events) -> tuple[int, list[Any]]:
+    received, seal = message.range, message.range.seal
+    signed = [seal.offset, seal.hash, seal.clock, seal.horizon, seal.signature]
+    return 4, [received.stream, received.first, received.events, signed, received.certificate]
+
+
+_WRITERS: Mapping[type[Message], Callable[[Any], tuple[int, list[Any]]]] = {
+    Greeting: lambda message: (1, [message.program[:MAX_TEXT]]),
+    Heads: lambda message: (
+        2,
+        [[[head.stream, head.offset, head.hash] for head in message.heads], message.complete],
+    ),
+    Want: lambda message: (
+        3,
+        [message.stream, message.first, message.last, message.hash, message.certificate],
+    ),
+    Events: _write_events,
+    Declined: lambda message: (5, [message.stream, message.why]),
+    Ping: lambda message: (6, [message.token]),
+    Pong: lambda message: (7, [message.token]),
+    Goodbye: lambda message: (8, [message.reason[:MAX_TEXT]]),
+}

@@ -1,0 +1,378 @@
+"""All the links of a node: who is dialled, who is let in, who is told what.
+
+Every address that is configured or heard of has a dialler, which tries until it is linked and then sleeps until the
+link is gone. Whoever dials us is proven by the channel, then by the hello, then admitted or turned away here. Two
+links to one peer are one too many: the newer replaces the older, and of two dialled at the same moment from both ends
+both sides keep the one that the smaller node id dialled. Commits of our log are told to every link; the sessions know
+what of it is news.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+from types import MappingProxyType
+
+from lamport.chain import SealedRange
+from lamport.errors import LogClosed
+from lamport.ids import NodeId
+from lamport.log import EventLog
+from lamport.offsets import OffsetMap, missing
+from transport.errors import ForgedEvents, LinkEnded, PeerRejected, TransportError
+from transport.handshake import (
+    HELLO_TIMEOUT_S,
+    NONCE_BYTES,
+    READ_BYTES,
+    ClientHandshake,
+    Handshake,
+    Refusal,
+    ServerHandshake,
+)
+from transport.identity import Identity
+from transport.link import Link
+from transport.network import Address, Candidate, Channel, Network
+from transport.session import Claims, Session
+
+MAX_CANDIDATES = 256
+"""Addresses that are dialled because somebody announced them; configured ones are not counted."""
+
+FIRST_BACKOFF_S = 0.1
+MAX_BACKOFF_S = 2.0
+"""A dialler waits between these before it tries again: doubling, and shortened by up to half at random."""
+
+MAX_FAILURES = 300
+"""Failed attempts (about ten minutes) after which an announced address is forgotten until announced again."""
+
+BAN_S = 600.0
+"""How long a peer is not talked to after it sent what does not hold."""
+
+CROSSING_S = 5.0
+"""Links from both ends that are at most so far apart were dialled at the same moment."""
+
+PUSHED_EVENTS = 1_000
+"""Events of one pushed range; each ends in a seal anyway."""
+
+_log = logging.getLogger("shoal.transport")
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """What is known of one peer, for people and their programs."""
+
+    node: NodeId
+    connected: bool
+    cut: bool
+    address: Address | None = None
+    dialled: bool = False
+    program: str = ""
+    connected_for_s: float = 0.0
+    round_trip_s: float | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    events_in: int = 0
+    events_out: int = 0
+    offsets: OffsetMap = field(default_factory=OffsetMap)
+    diverged: tuple[str, ...] = ()
+    last_error: str = ""
+
+
+@dataclass(slots=True)
+class _Target:
+    """An address to dial, and who was found there."""
+
+    address: Address
+    configured: bool
+    node: NodeId | None = None
+    error: str = ""
+    failures: int = 0
+
+
+class Peers:
+    """Keeps a node linked to the peers it can reach, and their logs equal."""
+
+    def __init__(
+        self,
+        *,
+        log: EventLog,
+        identity: Identity,
+        network: Network,
+        randomness: Random,
+        program: str,
+        addresses: tuple[Address, ...] = (),
+    ) -> None:
+        self._log = log
+        self._identity = identity
+        self._network = network
+        self._randomness = randomness
+        self._program = program
+        self._targets = {address: _Target(address, configured=True) for address in addresses}
+        self._announced = 0
+        self._links: dict[NodeId, Link] = {}
+        self._cut: dict[NodeId, None] = {}
+        self._banned_until: dict[NodeId, float] = {}
+        self._errors: dict[NodeId, str] = {}
+        self._claims = Claims()
+        self._changed = asyncio.Event()
+
+    async def run(self, listening: Address) -> None:
+        """Announce, dial, gossip; until cancelled. `listening` is where `serve` is being called from."""
+        async with asyncio.TaskGroup() as diallers:
+            for target in self._targets.values():
+                diallers.create_task(self._keep_dialling(target))
+
+            def dial(candidate: Candidate) -> None:
+                for target in self._new_targets(candidate):
+                    diallers.create_task(self._keep_dialling(target))
+
+            async with self._network.announce(listening, dial):
+                await self._spread()
+
+    def _new_targets(self, candidate: Candidate) -> list[_Target]:
+        """What a hint adds to the addresses to dial."""
+        new: list[_Target] = []
+        for address in candidate.addresses if candidate.node != self._log.node else ():
+            if address not in self._targets and self._announced < MAX_CANDIDATES:
+                self._announced += 1
+                self._targets[address] = _Target(address, configured=False, node=candidate.node)
+                new.append(self._targets[address])
+        return new
+
+    def cut(self, node: NodeId) -> None:
+        """Close the link to a node and refuse it until healed. For drills."""
+        self._cut[node] = None
+        if node in self._links:
+            self._links[node].end("cut by the operator")
+
+    def heal(self, node: NodeId | None = None) -> None:
+        """Talk again to a node that was cut, or to all of them."""
+        for healed in [node] if node is not None else list(self._cut):
+            self._cut.pop(healed, None)
+        self._note_change()
+
+    def status(self) -> tuple[PeerStatus, ...]:
+        """Every peer that is linked, cut or was met, in node order."""
+        known = {*self._links, *self._cut, *self._errors}
+        known.update(target.node for target in self._targets.values() if target.node is not None)
+        return tuple(self._status(node) for node in sorted(known))
+
+    def unreached(self) -> Mapping[str, str]:
+        """Configured addresses where no peer was proven yet, and why the last attempt failed."""
+        return MappingProxyType(
+            {str(t.address): t.error for t in self._targets.values() if t.node is None}
+        )
+
+    @property
+    def linked(self) -> frozenset[NodeId]:
+        """The nodes that are linked now."""
+        return frozenset(self._links)
+
+    async def changed(self) -> None:
+        """Wait until a link begins or ends, or a peer is healed."""
+        await self._changed.wait()
+
+    def _status(self, node: NodeId) -> PeerStatus:
+        link, cut, error = self._links.get(node), node in self._cut, self._errors.get(node, "")
+        if link is None:
+            return PeerStatus(node, connected=False, cut=cut, last_error=error)
+        session, traffic = link.session, link.session.traffic
+        return PeerStatus(
+            node,
+            connected=True,
+            cut=cut,
+            address=link.channel.remote,
+            dialled=link.dialled,
+            program=session.peer_program,
+            connected_for_s=self._now() - link.since,
+            round_trip_s=session.round_trip_s,
+            bytes_in=traffic.bytes_in,
+            bytes_out=traffic.bytes_out,
+            events_in=traffic.events_in,
+            events_out=traffic.events_out,
+            offsets=session.offsets,
+            diverged=tuple(str(stream) for stream in session.diverged),
+            last_error=error,
+        )
+
+    async def _keep_dialling(self, target: _Target) -> None:
+        """Keep an address linked for as long as the node runs."""
+        while target.node != self._log.node:
+            if target.node in self._links or target.node in self._cut:
+                await self._changed.wait()
+                target.failures = 0
+            elif await self._dial(target):
+                target.failures = 0
+            else:
+                target.failures += 1
+            if target.failures >= MAX_FAILURES and not target.configured:
+                self._announced -= 1
+                del self._targets[target.address]
+                return
+            await asyncio.sleep(self._backoff_s(target.failures))
+
+    async def _dial(self, target: _Target) -> bool:
+        """One attempt; returns whether there was a link (which has ended by now)."""
+        try:
+            channel = await self._network.dial(target.address)
+        except (OSError, TransportError, TimeoutError) as error:
+            target.error = str(error) or type(error).__name__
+            return False
+        try:
+            target.node = channel.peer
+            handshake = ClientHandshake(self._identity, *self._hello(channel))
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                await channel.write(handshake.start())
+                await _shake(channel, handshake)
+            self._refuse_unwanted(channel)
+        except (OSError, TransportError, TimeoutError) as error:
+            target.error = str(error) or "the hello took too long"
+            self._errors[channel.peer] = target.error
+            channel.abort()
+            return False
+        return await self._run_link(channel, handshake, dialled=True)
+
+    async def serve(self, channel: Channel) -> None:
+        """Serve a node that dialled us, from the hello to the end of the link; for the network's listener."""
+        handshake = ServerHandshake(self._identity, *self._hello(channel))
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                await _shake(channel, handshake)
+                reason = self._reason_to_refuse(channel.peer)
+                if reason is not None:
+                    await channel.write(handshake.refuse(reason))
+                    await channel.read(1)  # its hang-up: closing first could overtake the answer
+                    return
+                await channel.write(handshake.admit())
+        except (OSError, TransportError, TimeoutError) as error:
+            _log.info(
+                "%s was turned away in the hello: %s", channel.remote, str(error) or "too slow"
+            )
+            return
+        await self._run_link(channel, handshake, dialled=False)
+
+    async def _run_link(self, channel: Channel, handshake: Handshake, *, dialled: bool) -> bool:
+        if not self._supersedes(channel.peer, dialled=dialled):
+            channel.abort()
+            return False
+        link = Link(channel, self._session(), self._log, dialled=dialled)
+        self._register(channel.peer, link)
+        try:
+            ended = await link.run(handshake.leftover)
+        finally:
+            self._unregister(channel.peer, link)
+        self._note_end(channel.peer, ended)
+        return True
+
+    def _session(self) -> Session:
+        store = self._log.store
+        return Session(
+            own=self._log.stream,
+            program=self._program,
+            held=store.head,
+            knows_author=store.authors.__contains__,
+            claims=self._claims,
+            streams=list(store.heads),
+            now=self._now(),
+        )
+
+    def _hello(self, channel: Channel) -> tuple[bytes, bytes, bytes]:
+        nonce = self._randomness.randbytes(NONCE_BYTES)
+        return self._identity.certificate, channel.peer_certificate, nonce
+
+    def _backoff_s(self, failures: int) -> float:
+        longest: float = min(FIRST_BACKOFF_S * 2 ** min(failures, 10), MAX_BACKOFF_S)
+        return longest * self._randomness.uniform(0.5, 1.0)
+
+    def _banned(self, node: NodeId) -> bool:
+        return self._banned_until.get(node, 0.0) > self._now()
+
+    def _reason_to_refuse(self, node: NodeId) -> Refusal | None:
+        if node == self._log.node:
+            return Refusal.SELF
+        if node in self._cut:
+            return Refusal.CUT
+        if self._banned(node):
+            return Refusal.BANNED
+        return None if self._supersedes(node, dialled=False) else Refusal.BUSY
+
+    def _refuse_unwanted(self, channel: Channel) -> None:
+        """Raise for a peer that was dialled by its address and turns out not to be talked to."""
+        if channel.peer == self._log.node:
+            raise PeerRejected("this is our own address, or a node with a copy of our key")
+        if channel.peer in self._cut or self._banned(channel.peer):
+            raise PeerRejected("this peer is cut or banned here")
+
+    def _supersedes(self, node: NodeId, *, dialled: bool) -> bool:
+        """Whether a new link would replace the one there is."""
+        old = self._links.get(node)
+        if old is None or old.dialled == dialled or self._now() - old.since > CROSSING_S:
+            return True
+        return dialled == (self._log.node < node)
+
+    def _register(self, node: NodeId, link: Link) -> None:
+        old = self._links.get(node)
+        if old is not None:
+            old.end("replaced by a newer link")
+        self._links[node] = link
+        self._errors.pop(node, None)
+        _log.info("linked to %s at %s", node.short, link.channel.remote)
+        self._note_change()
+
+    def _unregister(self, node: NodeId, link: Link) -> None:
+        if self._links.get(node) is link:
+            del self._links[node]
+        self._note_change()
+
+    def _note_end(self, node: NodeId, ended: TransportError | OSError) -> None:
+        self._errors[node] = str(ended) or type(ended).__name__
+        if isinstance(ended, ForgedEvents):
+            self._banned_until[node] = self._now() + BAN_S
+            _log.warning("%s is not talked to for %d s: %s", node.short, BAN_S, ended)
+        else:
+            level = logging.INFO if isinstance(ended, LinkEnded) else logging.WARNING
+            _log.log(level, "the link to %s ended: %s", node.short, self._errors[node])
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _spread(self) -> None:
+        """Tell every link what our log comes to hold."""
+        told = self._log.offsets
+        while True:
+            try:
+                await self._log.changed()
+            except LogClosed:
+                return
+            now = self._log.offsets
+            news, told = missing(told, now), now
+            for wanted in news if self._links else ():
+                if wanted.stream == self._log.stream:
+                    await self._push(wanted.first, wanted.last)
+                for link in self._links.values():
+                    link.session.committed(wanted.stream)
+                    link.wake()
+
+    async def _push(self, first: int, last: int) -> None:
+        """Send what we appended to everybody; the range is read once."""
+        while first <= last:
+            sealed = await self._log.sealed_range(self._log.stream, first, PUSHED_EVENTS)
+            if sealed is None:
+                return
+            self._push_range(sealed)
+            first = sealed.seal.offset + 1
+
+    def _push_range(self, sealed: SealedRange) -> None:
+        for link in self._links.values():
+            link.session.push(sealed)
+            link.wake()
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+async def _shake(channel: Channel, handshake: Handshake) -> None:
+    """Move the hello's bytes until the peer has proven itself (server) or let us in (client)."""
+    while not (handshake.done or handshake.proven):
+        await channel.write(handshake.receive(await channel.read(READ_BYTES)))

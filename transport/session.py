@@ -1,0 +1,374 @@
+"""The session between two nodes, without any input or output of its own.
+
+Messages of the peer, commits of our log and the passing of time go in; messages to send, ranges to serve and ranges to
+take in come out. Pull is the truth: both sides tell how far they hold every stream, and each asks for what it lacks.
+Push is for speed: a node sends what it appends itself at once to every peer that holds all before it.
+
+    opened ── Greeting ──> greeted ── Heads(complete) ──> live ── Goodbye, fault ──> over
+
+What is allowed in which phase stands in one table below. Bounds: a peer may have so many wants open, and so do we;
+what waits to be sent is derived from heads (a stream stands in it at most once), so no queue grows with the backlog.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from lamport.chain import Head, SealedRange
+from lamport.ids import NodeId, StreamId
+from lamport.offsets import OffsetMap
+from transport.errors import ForgedEvents, LinkEnded, PeerFault
+from transport.messages import (
+    MAX_HEADS,
+    Declined,
+    Events,
+    Goodbye,
+    Greeting,
+    Heads,
+    Message,
+    Ping,
+    Pong,
+    Want,
+    Why,
+)
+
+MAX_WANTS = 8
+"""Ranges one side may have asked for and not yet received in full."""
+
+WANTED_EVENTS = 10_000
+"""Most events that one Want asks for, so that streams take turns."""
+
+MAX_PUSHED_BYTES = 1024 * 1024
+"""Bytes of pushed events that may wait for a slow peer; beyond that they are dropped, and it pulls."""
+
+WANT_TIMEOUT_S = 10.0
+"""A range that does not move for so long is asked of somebody else."""
+
+PING_INTERVAL_S = 2.0
+"""A Ping goes out when the peer was silent for so long."""
+
+SILENCE_LIMIT_S = 4.0
+"""A peer that was silent for so long, Pings unanswered, is gone."""
+
+_TOKENS = 2**32
+
+
+class Phase(Enum):
+    """How far a session has come."""
+
+    OPENED = "opened"
+    GREETED = "greeted"
+    LIVE = "live"
+
+
+_ALLOWED: Mapping[Phase, tuple[type[Message], ...]] = {
+    Phase.OPENED: (Greeting, Goodbye),
+    Phase.GREETED: (Heads, Want, Events, Declined, Ping, Pong, Goodbye),
+    Phase.LIVE: (Heads, Want, Events, Declined, Ping, Pong, Goodbye),
+}
+
+
+class Claims:
+    """Which session is fetching which stream: shared by all sessions of a node, so that none is fetched twice."""
+
+    def __init__(self) -> None:
+        self._holder: dict[StreamId, Session] = {}
+
+    def take(self, stream: StreamId, session: "Session") -> bool:
+        """Whether the session may fetch the stream; it then may until it gives it back."""
+        return self._holder.setdefault(stream, session) is session
+
+    def give_back(self, stream: StreamId, session: "Session") -> None:
+        """Let others fetch the stream."""
+        if self._holder.get(stream) is session:
+            del self._holder[stream]
+
+    def give_back_all(self, session: "Session") -> None:
+        """Let others fetch whatever this session was fetching."""
+        for stream in [s for s, holder in self._holder.items() if holder is session]:
+            del self._holder[stream]
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenWant:
+    """A range we asked for."""
+
+    last: int
+    moved_at: float
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went over a link so far."""
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+    events_in: int = 0
+    events_out: int = 0
+
+
+@dataclass(slots=True)
+class _Outbox:
+    """What waits to be sent, most urgent first."""
+
+    control: deque[Message] = field(default_factory=deque)
+    pushed: deque[Events] = field(default_factory=deque)
+    pushed_bytes: int = 0
+    heads: dict[StreamId, None] = field(default_factory=dict)
+    greeting: bool = True
+    serving: deque[Want] = field(default_factory=deque)
+
+
+class Session:
+    """One side of a session.
+
+    `held` gives our head of a stream (its genesis where we hold nothing of it), `knows_author` whether we have a
+    node's certificate. `now` is in seconds on any steady clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        own: StreamId,
+        program: str,
+        held: Callable[[StreamId], Head],
+        knows_author: Callable[[NodeId], bool],
+        claims: Claims,
+        streams: Iterator[StreamId] | list[StreamId],
+        now: float,
+    ) -> None:
+        self.phase = Phase.OPENED
+        self.peer_program = ""
+        self.theirs: dict[StreamId, int] = {}
+        self.diverged: dict[StreamId, None] = {}
+        self.traffic = Traffic()
+        self.round_trip_s: float | None = None
+        self._own = own
+        self._held = held
+        self._knows_author = knows_author
+        self._claims = claims
+        self._lacking: dict[StreamId, None] = {}
+        self._wants: dict[StreamId, _OpenWant] = {}
+        self._introduced: dict[NodeId, None] = {}
+        self._out = _Outbox(heads=dict.fromkeys(streams))
+        self._out.control.append(Greeting(program))
+        self._heard_at = now
+        self._ping: tuple[int, float] | None = None
+        self._pings = 0
+
+    @property
+    def offsets(self) -> OffsetMap:
+        """What the peer holds, as far as it has told."""
+        return OffsetMap(self.theirs)
+
+    def heard(self, now: float) -> None:
+        """Bytes of the peer arrived."""
+        self._heard_at = now
+
+    def take(self, message: Message, now: float) -> SealedRange | None:
+        """Take in a message; returns the range to put into the log, if it was one.
+
+        Raises:
+            PeerFault: the message has no place here.
+        """
+        if not isinstance(message, _ALLOWED[self.phase]):
+            raise PeerFault(
+                f"{type(message).__name__} has no place in a session that is {self.phase.value}"
+            )
+        match message:
+            case Greeting(program):
+                self.phase, self.peer_program = Phase.GREETED, program
+            case Heads():
+                self._take_heads(message, now)
+            case Want():
+                self._take_want(message)
+            case Events(sealed):
+                return self._take_events(sealed)
+            case Declined(stream, why):
+                self._take_declined(stream, why, now)
+            case Ping(token):
+                self._out.control.append(Pong(token))
+            case Pong(token):
+                self._take_pong(token, now)
+            case Goodbye(reason):
+                raise LinkEnded(f"the peer said goodbye: {reason}")
+        return None
+
+    def taken(self, sealed: SealedRange, now: float) -> None:
+        """The log took the range in (or held it already, or could not connect it)."""
+        want = self._wants.get(sealed.stream)
+        if want is not None:
+            self._wants[sealed.stream] = replace(want, moved_at=now)
+        self.ask(now)
+
+    def contradicted(self, sealed: SealedRange, now: float) -> None:
+        """The log refused the range because it contradicts the prefix held.
+
+        A range that was only pushed may be of another branch: asking for it with our hash tells. One that answers our
+        question was agreed to follow our hash.
+
+        Raises:
+            ForgedEvents: the range answers our question.
+        """
+        if sealed.stream in self._wants:
+            raise ForgedEvents(
+                f"stream {sealed.stream}: the range sent does not follow the hash it was asked with"
+            )
+        self.ask(now)
+
+    def committed(self, stream: StreamId) -> None:
+        """Our log holds more of a stream than before."""
+        if self.theirs.get(stream, -1) < self._held(stream).offset:
+            self._out.heads[stream] = None
+
+    def push(self, sealed: SealedRange) -> None:
+        """Send what we appended, where the peer holds all before it and keeps up; else only say that it is there."""
+        size = sum(map(len, sealed.events))
+        contiguous = self.theirs.get(sealed.stream, -1) == sealed.first - 1
+        if (
+            contiguous
+            and self.phase is Phase.LIVE
+            and self._out.pushed_bytes + size <= MAX_PUSHED_BYTES
+        ):
+            self._out.pushed.append(Events(self._introducing(sealed)))
+            self._out.pushed_bytes += size
+            self.traffic.events_out += len(sealed.events)
+            self.theirs[sealed.stream] = sealed.seal.offset
+        else:
+            self.committed(sealed.stream)
+
+    def elapsed(self, now: float) -> None:
+        """Time has passed: ping a silent peer, ask elsewhere for what does not come.
+
+        Raises:
+            PeerFault: the peer has been silent for too long.
+        """
+        silent = now - self._heard_at
+        if silent >= SILENCE_LIMIT_S:
+            raise PeerFault(f"silent for {silent:.1f} s")
+        if silent >= PING_INTERVAL_S and self._ping is None:
+            self._pings = (self._pings + 1) % _TOKENS
+            self._ping = (self._pings, now)
+            self._out.control.append(Ping(self._pings))
+        for stream, want in list(self._wants.items()):
+            if now - want.moved_at >= WANT_TIMEOUT_S:
+                self._drop_want(stream)
+        self.ask(now)
+
+    def ask(self, now: float) -> None:
+        """Ask for what the peer holds and we lack, as far as nobody else is being asked."""
+        if self.phase is not Phase.LIVE:
+            return
+        for stream in [s for s, want in self._wants.items() if self._held(s).offset >= want.last]:
+            self._drop_want(stream)
+        for stream in list(self._lacking):
+            if len(self._wants) >= MAX_WANTS:
+                return
+            if self.theirs.get(stream, -1) <= self._held(stream).offset:
+                del self._lacking[stream]
+            elif stream not in self._wants:
+                self._ask_for(stream, now)
+
+    def close(self) -> None:
+        """Give back what this session was fetching."""
+        self._claims.give_back_all(self)
+        self._wants.clear()
+
+    def next_message(self) -> Message | None:
+        """The next message to send, None where nothing waits (there may still be something to serve)."""
+        out = self._out
+        if out.control:
+            return out.control.popleft()
+        if out.pushed:
+            pushed = out.pushed.popleft()
+            out.pushed_bytes -= sum(map(len, pushed.range.events))
+            return pushed
+        if out.heads or out.greeting:
+            return self._next_heads()
+        return None
+
+    def next_serving(self) -> Want | None:
+        """The next range to read and hand to `serve`, in turn; None where the peer wants nothing."""
+        return self._out.serving.popleft() if self._out.serving else None
+
+    def serve(self, want: Want, sealed: SealedRange | None, *, diverged: bool = False) -> Message:
+        """The message that answers a Want; what is left of it goes to the end of the line."""
+        if sealed is None:
+            return Declined(want.stream, Why.DIVERGED if diverged else Why.UNKNOWN)
+        if sealed.seal.offset < want.last:
+            rest = replace(
+                want, first=sealed.seal.offset + 1, hash=sealed.seal.hash, certificate=False
+            )
+            self._out.serving.append(rest)
+        self.theirs[want.stream] = max(self.theirs.get(want.stream, -1), sealed.seal.offset)
+        self.traffic.events_out += len(sealed.events)
+        return Events(sealed if want.certificate else replace(sealed, certificate=b""))
+
+    def _next_heads(self) -> Heads:
+        streams = list(self._out.heads)[:MAX_HEADS]
+        for stream in streams:
+            del self._out.heads[stream]
+        complete = not self._out.heads
+        self._out.greeting = self._out.greeting and not complete
+        heads = (self._held(stream) for stream in streams)
+        return Heads(tuple(head for head in heads if head.offset >= 0), complete)
+
+    def _take_heads(self, message: Heads, now: float) -> None:
+        for head in message.heads:
+            self._learn(head.stream, head.offset)
+        if message.complete:
+            self.phase = Phase.LIVE
+        self.ask(now)
+
+    def _learn(self, stream: StreamId, offset: int) -> None:
+        """The peer holds a stream up to an offset. What it holds only grows while a session lasts."""
+        self.theirs[stream] = max(self.theirs.get(stream, -1), offset)
+        if self.theirs[stream] > self._held(stream).offset:
+            self._lacking[stream] = None
+
+    def _take_want(self, want: Want) -> None:
+        if len(self._out.serving) >= MAX_WANTS:
+            raise PeerFault(f"more than {MAX_WANTS} ranges wanted at once")
+        self._out.serving.append(want)
+
+    def _take_events(self, sealed: SealedRange) -> SealedRange:
+        self._learn(sealed.stream, sealed.seal.offset)
+        self.traffic.events_in += len(sealed.events)
+        return sealed
+
+    def _take_declined(self, stream: StreamId, why: Why, now: float) -> None:
+        if stream not in self._wants:
+            return
+        self._drop_want(stream)
+        if why is Why.DIVERGED:
+            self.diverged[stream] = None
+        self.theirs.pop(stream, None)
+        self.ask(now)
+
+    def _take_pong(self, token: int, now: float) -> None:
+        if self._ping is not None and self._ping[0] == token:
+            self.round_trip_s = now - self._ping[1]
+            self._ping = None
+
+    def _ask_for(self, stream: StreamId, now: float) -> None:
+        if stream == self._own or stream in self.diverged or not self._claims.take(stream, self):
+            return
+        head = self._held(stream)
+        last = min(self.theirs[stream], head.offset + WANTED_EVENTS)
+        self._wants[stream] = _OpenWant(last, now)
+        unknown = not self._knows_author(stream.node)
+        self._out.control.append(
+            Want(stream, head.offset + 1, last, head.hash, certificate=unknown)
+        )
+
+    def _drop_want(self, stream: StreamId) -> None:
+        del self._wants[stream]
+        self._claims.give_back(stream, self)
+
+    def _introducing(self, sealed: SealedRange) -> SealedRange:
+        """The range with its author's certificate the first time, and without it from then on."""
+        if sealed.stream.node in self._introduced:
+            return replace(sealed, certificate=b"")
+        self._introduced[sealed.stream.node] = None
+        return sealed
