@@ -1,0 +1,184 @@
+"""What a fish is: a named, versioned fold over a selection of events.
+
+A `Fish` is a definition and holds no state. The pond runs it: it hands every selected event, in key order, to
+`on_event` together with the state so far and with `Metadata`, and what `on_event` returns is the next state. Reducers
+are pure, and states are never changed in place: the engine calls a reducer as often as it likes, and keeps earlier
+states as they are.
+
+The `definition` is a fingerprint of selection, initial state and code. It tells two fish apart that claim the same
+name and version, and keeps a stored snapshot from being read by other code than wrote it. It sees the reducer and what
+the reducer closes over, not the functions it calls; whoever changes those raises the version.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import CodeType, FunctionType, MethodType
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from fish.errors import InvalidFish, StateCodecError
+from fish.states import encode_state
+from lamport.event import Event
+from lamport.ids import EventKey, NodeId, StreamId
+from lamport.tags import Where
+
+State = TypeVar("State")
+
+MAX_NAME_BYTES = 128
+"""Longest name of a fish in bytes of UTF-8, as for tags."""
+
+
+class Metadata(NamedTuple):
+    """What the log knows of an event besides its payload.
+
+    `timestamp` is the author's wall clock, microseconds since the epoch: for display, never for order. `is_local` says
+    that this node wrote the event: a state that depends on it differs between nodes.
+    """
+
+    event_key: EventKey
+    offset: int
+    timestamp: int
+    tags: tuple[str, ...]
+    app_id: str
+    is_local: bool
+
+    @classmethod
+    def of(cls, event: Event, node: NodeId) -> "Metadata":
+        """The metadata of an event as seen at a node."""
+        is_local = event.stream.node == node
+        return cls(event.key, event.offset, event.timestamp, event.tags, event.app_id, is_local)
+
+    @property
+    def lamport(self) -> int:
+        """The event's Lamport timestamp."""
+        return self.event_key.lamport
+
+    @property
+    def stream(self) -> StreamId:
+        """The stream it stands in."""
+        return self.event_key.stream
+
+    @property
+    def event_id(self) -> str:
+        """The text form of its key; the id of the work it opens."""
+        return str(self.event_key)
+
+
+OnEvent = Callable[[State, Any, Metadata], State]
+"""The next state from the state, an event's payload and its metadata."""
+
+IsReset = Callable[[Any, Metadata], bool]
+"""Whether an event (payload, metadata), folded into the initial state, says everything by itself."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fish(Generic[State]):
+    """A definition. `version` rises with every change of meaning; same name and version means same definition.
+
+    With `is_reset` the state is the fold from the newest reset event on; whatever sorts before it is irrelevant,
+    whenever it arrives.
+
+    Raises:
+        InvalidFish: the name is empty or longer than 128 bytes, or the version is no integer from 0 on.
+    """
+
+    name: str
+    where: Where
+    initial: State
+    on_event: OnEvent[State]
+    version: int = field(default=1, kw_only=True)
+    is_reset: IsReset | None = field(default=None, kw_only=True)
+    definition: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        _check_version(self.version)
+        object.__setattr__(self, "definition", _fingerprint(self))
+
+    def selects(self, event: Event, node: NodeId) -> bool:
+        """Whether an event belongs to this fish, as seen at a node."""
+        return self.where.matches(event.tags, is_local=event.stream.node == node)
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise InvalidFish(f"a fish has a name, a non-empty text, not {name!r}")
+    size = len(name.encode(errors="surrogatepass"))
+    if size > MAX_NAME_BYTES:
+        raise InvalidFish(f"the name of a fish has at most {MAX_NAME_BYTES} bytes, not {size}")
+
+
+def _check_version(version: object) -> None:
+    if not isinstance(version, int) or isinstance(version, bool) or version < 0:
+        raise InvalidFish(f"the version of a fish is an integer from 0 on, not {version!r}")
+
+
+def _fingerprint(fish: Fish[Any]) -> str:
+    parts = (str(fish.where), fish.initial, fish.on_event, fish.is_reset)
+    return hashlib.sha256(encode_state([_described(part, ()) for part in parts])).hexdigest()
+
+
+def _described(value: object, callers: tuple[object, ...]) -> object:
+    """A value, or the code behind it, in plain values that are the same in every process.
+
+    `callers` are the functions being described: one that closes over itself is not described for ever.
+    """
+    if any(value is caller for caller in callers):
+        return "recursive"
+    if isinstance(value, CodeType):
+        return _described_code(value, callers)
+    if isinstance(value, FunctionType):
+        return _described_function(value, (*callers, value))
+    if isinstance(value, MethodType):
+        return ["method", *(_described(part, callers) for part in (value.__func__, value.__self__))]
+    if isinstance(value, functools.partial):
+        parts = (value.func, value.args, value.keywords)
+        return ["partial", *(_described(part, callers) for part in parts)]
+    return [_name(value), _described_call(value, callers), _described_value(value)]
+
+
+def _described_function(function: FunctionType, callers: tuple[object, ...]) -> object:
+    defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+    cells = (cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell))
+    return [
+        "function",
+        *(_described(part, callers) for part in (function.__code__, *defaults, *cells)),
+    ]
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:  # a variable that is assigned only later
+        return False
+    return True
+
+
+def _described_code(code: CodeType, callers: tuple[object, ...]) -> object:
+    """What the code does: neither its file nor its lines, which change when something else does."""
+    return [
+        code.co_code,
+        code.co_exceptiontable,
+        [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags],
+        list(code.co_names),
+        [_described(const, callers) for const in code.co_consts],
+    ]
+
+
+def _described_call(value: object, callers: tuple[object, ...]) -> object:
+    """The code of an object that is called like a function."""
+    call = None if isinstance(value, type) else getattr(type(value), "__call__", None)  # noqa: B004 - its code is wanted
+    return _described(call, (*callers, value)) if isinstance(call, FunctionType) else None
+
+
+def _described_value(value: object) -> bytes | None:
+    try:
+        return encode_state(value)
+    except StateCodecError:
+        return None
+
+
+def _name(value: object) -> str:
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{getattr(named, '__module__', '')}:{getattr(named, '__qualname__', '')}"

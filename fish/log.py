@@ -1,0 +1,83 @@
+"""The seam between pond and log: what fish need of a log, and nothing else.
+
+The pond reads what is stored (`read`), hears what arrives (`follow`), publishes what effects ask for (`publish`), and
+keeps snapshots beside the events. `lamport.log.EventLog` is such a log; so is any list of events that keeps these
+promises.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from lamport.event import Draft, Event
+from lamport.ids import EventKey, NodeId
+from lamport.log import Batch
+from lamport.offsets import OffsetMap
+from lamport.snapshots import StoredSnapshot
+from lamport.tags import Where
+
+
+class Follower(Protocol):
+    """A cursor over the commits of a log: any lag is allowed, and there is never a gap or a double."""
+
+    @property
+    def offsets(self) -> OffsetMap:
+        """What was handed over so far, and the start."""
+        ...
+
+    async def next(self) -> Batch:
+        """Wait for the next commits behind the cursor; several may come as one batch.
+
+        Raises:
+            LogClosed: the log was closed and everything was handed over.
+        """
+        ...
+
+
+class Log(Protocol):
+    """A node's log as fish see it."""
+
+    @property
+    def node(self) -> NodeId:
+        """The node whose log this is."""
+        ...
+
+    @property
+    def offsets(self) -> OffsetMap:
+        """The present: everything the log holds, durably."""
+        ...
+
+    def follow(self, start: OffsetMap) -> Follower:
+        """Hand over everything behind `start` from now on."""
+        ...
+
+    def read(
+        self,
+        where: Where,
+        *,
+        after: EventKey | None = None,
+        lower: OffsetMap | None = None,
+        upper: OffsetMap | None = None,
+    ) -> AsyncIterator[Sequence[Event]]:
+        """Pages of matching events in ascending key order: key above `after`, offset above `lower` up to `upper`.
+
+        A stream that is absent from `upper` yields nothing; without `upper` the present is the bound.
+        """
+        ...
+
+    async def publish(self, drafts: Sequence[Draft]) -> tuple[Event, ...]:
+        """Append events in this order, all or none; they are durable when this returns."""
+        ...
+
+    async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
+        """Keep a snapshot. The log bounds how many it keeps of one fish and version: the newest few."""
+        ...
+
+    async def load_snapshots(
+        self, fish: str, version: int, definition: str
+    ) -> list[StoredSnapshot]:
+        """The snapshots of exactly this fish, newest key first."""
+        ...
+
+    async def drop_snapshots(self, fish: str, from_key: EventKey | None) -> None:
+        """Drop the fish's snapshots at or above a key, of any version; None drops all."""
+        ...
