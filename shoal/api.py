@@ -1,0 +1,334 @@
+"""The control API of a running node: JSON over HTTP on the loopback, for the command line and local programs.
+
+Every request proves itself by the token that stands in the data folder, readable only by its owner. Requests that a
+web page of a stranger could cause are refused before that: a foreign `Host` (a rebound name), any `Origin`, a
+cross-site fetch, a body that is not declared as JSON.
+
+    GET  /api/v2/node/id                  the node's id, text
+    GET  /api/v2/node/status              see `shoal.views`
+    POST /api/v2/node/peers/cut           {"node": ID}
+    POST /api/v2/node/peers/heal          {"node": ID or null}
+    POST /api/v2/events/publish           {"data": [{"tags": [...], "payload": ...}]}
+    POST /api/v2/events/query             {"query": TEXT, "order": "asc", "lowerBound": {}, "upperBound": {}}
+    POST /api/v2/events/subscribe         {"query": TEXT, "lowerBound": {}}
+    GET  /api/v2/fish                     names of the fish hosted here
+    GET  /api/v2/fish/NAME                state and the offsets it covers
+
+Queries and subscriptions answer with one JSON object a line. An error is `{"code": ..., "message": ...}`.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, NoReturn
+
+from aiohttp import web
+
+from fish.definition import Fish
+from fish.errors import FishStopped
+from lamport.errors import InvalidInput, LogClosed, StoreFull
+from lamport.event import Event, draft
+from lamport.ids import NodeId
+from lamport.offsets import OffsetMap
+from lamport.query import parse_query
+from lamport.reader import Order
+from shoal.node import Node
+from shoal.views import snapshot_to_json, status_to_json
+from transport.errors import LocalFault
+from transport.network import Address
+
+MAX_BODY_BYTES = 1024 * 1024
+"""Largest request body."""
+
+MAX_CONNECTIONS = 64
+"""Connections served at once; more are turned away."""
+
+KEEP_ALIVE_S = 15.0
+"""An idle subscription sends an empty line this often, so that a dead client is noticed."""
+
+SHUTDOWN_S = 1.0
+"""How long open requests may take to end when the node stops."""
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_log = logging.getLogger("shoal.api")
+
+
+class _Fault(NamedTuple):
+    """How an error of ours is told over HTTP."""
+
+    status: int
+    code: str
+
+
+_FAULTS: Mapping[type[Exception], _Fault] = {
+    InvalidInput: _Fault(400, "ERR_BAD_REQUEST"),
+    FishStopped: _Fault(500, "ERR_FISH_STOPPED"),
+    StoreFull: _Fault(507, "ERR_STORE_FULL"),
+    LogClosed: _Fault(503, "ERR_SHUTTING_DOWN"),
+}
+
+
+class ControlApi:
+    """Serves one node. `fish` are those that can be asked for by name."""
+
+    def __init__(self, node: Node, fish: Mapping[str, Fish[Any]], token: str) -> None:
+        self._node = node
+        self._fish = fish
+        self._token = token
+        self._hosts: frozenset[str] = frozenset()
+        self._connections = 0
+        self._streaming: dict[asyncio.Task[Any], None] = {}
+
+    @asynccontextmanager
+    async def served(self, address: Address) -> AsyncIterator[Address]:
+        """Serve while the context is open; yields the address (port 0 lets the system choose).
+
+        Raises:
+            LocalFault: the address cannot be used.
+        """
+        app = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY_BYTES)
+        app.add_routes(self._routes())
+        app.on_shutdown.append(self._end_streams)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=SHUTDOWN_S,
+            max_line_size=8_190,
+            max_field_size=8_190,
+        )
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, address.host, address.port)
+            try:
+                await site.start()
+            except OSError as error:
+                raise LocalFault(
+                    f"the control API cannot listen at {address} ({error.strerror or error}):"
+                    " stop what uses the port, or choose another with --api HOST:PORT"
+                ) from error
+            bound = Address(address.host, runner.addresses[0][1])
+            self._hosts = frozenset(
+                f"{host}:{bound.port}" for host in ("127.0.0.1", "localhost", "[::1]")
+            )
+            yield bound
+        finally:
+            await runner.cleanup()
+
+    def _routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/api/v2/node/id", self._get_id),
+            web.get("/api/v2/node/status", self._get_status),
+            web.post("/api/v2/node/peers/cut", self._post_cut),
+            web.post("/api/v2/node/peers/heal", self._post_heal),
+            web.post("/api/v2/events/publish", self._post_publish),
+            web.post("/api/v2/events/query", self._post_query),
+            web.post("/api/v2/events/subscribe", self._post_subscribe),
+            web.get("/api/v2/fish", self._get_fishes),
+            web.get("/api/v2/fish/{name}", self._get_fish),
+        ]
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Turn strangers away, and turn errors into answers."""
+        if self._connections >= MAX_CONNECTIONS:
+            return _error(
+                503, "ERR_SERVICE_OVERLOADED", f"at most {MAX_CONNECTIONS} requests at once"
+            )
+        self._connections += 1
+        try:
+            return self._stranger(request) or await handler(request)
+        except web.HTTPException as error:
+            return _error(
+                error.status, f"ERR_{error.reason.upper().replace(' ', '_')}", error.reason
+            )
+        except tuple(_FAULTS) as error:
+            fault = next(fault for kind, fault in _FAULTS.items() if isinstance(error, kind))
+            return _error(fault.status, fault.code, str(error))
+        except ConnectionError:  # the client is gone: nobody is left to answer
+            raise
+        except Exception:  # noqa: BLE001 - logged; the caller gets no traceback, the node goes on
+            _log.exception("a request failed")
+            return _error(500, "ERR_INTERNAL", "the node failed to answer; its log says why")
+        finally:
+            self._connections -= 1
+
+    def _stranger(self, request: web.Request) -> web.Response | None:
+        """The answer to a request that has no business here, None for one that has."""
+        if request.headers.get("Host") not in self._hosts:
+            return _error(421, "ERR_MISDIRECTED", "this API answers to the loopback's names only")
+        foreign = request.headers.get("Sec-Fetch-Site") not in {None, "none", "same-origin"}
+        if "Origin" in request.headers or foreign:
+            return _error(403, "ERR_FORBIDDEN", "web pages may not use this API")
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme != "Bearer" or not hmac.compare_digest(token.encode(), self._token.encode()):
+            return _error(401, "ERR_TOKEN_UNAUTHORIZED", "the token in the data folder is needed")
+        if request.method == "POST" and request.content_type != "application/json":
+            return _error(415, "ERR_UNSUPPORTED_MEDIA_TYPE", "a body of application/json is needed")
+        return None
+
+    async def _get_id(self, _request: web.Request) -> web.Response:
+        return web.Response(text=str(self._node.id))
+
+    async def _get_status(self, _request: web.Request) -> web.Response:
+        return web.json_response(status_to_json(self._node.status()))
+
+    async def _post_cut(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        self._node.peers.cut(NodeId.parse(_text(body, "node")))
+        return web.json_response({})
+
+    async def _post_heal(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        node = body.get("node")
+        self._node.peers.heal(None if node is None else NodeId.parse(_text(body, "node")))
+        return web.json_response({})
+
+    async def _post_publish(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        drafts = [_draft(item) for item in _list(body, "data")]
+        events = await self._node.publish_all(drafts)
+        return web.json_response({"data": [_published(event) for event in events]})
+
+    async def _post_query(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request)
+        where = parse_query(_text(body, "query"))
+        order = _order(body.get("order", Order.ASCENDING.value))
+        lower, upper = _bound(body, "lowerBound"), _bound(body, "upperBound")
+        present = self._node.offsets
+        if upper is not None and not present.covers(upper):
+            raise InvalidInput("the upper bound lies beyond what this node holds")
+        upper = present if upper is None else upper
+        response = await _lines(request)
+        async for page in self._node.log.read(where, lower=lower, upper=upper, order=order):
+            await response.write(b"".join(_line(event.to_json()) for event in page))
+        await response.write(_line({"type": "offsets", "offsets": upper.to_json()}))
+        return response
+
+    async def _post_subscribe(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request)
+        where = parse_query(_text(body, "query"))
+        lower = _bound(body, "lowerBound") or OffsetMap()
+        response = await _lines(request)
+        task = asyncio.current_task()
+        assert task is not None, "aiohttp runs handlers in tasks"
+        self._streaming[task] = None
+        try:
+            await self._stream(response, where, lower)
+        finally:
+            del self._streaming[task]
+        return response
+
+    async def _stream(self, response: web.StreamResponse, where: Any, lower: OffsetMap) -> None:
+        """Send stored events above `lower`, the offsets reached, then what comes, until somebody stops."""
+        present = self._node.offsets
+        async for page in self._node.log.read(where, lower=lower, upper=present):
+            await response.write(b"".join(_line(event.to_json()) for event in page))
+        await response.write(_line({"type": "offsets", "offsets": present.to_json()}))
+        follower = self._node.log.follow(present.raised(lower))
+        while True:
+            try:
+                async with asyncio.timeout(KEEP_ALIVE_S):
+                    batch = await follower.next()
+            except TimeoutError:
+                await response.write(b"\n")
+                continue
+            except LogClosed:
+                return
+            chosen = [one for one in batch.events if self._selects(where, one)]
+            await response.write(b"".join(_line(event.to_json()) for event in chosen))
+
+    def _selects(self, where: Any, event: Event) -> bool:
+        is_local = event.stream.node == self._node.id
+        return bool(where.matches(event.tags, is_local=is_local))
+
+    async def _get_fishes(self, _request: web.Request) -> web.Response:
+        return web.json_response({"fish": sorted(self._fish)})
+
+    async def _get_fish(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        fish = self._fish.get(name)
+        if fish is None:
+            hosted = (
+                ", ".join(sorted(self._fish)) or "none; start the daemon with --fish MODULE:NAME"
+            )
+            return _error(
+                404, "ERR_NOT_FOUND", f"no fish {name!r} is hosted here (there are: {hosted})"
+            )
+        return web.json_response(snapshot_to_json(name, await self._node.pond.snapshot(fish)))
+
+    async def _end_streams(self, _app: web.Application) -> None:
+        for task in list(self._streaming):
+            task.cancel()
+
+
+async def _lines(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    return response
+
+
+def _line(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _published(event: Event) -> dict[str, Any]:
+    return {
+        "key": str(event.key),
+        "lamport": event.lamport,
+        "stream": str(event.stream),
+        "offset": event.offset,
+        "timestamp": event.timestamp,
+    }
+
+
+def _error(status: int, code: str, message: str) -> web.Response:
+    return web.json_response({"code": code, "message": message}, status=status)
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    with contextlib.suppress(ValueError, RecursionError):
+        value = json.loads(await request.read(), parse_constant=_refuse_constant)
+        if isinstance(value, dict):
+            return value
+    raise InvalidInput("the body is not a JSON object")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _text(body: Mapping[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str):
+        raise InvalidInput(f"{name!r} must be a text")
+    return value
+
+
+def _list(body: Mapping[str, Any], name: str) -> list[Any]:
+    value = body.get(name)
+    if not isinstance(value, list):
+        raise InvalidInput(f"{name!r} must be a list")
+    return value
+
+
+def _draft(item: Any) -> Any:
+    if not isinstance(item, dict) or "payload" not in item:
+        raise InvalidInput("each event needs 'tags' and a 'payload'")
+    return draft(_list(item, "tags"), item["payload"])
+
+
+def _order(text: Any) -> Order:
+    try:
+        return Order(text)
+    except ValueError:
+        raise InvalidInput(f"'order' is one of {[order.value for order in Order]}") from None
+
+
+def _bound(body: Mapping[str, Any], name: str) -> OffsetMap | None:
+    value = body.get(name)
+    return None if value is None else OffsetMap.from_json(value)

@@ -1,0 +1,151 @@
+"""The command line, `shoal`.
+
+Commands that make things (`swarm init`, `init`, `run`, `demo`) work on files; all others ask the running daemon of a
+data folder. A failure is one line on standard error, saying what was wrong and what to do, and an exit status other
+than 0 (see `shoal.errors`).
+"""
+
+import os
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from typing import Any
+
+from fish.errors import FishError
+from lamport.errors import LogError
+from shoal import commands
+from shoal.daemon import unwrapped
+from shoal.errors import ShoalError, exit_status
+from shoal.version import VERSION
+from transport.errors import TransportError
+
+_INTERRUPTED = 130
+"""What a shell reports for a program ended by an interrupt."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parsed = parser().parse_args(arguments)
+    try:
+        status: int = parsed.command(parsed)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough; do not let the interpreter trip over the flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except BaseException as raised:
+        error = unwrapped(raised)
+        if not isinstance(error, ShoalError | LogError | TransportError | FishError):
+            raise
+        print(f"shoal: {error}", file=sys.stderr)
+        return exit_status(error)
+    return status
+
+
+def parser() -> ArgumentParser:
+    """The grammar of the command line."""
+    top = ArgumentParser(
+        prog="shoal", description="Event-sourced, local-first replication for shop floors."
+    )
+    top.add_argument("--version", action="version", version=f"shoal {VERSION}")
+    sub = top.add_subparsers(required=True, metavar="COMMAND")
+    _add_making(sub)
+    _add_asking(sub)
+    _add_peers(sub)
+    return top
+
+
+def _add_making(sub: Any) -> None:
+    swarm = sub.add_parser("swarm", help="make a swarm").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    swarm_init = swarm.add_parser("init", help="make the swarm key and the admin key")
+    swarm_init.add_argument(
+        "--out", required=True, metavar="KEYFILE", help="new file for the swarm key"
+    )
+    swarm_init.set_defaults(command=commands.swarm_init)
+
+    init = _command(sub, "init", commands.init, "enrol this device into a swarm")
+    init.add_argument(
+        "--swarm-key", required=True, metavar="KEYFILE", help="made by `shoal swarm init`"
+    )
+
+    run = _command(sub, "run", commands.run, "run the daemon")
+    run.add_argument("--listen", metavar="HOST:PORT", help="where peers connect (0.0.0.0:4001)")
+    run.add_argument(
+        "--api", metavar="HOST:PORT", help="control API, loopback only (127.0.0.1:4454)"
+    )
+    run.add_argument(
+        "--peer", dest="peers", action="append", metavar="HOST:PORT", help="dial this peer, too"
+    )
+    run.add_argument(
+        "--no-mdns",
+        dest="mdns",
+        action="store_false",
+        default=None,
+        help="neither announce nor discover",
+    )
+    run.add_argument("--fish", action="append", metavar="MODULE:NAME", help="host this fish")
+    run.add_argument("--verbose", action="store_true", help="log more")
+
+    demo = sub.add_parser("demo", help="three daemons, a partition, and agreement")
+    demo.add_argument(
+        "--no-mdns", dest="mdns", action="store_false", default=None, help="use static addresses"
+    )
+    demo.set_defaults(command=commands.demo)
+
+
+def _add_asking(sub: Any) -> None:
+    publish = _command(
+        sub, "publish", commands.publish, "publish an event; prints its key once it is durable"
+    )
+    publish.add_argument(
+        "--tag", action="append", required=True, metavar="TAG", help="may be repeated"
+    )
+    publish.add_argument("json", metavar="JSON", help="the payload; - reads it from standard input")
+
+    query = _command(
+        sub, "query", commands.query, "print the known events of a selection, a JSON line each"
+    )
+    query.add_argument("query", metavar="QUERY", help="such as \"FROM 'tag' & 'other'\"")
+    query.add_argument("--order", choices=["asc", "desc", "stream-asc"], default="asc")
+
+    tail = _command(sub, "tail", commands.tail, "print events as they come, a JSON line each")
+    tail.add_argument("query", nargs="?", default="FROM allEvents", metavar="QUERY")
+    tail.add_argument("--all", action="store_true", help="begin with the events known already")
+
+    fish = _command(
+        sub, "fish", commands.fish, "print the state of a fish and the offsets it covers"
+    )
+    fish.add_argument("name", nargs="?", metavar="NAME", help="without it, the names of all")
+
+    status = _command(
+        sub, "status", commands.status, "print node id, offsets, peers and what is missing"
+    )
+    status.add_argument("--json", dest="as_json", action="store_true")
+
+
+def _add_peers(sub: Any) -> None:
+    peers = _command(
+        sub, "peers", commands.peers, "print the peers; cut and heal links, for drills"
+    )
+    peers.add_argument("action", nargs="?", choices=["cut", "heal"])
+    peers.add_argument(
+        "node", nargs="?", metavar="NODE", help="a node id, or its unambiguous beginning"
+    )
+    peers.add_argument("--json", dest="as_json", action="store_true")
+
+
+def _command(sub: Any, name: str, command: Any, text: str) -> ArgumentParser:
+    added: ArgumentParser = sub.add_parser(name, help=text, description=text.capitalize() + ".")
+    data = os.environ.get("SHOAL_DATA")
+    added.add_argument(
+        "--data",
+        metavar="DIR",
+        default=data,
+        required=data is None,
+        help="data folder ($SHOAL_DATA)",
+    )
+    added.set_defaults(command=command)
+    return added

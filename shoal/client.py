@@ -1,0 +1,150 @@
+"""A client of a running daemon: the verbs of `Node` from another process, over the control API."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import aiohttp
+
+from shoal.control import Control, read_control
+from shoal.errors import DaemonUnreachable, RequestRefused
+
+REQUEST_TIMEOUT_S = 30.0
+"""How long an answer may take; a stream may be silent for as long, the daemon says something more often."""
+
+MAX_LINE_BYTES = 1024 * 1024
+"""Longest line of a stream: an event has at most 70 KiB of msgpack, JSON may need several times that."""
+
+_REFUSED = 400
+
+
+class Client:
+    """Talks to the daemon of a data folder. Use it as an async context manager."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._session: aiohttp.ClientSession | None = None
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """A client for the daemon of this data folder; raises `DaemonUnreachable` where none runs."""
+        return cls(read_control(folder))
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            base_url=f"http://{self._control.address}",
+            headers={"Authorization": f"Bearer {self._control.token}"},
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=5.0, sock_read=REQUEST_TIMEOUT_S
+            ),
+            read_bufsize=MAX_LINE_BYTES,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def publish(self, tags: Iterable[str], payload: Any) -> str:
+        """Append one event; returns the text of its key once it is durable there.
+
+        Raises:
+            RequestRefused: the daemon's reason. Nothing was stored.
+            DaemonUnreachable: it does not answer.
+        """
+        published = await self.publish_all([(tags, payload)])
+        return published[0]
+
+    async def publish_all(self, events: Iterable[tuple[Iterable[str], Any]]) -> list[str]:
+        """Append events in this order, all or none; returns the texts of their keys. Raises as `publish`."""
+        data = [{"tags": list(tags), "payload": payload} for tags, payload in events]
+        answer = await self._post("/api/v2/events/publish", {"data": data})
+        return [event["key"] for event in answer["data"]]
+
+    def query(self, text: str, *, order: str = "asc") -> AsyncIterator[dict[str, Any]]:
+        """The matching events known there now, as JSON objects. Raises as `publish`."""
+        return self._lines("/api/v2/events/query", {"query": text, "order": order})
+
+    def subscribe(
+        self, text: str, *, lower: Mapping[str, int] | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The matching events above `lower`, then those that come, without end. Raises as `publish`."""
+        return self._lines(
+            "/api/v2/events/subscribe", {"query": text, "lowerBound": dict(lower or {})}
+        )
+
+    async def status(self) -> dict[str, Any]:
+        """What the node knows of itself and its peers."""
+        return await self._get("/api/v2/node/status")
+
+    async def fish(self, name: str) -> dict[str, Any]:
+        """The state of a hosted fish and the offsets it covers."""
+        return await self._get(f"/api/v2/fish/{quote(name, safe='')}")
+
+    async def fish_names(self) -> list[str]:
+        """The fish hosted there."""
+        names: list[str] = (await self._get("/api/v2/fish"))["fish"]
+        return names
+
+    async def cut(self, node: str) -> None:
+        """Close the link to a node and refuse it until healed."""
+        await self._post("/api/v2/node/peers/cut", {"node": node})
+
+    async def heal(self, node: str | None = None) -> None:
+        """Let a node, or all, connect again."""
+        await self._post("/api/v2/node/peers/heal", {"node": node})
+
+    async def _get(self, path: str) -> dict[str, Any]:
+        return await self._answer("GET", path, None)
+
+    async def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._answer("POST", path, body)
+
+    async def _answer(
+        self, method: str, path: str, body: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        try:
+            async with self._open().request(method, path, json=body) as response:
+                await _check(response)
+                answer: dict[str, Any] = await response.json()
+                return answer
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+
+    async def _lines(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """The events of an answer in lines, without its other messages."""
+        try:
+            async with self._open().post(path, json=body) as response:
+                await _check(response)
+                async for line in response.content:
+                    value = json.loads(line) if line.strip() else {}
+                    if value.get("type") == "event":
+                        yield value
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+
+    def _open(self) -> aiohttp.ClientSession:
+        assert self._session is not None, "a client is used inside its `async with` block"
+        return self._session
+
+    def _unreachable(self, error: Exception) -> DaemonUnreachable:
+        why = str(error) or type(error).__name__
+        return DaemonUnreachable(f"the daemon at {self._control.address} does not answer ({why})")
+
+
+async def _check(response: aiohttp.ClientResponse) -> None:
+    if response.status >= _REFUSED:
+        try:
+            message = (await response.json())["message"]
+        except (aiohttp.ClientError, ValueError, KeyError, asyncio.IncompleteReadError):
+            message = f"status {response.status}"
+        raise RequestRefused(str(message))

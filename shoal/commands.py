@@ -1,0 +1,216 @@
+"""What the commands of the command line do, without the parsing.
+
+Each takes the parsed arguments and returns the exit status; errors travel as exceptions and are told in one place.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import random
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lamport.errors import InvalidInput
+from shoal.client import Client
+from shoal.daemon import run_daemon
+from shoal.errors import RequestRefused
+from shoal.folder import init_folder
+from shoal.settings import load_settings
+from transport.identity import make_swarm
+from transport.keyfiles import read_swarm_key, write_admin_key, write_swarm_key
+
+ADMIN_SUFFIX = ".admin"
+
+_FLAGS = ("listen", "api", "peers", "mdns", "fish")
+
+
+def swarm_init(arguments: Namespace) -> int:
+    """Make a swarm: its key, and the admin's."""
+    path = Path(arguments.out)
+    admin_path = path.with_name(path.name + ADMIN_SUFFIX)
+    swarm_key, admin_key = make_swarm(random.SystemRandom())
+    write_admin_key(admin_path, admin_key)
+    try:
+        write_swarm_key(path, swarm_key)
+    except BaseException:
+        admin_path.unlink()
+        raise
+    print(f"swarm key  {path}  (needed to enrol devices; keep it off them)")
+    print(f"admin key  {admin_path}  (keep it offline)")
+    return 0
+
+
+def init(arguments: Namespace) -> int:
+    """Enrol this device."""
+    swarm_key = read_swarm_key(Path(arguments.swarm_key))
+    identity = init_folder(Path(arguments.data), swarm_key, random.SystemRandom())
+    print(f"enrolled node {identity.node} in {arguments.data}")
+    return 0
+
+
+def run(arguments: Namespace) -> int:
+    """Run the daemon."""
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("aiosqlite").setLevel(logging.INFO)
+    given = vars(arguments)
+    flags = {name: given[name] for name in _FLAGS if given.get(name) is not None}
+    settings = load_settings(Path(arguments.data), flags, os.environ)
+    asyncio.run(run_daemon(settings, lambda line: print(line, flush=True)))
+    return 0
+
+
+def publish(arguments: Namespace) -> int:
+    """Publish one event and print its key."""
+    text = sys.stdin.read() if arguments.json == "-" else arguments.json
+    payload = _parsed(text)
+
+    async def act(client: Client) -> None:
+        print(await client.publish(arguments.tag, payload))
+
+    return _with_client(arguments, act)
+
+
+def query(arguments: Namespace) -> int:
+    """Print the matching events, one JSON line each."""
+
+    async def act(client: Client) -> None:
+        async for event in client.query(arguments.query, order=arguments.order):
+            _print_line(event)
+
+    return _with_client(arguments, act)
+
+
+def tail(arguments: Namespace) -> int:
+    """Print events as they come."""
+
+    async def act(client: Client) -> None:
+        lower = {} if arguments.all else (await client.status())["offsets"]
+        async for event in client.subscribe(arguments.query, lower=lower):
+            _print_line(event)
+
+    return _with_client(arguments, act)
+
+
+def fish(arguments: Namespace) -> int:
+    """Print the state of a fish and what it covers, or the names of all."""
+
+    async def act(client: Client) -> None:
+        if arguments.name is None:
+            print(*await client.fish_names(), sep="\n")
+        else:
+            print(json.dumps(await client.fish(arguments.name), indent=2, ensure_ascii=False))
+
+    return _with_client(arguments, act)
+
+
+def peers(arguments: Namespace) -> int:
+    """Print the peers, or cut or heal the link to one."""
+
+    async def act(client: Client) -> None:
+        status = await client.status()
+        if arguments.action == "cut":
+            await client.cut(_resolved(arguments.node, status))
+        elif arguments.action == "heal":
+            await client.heal(None if arguments.node is None else _resolved(arguments.node, status))
+        elif arguments.as_json:
+            print(json.dumps(status["peers"], indent=2))
+        else:
+            print(*_peer_lines(status), sep="\n")
+
+    if arguments.action == "cut" and arguments.node is None:
+        raise InvalidInput("`shoal peers cut` needs the node to cut")
+    return _with_client(arguments, act)
+
+
+def status(arguments: Namespace) -> int:
+    """Print what the node knows of itself and its peers."""
+
+    async def act(client: Client) -> None:
+        status = await client.status()
+        print(json.dumps(status, indent=2) if arguments.as_json else _status_text(status))
+
+    return _with_client(arguments, act)
+
+
+def demo(arguments: Namespace) -> int:
+    """Run the demo."""
+    from shoal.demo import run_demo  # noqa: PLC0415 - only the demo needs what it imports
+
+    return asyncio.run(run_demo(mdns=arguments.mdns is not False))
+
+
+def _with_client(arguments: Namespace, act: Any) -> int:
+    async def go() -> None:
+        async with Client.of(Path(arguments.data)) as client:
+            await act(client)
+
+    asyncio.run(go())
+    return 0
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(
+            f"the payload is no JSON ({error}); texts need quotes: '\"like this\"'"
+        ) from error
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _print_line(event: Mapping[str, Any]) -> None:
+    print(json.dumps(event, ensure_ascii=False), flush=True)
+
+
+def _resolved(text: str, status: Mapping[str, Any]) -> str:
+    """The node that a text stands for: a whole id, or the unambiguous beginning of a known peer's."""
+    known = [peer["node"] for peer in status["peers"] if peer["node"].startswith(text)]
+    if len(known) > 1:
+        raise RequestRefused(f"{text!r} is the beginning of several peers: {', '.join(known)}")
+    return known[0] if known else text
+
+
+def _status_text(status: Mapping[str, Any]) -> str:
+    held = sum(offset + 1 for offset in status["offsets"].values())
+    lines = [
+        f"node     {status['node']}",
+        f"listens  {status['listening']}",
+        f"stream   {status['stream']}",
+        f"clock    {status['lamport']}",
+        f"holds    {held} events of {len(status['offsets'])} streams",
+        *(f"           {stream}  up to {offset}" for stream, offset in status["offsets"].items()),
+        f"missing  {sum(status['missing'].values())} events known to exist elsewhere",
+        *(f"           {stream}  {count}" for stream, count in status["missing"].items()),
+        f"fish     {', '.join(status['fish']) or 'none'}",
+        *_peer_lines(status),
+    ]
+    return "\n".join(lines)
+
+
+def _peer_lines(status: Mapping[str, Any]) -> list[str]:
+    lines = [_peer_line(peer) for peer in status["peers"]]
+    lines += [
+        f"peer     {address}  not reached: {error or 'trying'}"
+        for address, error in status["unreached"].items()
+    ]
+    return lines or ["peer     none met yet"]
+
+
+def _peer_line(peer: Mapping[str, Any]) -> str:
+    if not peer["connected"]:
+        state = "cut" if peer["cut"] else "away"
+        why = f": {peer['lastError']}" if peer["lastError"] else ""
+        return f"peer     {peer['node']}  {state}{why}"
+    traffic = f"in {peer['eventsIn']} events, {peer['bytesIn']} bytes; out {peer['eventsOut']}, {peer['bytesOut']}"
+    return f"peer     {peer['node']}  connected {peer['address']}  {traffic}"

@@ -1,0 +1,86 @@
+"""The daemon: a node, its fish and its control API, from the lock on the data folder to an orderly stop.
+
+SIGTERM and SIGINT stop it; so does a failing disk. A stop that is not through within its limit is cut short: whatever
+was acknowledged is on the disk already.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from fish.errors import FishStopped
+from shoal.api import ControlApi
+from shoal.control import Control, draw_token, written_control
+from shoal.folder import locked_folder, read_folder
+from shoal.hosting import load_fish
+from shoal.node import Node
+from shoal.settings import Settings
+from shoal.system import system_seams
+
+STOP_LIMIT_S = 4.5
+"""A stop takes less than 5 s, whatever hangs."""
+
+_log = logging.getLogger("shoal.daemon")
+
+
+async def run_daemon(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Run until told to stop. `announce` gets one line once everything listens.
+
+    Raises:
+        FolderError, FolderInUse, IdentityError, StoreMismatch, LocalFault, FishNotLoaded: it cannot start; the text
+            says what to do.
+        StoreError: the disk failed while it ran.
+    """
+    fish = load_fish(settings.fish)
+    identity = read_folder(settings.data)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(locked_folder(settings.data))
+        stopped = _stop_signal()
+        seams = system_seams(settings.data, identity, listen=settings.listen, mdns=settings.mdns)
+        node = await stack.enter_async_context(Node(identity, seams, peers=settings.peers))
+        for one in fish.values():
+            node.pond.observe(one, on_stop=_report)
+        token = draw_token(random.SystemRandom())
+        api = ControlApi(node, fish, token)
+        address = await stack.enter_async_context(api.served(settings.api))
+        stack.enter_context(written_control(settings.data, Control(address, token)))
+        announce(f"node {node.id} listens at {node.listening}, control API at {address}")
+        await stopped.wait()
+
+
+def _report(stopped: FishStopped) -> None:
+    _log.error("%s", stopped)
+
+
+def _stop_signal() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set; from then on the clock for stopping runs."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if not stopped.is_set():
+            loop.call_later(STOP_LIMIT_S, _cut_short)
+        stopped.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    return stopped
+
+
+def _cut_short() -> None:
+    _log.error("the stop took longer than %.1f s and is cut short", STOP_LIMIT_S)
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(os.EX_SOFTWARE)
+
+
+def unwrapped(error: BaseException) -> BaseException:
+    """The one error inside a group of one, as deep as it lies."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

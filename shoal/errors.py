@@ -1,0 +1,59 @@
+"""What can go wrong around a node, and the exit status it ends a command with.
+
+Each error says whose fault it is and what to do. The exit statuses are those of `sysexits.h`.
+"""
+
+import os
+
+from lamport.errors import InvalidInput, StoreError, StoreMismatch
+from transport.errors import IdentityError, LocalFault
+
+
+class ShoalError(Exception):
+    """Root of all errors of the node and its surroundings."""
+
+
+class ConfigurationError(ShoalError):
+    """A setting does not make sense; the text names it and where it was made."""
+
+
+class FolderInUse(ShoalError):
+    """Another daemon works on this data folder."""
+
+
+class FolderError(ShoalError):
+    """A data folder is missing, not enrolled, loosely protected or not empty."""
+
+
+class DaemonUnreachable(ShoalError):
+    """No daemon answers for this data folder."""
+
+
+class RequestRefused(ShoalError):
+    """The daemon refused a request; the text is its reason."""
+
+
+class FishNotLoaded(ShoalError):
+    """A fish named on the command line cannot be imported."""
+
+
+_EXIT_STATUSES: tuple[tuple[type[Exception], int], ...] = (
+    (StoreMismatch, os.EX_CONFIG),
+    (FolderInUse, os.EX_CANTCREAT),
+    (IdentityError, os.EX_NOPERM),
+    (LocalFault, os.EX_UNAVAILABLE),
+    (DaemonUnreachable, os.EX_UNAVAILABLE),
+    (FolderError, os.EX_NOINPUT),
+    (ConfigurationError, os.EX_CONFIG),
+    (FishNotLoaded, os.EX_CONFIG),
+    (InvalidInput, os.EX_DATAERR),
+    (RequestRefused, os.EX_DATAERR),
+    (StoreError, os.EX_IOERR),
+)
+
+
+def exit_status(error: BaseException) -> int:
+    """The exit status a command ends with after this error."""
+    return next(
+        (status for kind, status in _EXIT_STATUSES if isinstance(error, kind)), os.EX_SOFTWARE
+    )

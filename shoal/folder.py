@@ -1,0 +1,118 @@
+"""A device's data folder: its identity, its database, its lock.
+
+    identity.json   the node's key and certificate (0600)
+    log.sqlite      the log
+    lock            held by the one process that works on the folder
+    control.json    address and token of the running daemon's control API (0600; gone when it stops)
+    shoal.toml      settings, if there are any
+
+The folder is 0700, and looser modes are refused: who reads it can act as this node.
+"""
+
+import errno
+import fcntl
+import os
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from random import Random
+
+from shoal.errors import FolderError, FolderInUse
+from shoal.node import Node
+from shoal.system import system_seams
+from transport.identity import Identity, SwarmKey, enrol
+from transport.keyfiles import read_identity, write_identity
+from transport.network import Address
+
+IDENTITY_NAME = "identity.json"
+LOCK_NAME = "lock"
+CONTROL_NAME = "control.json"
+SETTINGS_NAME = "shoal.toml"
+
+FOLDER_MODE = 0o700
+
+DEFAULT_LISTEN = Address("0.0.0.0", 4001)  # noqa: S104 - peers must reach it; strangers end in the TLS handshake
+
+
+def init_folder(folder: Path, swarm_key: SwarmKey, randomness: Random) -> Identity:
+    """Enrol this device: make its data folder with a fresh identity in it. The swarm key does not stay there.
+
+    Raises:
+        FolderError: the folder holds something else, or a device is enrolled there already.
+        IdentityError: it cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FolderError(f"{folder} is no folder: name one that does not exist yet")
+    if (folder / IDENTITY_NAME).exists():
+        raise FolderError(
+            f"a device is enrolled in {folder} already: use another folder for another node"
+        )
+    if folder.exists() and any(folder.iterdir()):
+        raise FolderError(f"{folder} is not empty: name a new or empty folder")
+    folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    folder.chmod(FOLDER_MODE)
+    identity = enrol(swarm_key, randomness)
+    write_identity(folder / IDENTITY_NAME, identity)
+    return identity
+
+
+def read_folder(folder: Path) -> Identity:
+    """The identity of the device enrolled in a data folder.
+
+    Raises:
+        FolderError: there is no such folder, or nothing is enrolled in it.
+        IdentityError: the identity is loosely protected or damaged.
+    """
+    if not (folder / IDENTITY_NAME).exists():
+        raise FolderError(
+            f"no device is enrolled in {folder}: run `shoal init --data {folder} --swarm-key KEYFILE`"
+        )
+    return read_identity(folder / IDENTITY_NAME)
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the system lets go of it when the process ends, however it ends.
+
+    Raises:
+        FolderInUse: another process works on this folder.
+    """
+    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
+                raise
+            holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+            raise FolderInUse(
+                f"another process (pid {holder or 'unknown'}) works on {folder}:"
+                " stop it, or use another data folder"
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@asynccontextmanager
+async def open_node(
+    folder: Path | str,
+    *,
+    listen: Address = DEFAULT_LISTEN,
+    peers: Iterable[Address] = (),
+    mdns: bool = True,
+) -> AsyncIterator[Node]:
+    """Run the node of a data folder inside this process, on this device's own clock, disk and network.
+
+    Raises:
+        FolderError, FolderInUse, IdentityError: the folder cannot be used; the text says what to do.
+        StoreMismatch, LocalFault: see `Node`.
+    """
+    path = Path(folder)
+    identity = read_folder(path)
+    with locked_folder(path):
+        seams = system_seams(path, identity, listen=listen, mdns=mdns)
+        async with Node(identity, seams, peers=peers) as node:
+            yield node

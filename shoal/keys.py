@@ -1,0 +1,42 @@
+"""A device's identity as the log sees it: signing, verifying and vouching, behind the log's own words."""
+
+from lamport.ids import NodeId
+from transport.errors import PeerFault
+from transport.identity import Identity, verify_certificate, verify_signature
+
+
+class IdentityKeys:
+    """The `lamport.chain.Keys` of an enrolled device."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+
+    @property
+    def node(self) -> NodeId:
+        """This node."""
+        return self._identity.node
+
+    @property
+    def swarm(self) -> bytes:
+        """The swarm's id."""
+        return self._identity.swarm
+
+    @property
+    def certificate(self) -> bytes:
+        """This node's certificate, DER."""
+        return self._identity.certificate
+
+    def sign(self, data: bytes) -> bytes:
+        """This node's signature."""
+        return self._identity.sign(data)
+
+    def verify(self, node: NodeId, signature: bytes, data: bytes) -> bool:
+        """Whether that node signed this."""
+        return verify_signature(node, signature, data)
+
+    def certifies(self, certificate: bytes, node: NodeId) -> bool:
+        """Whether this swarm's authority vouches for that node with this certificate."""
+        try:
+            return verify_certificate(certificate, self._identity.authority) == node
+        except PeerFault:
+            return False

@@ -1,0 +1,223 @@
+"""A node, assembled: the composition root of Shoal.
+
+`async with Node(identity, seams) as node:` opens the log, starts the pond and links up with peers; leaving the block
+stops all of it in the opposite order and keeps what was acknowledged. Everything that runs in the background lives in
+one task group: an error in it that is nobody else's fault (a failing disk, a bug) ends the node rather than leaving
+half of one.
+
+The way of a datum: `publish` -> log -> followers (the pond's fish, subscribers, the links to peers)
+-> the peers' logs -> their followers.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from fish.pond import Pond
+from lamport.event import DEFAULT_APP_ID, Draft, Event, draft
+from lamport.ids import MIN_DRAWN_STREAM_NUMBER, STREAM_NUMBER_LIMIT, NodeId, StreamId
+from lamport.log import EventLog
+from lamport.offsets import OffsetMap, missing
+from lamport.query import parse_query
+from lamport.reader import Order
+from lamport.store import Store
+from lamport.tags import Tags, Where
+from shoal.keys import IdentityKeys
+from shoal.seams import Seams
+from shoal.version import PROGRAM
+from transport.identity import Identity
+from transport.network import Address
+from transport.peers import Peers, PeerStatus
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """What a node knows of itself and its peers. `missing` counts, per stream, events known to exist elsewhere."""
+
+    node: NodeId
+    stream: StreamId
+    listening: Address
+    lamport: int
+    offsets: OffsetMap
+    missing: Mapping[StreamId, int]
+    peers: tuple[PeerStatus, ...]
+    unreached: Mapping[str, str]
+    fish: tuple[str, ...]
+
+
+class Node:
+    """One device of the swarm. Use it as an async context manager."""
+
+    def __init__(self, identity: Identity, seams: Seams, *, peers: Iterable[Address] = ()) -> None:
+        """Prepare a node for an enrolled device; `peers` are addresses to dial beside those discovered."""
+        self._identity = identity
+        self._seams = seams
+        self._addresses = tuple(peers)
+        self._stack = AsyncExitStack()
+        self._log: EventLog | None = None
+        self._pond: Pond | None = None
+        self._peers: Peers | None = None
+        self._listening: Address | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the log, listen, and start everything.
+
+        Raises:
+            StoreMismatch: the database is another version's, node's or swarm's.
+            LocalFault: the address to listen at cannot be used.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        """Stop; raises what ended a background task, if one ended with an error."""
+        return await self._stack.__aexit__(kind, error, trace)
+
+    @property
+    def id(self) -> NodeId:
+        """This node."""
+        return self._identity.node
+
+    @property
+    def log(self) -> EventLog:
+        """The event log."""
+        assert self._log is not None, "a node is used inside its `async with` block"
+        return self._log
+
+    @property
+    def pond(self) -> Pond:
+        """Where this node's fish live."""
+        assert self._pond is not None, "a node is used inside its `async with` block"
+        return self._pond
+
+    @property
+    def peers(self) -> Peers:
+        """The links to other nodes."""
+        assert self._peers is not None, "a node is used inside its `async with` block"
+        return self._peers
+
+    @property
+    def listening(self) -> Address:
+        """Where this node listens for peers."""
+        assert self._listening is not None, "a node is used inside its `async with` block"
+        return self._listening
+
+    @property
+    def offsets(self) -> OffsetMap:
+        """What this node holds, durably."""
+        return self.log.offsets
+
+    async def publish(
+        self,
+        tags: Tags | str | list[str] | tuple[str, ...],
+        payload: Any,
+        *,
+        app_id: str = DEFAULT_APP_ID,
+    ) -> Event:
+        """Append one event; returns it once it is durable here. Never waits for a peer.
+
+        Raises:
+            InvalidInput: tags or payload break a rule or limit; nothing was stored.
+            StoreFull: the disk has no room; nothing was stored.
+        """
+        [event] = await self.publish_all([draft(tags, payload, app_id)])
+        return event
+
+    async def publish_all(self, drafts: Iterable[Draft]) -> tuple[Event, ...]:
+        """Append events in this order, all or none; returns them once they are durable here. Raises as `publish`."""
+        return await self.log.publish(tuple(drafts))
+
+    async def query(
+        self,
+        where: Where | str,
+        *,
+        order: Order = Order.ASCENDING,
+        lower: OffsetMap | None = None,
+        upper: OffsetMap | None = None,
+    ) -> AsyncIterator[Event]:
+        """The matching events that are known now; `where` is a selection or a query text.
+
+        `lower` is exclusive; `upper` is inclusive and leaves out streams it does not name.
+
+        Raises:
+            InvalidQuery: the text does not parse.
+        """
+        selection = parse_query(where) if isinstance(where, str) else where
+        async for page in self.log.read(selection, lower=lower, upper=upper, order=order):
+            for event in page:
+                yield event
+
+    def subscribe(
+        self, where: Where | str, *, lower: OffsetMap | None = None
+    ) -> AsyncIterator[Event]:
+        """The matching events that are known now and, as they come, those that follow; each once.
+
+        Raises:
+            InvalidQuery: the text does not parse.
+        """
+        selection = parse_query(where) if isinstance(where, str) else where
+        return self.log.subscribe(selection, lower=lower)
+
+    def status(self) -> NodeStatus:
+        """What this node knows of itself and its peers at this moment."""
+        peers = self.peers.status()
+        known = OffsetMap()
+        for peer in peers:
+            known = known.raised(peer.offsets)
+        return NodeStatus(
+            node=self.id,
+            stream=self.log.stream,
+            listening=self.listening,
+            lamport=self.log.lamport,
+            offsets=self.offsets,
+            missing={wanted.stream: len(wanted) for wanted in missing(self.offsets, known)},
+            peers=peers,
+            unreached=self.peers.unreached(),
+            fish=self.pond.running,
+        )
+
+    async def _start(self) -> None:
+        stack, seams = self._stack, self._seams
+        keys = IdentityKeys(self._identity)
+        store = await Store.open(seams.disk, keys, self._draw_stream_number)
+        stack.push_async_callback(store.close)
+        log = EventLog(store, keys, seams.wall_clock)
+        # Before the log is closed its followers must be gone; after it the group waits for the writer's last commit.
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        stack.callback(log.close)
+        tasks.create_task(log.write(), name="log")
+        pond = Pond(log, tasks)
+        stack.push_async_callback(pond.close)
+        peers = Peers(
+            log=log,
+            identity=self._identity,
+            network=seams.network,
+            randomness=seams.randomness,
+            program=PROGRAM,
+            addresses=self._addresses,
+        )
+        self._log, self._pond, self._peers = log, pond, peers
+        self._listening = await stack.enter_async_context(seams.network.listen(peers.serve))
+        gossip = tasks.create_task(peers.run(self._listening), name="peers")
+        stack.push_async_callback(_cancelled, gossip)
+
+    def _draw_stream_number(self) -> int:
+        return self._seams.randomness.randrange(MIN_DRAWN_STREAM_NUMBER, STREAM_NUMBER_LIMIT)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it has ended; what it ended with is its group's business."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,55 @@
+"""What a node shows of itself, as JSON: the shapes that the API sends and the command line prints."""
+
+from typing import Any
+
+from fish.snapshots import Snapshot
+from fish.states import state_to_json
+from shoal.node import NodeStatus
+from transport.peers import PeerStatus
+
+
+def status_to_json(status: NodeStatus) -> dict[str, Any]:
+    """A node's status. `missing` counts, per stream, the events that are known to exist elsewhere."""
+    return {
+        "node": str(status.node),
+        "stream": str(status.stream),
+        "listening": str(status.listening),
+        "lamport": status.lamport,
+        "offsets": status.offsets.to_json(),
+        "missing": {str(stream): count for stream, count in sorted(status.missing.items())},
+        "peers": [peer_to_json(peer) for peer in status.peers],
+        "unreached": dict(status.unreached),
+        "fish": list(status.fish),
+    }
+
+
+def peer_to_json(peer: PeerStatus) -> dict[str, Any]:
+    """One peer; times in seconds and milliseconds as their names say, absent values null."""
+    round_trip_s = peer.round_trip_s
+    return {
+        "node": str(peer.node),
+        "connected": peer.connected,
+        "cut": peer.cut,
+        "address": None if peer.address is None else str(peer.address),
+        "dialled": peer.dialled,
+        "program": peer.program,
+        "connectedForSeconds": round(peer.connected_for_s, 3),
+        "roundTripMs": None if round_trip_s is None else round(round_trip_s * 1_000, 3),
+        "bytesIn": peer.bytes_in,
+        "bytesOut": peer.bytes_out,
+        "eventsIn": peer.events_in,
+        "eventsOut": peer.events_out,
+        "offsets": peer.offsets.to_json(),
+        "diverged": list(peer.diverged),
+        "lastError": peer.last_error,
+    }
+
+
+def snapshot_to_json(name: str, snapshot: Snapshot[Any]) -> dict[str, Any]:
+    """The state of a fish, the key of its last event and the offsets it covers."""
+    return {
+        "fish": name,
+        "state": state_to_json(snapshot.state),
+        "key": None if snapshot.key is None else str(snapshot.key),
+        "offsets": snapshot.offsets.to_json(),
+    }
