@@ -14,6 +14,7 @@ import hashlib
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Protocol
 
 from lamport.codec import verify_event
@@ -142,36 +143,61 @@ class VerifiedRange:
     certificate: bytes
 
 
-def verify_range(received: SealedRange, head: Head, keys: Keys) -> VerifiedRange | None:
-    """Check a range against the prefix held; None where it adds nothing or does not connect yet.
+@dataclass(frozen=True, slots=True)
+class CheckedRange:
+    """A range that holds in itself: shape, limits, certificate, seal. Whether it follows from a prefix is open."""
 
-    Events up to the head are passed over unseen: the chain from the head to the seal proves that they were the same.
+    range: SealedRange
+    events: tuple[Event, ...]
+
+
+def check_range(received: SealedRange, keys: Keys) -> CheckedRange:
+    """Check all of a range that can be checked without knowing the prefix: the long part, safe to run in a thread.
 
     Raises:
         CorruptRange: its shape, an event, the seal or the certificate does not hold. Nothing of it may be used.
-        DivergedStream: it is validly sealed, but on another history than the one held here.
     """
     _check_shape(received)
     stream, seal = received.stream, received.seal
-    if not head.offset + 1 >= received.first or seal.offset <= head.offset:
-        return None
     if received.certificate and not keys.certifies(received.certificate, stream.node):
         raise CorruptRange(
             f"stream {stream}: its certificate is not of this swarm, or of another node"
         )
     if not keys.verify(stream.node, seal.signature, seal.signed_bytes(keys.swarm)):
         raise CorruptRange(f"stream {stream}: the seal at offset {seal.offset} is not its author's")
-    data = received.events[head.offset + 1 - received.first :]
+    numbered = enumerate(received.events, received.first)
+    events = tuple(verify_event(stream, offset, data) for offset, data in numbered)
+    _check_lamports(events, seal)
+    return CheckedRange(received, events)
+
+
+def connect_range(checked: CheckedRange, head: Head) -> VerifiedRange | None:
+    """Chain a checked range to the prefix held; None where it adds nothing or does not connect yet.
+
+    Events up to the head are passed over: the chain from the head to the seal proves that they were the same.
+
+    Raises:
+        CorruptRange: its Lamport timestamps do not rise above the prefix's.
+        DivergedStream: it is validly sealed, but on another history than the one held here.
+    """
+    received, seal = checked.range, checked.range.seal
+    if received.first > head.offset + 1 or seal.offset <= head.offset:
+        return None
+    known = head.offset + 1 - received.first
+    data, events = received.events[known:], checked.events[known:]
     if chained(head.hash, data) != seal.hash:
         raise DivergedStream(
-            f"stream {stream}: offsets {head.offset + 1} to {seal.offset} do not chain to the seal"
+            f"stream {seal.stream}: offsets {head.offset + 1} to {seal.offset} do not chain to the seal"
         )
-    events = tuple(
-        verify_event(stream, offset, one) for offset, one in enumerate(data, head.offset + 1)
-    )
-    _check_lamports(events, head, seal)
-    reached = Head(stream, seal.offset, seal.hash, events[-1].lamport)
+    if events[0].lamport <= head.lamport:
+        raise CorruptRange(f"stream {seal.stream}: lamports strictly rise")
+    reached = Head(seal.stream, seal.offset, seal.hash, events[-1].lamport)
     return VerifiedRange(reached, events, data, seal, received.certificate)
+
+
+def verify_range(received: SealedRange, head: Head, keys: Keys) -> VerifiedRange | None:
+    """Both checks in turn; returns and raises as they do."""
+    return connect_range(check_range(received, keys), head)
 
 
 def _check_shape(received: SealedRange) -> None:
@@ -186,15 +212,10 @@ def _check_shape(received: SealedRange) -> None:
         raise CorruptRange(f"stream {seal.stream}: hash or signature of the wrong length")
 
 
-def _check_lamports(events: tuple[Event, ...], head: Head, seal: Seal) -> None:
-    before = head.lamport
-    for event in events:
-        if event.lamport <= before:
-            raise CorruptRange(
-                f"event {event.offset} of stream {seal.stream}: lamports strictly rise"
-            )
-        before = event.lamport
-    if not before <= seal.clock <= MAX_LAMPORT:
+def _check_lamports(events: tuple[Event, ...], seal: Seal) -> None:
+    if any(after.lamport <= before.lamport for before, after in pairwise(events)):
+        raise CorruptRange(f"stream {seal.stream}: lamports strictly rise")
+    if not events[-1].lamport <= seal.clock <= MAX_LAMPORT:
         raise CorruptRange(
             f"stream {seal.stream}: the seal's clock is behind its last event, or out of bounds"
         )

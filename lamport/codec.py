@@ -39,7 +39,6 @@ _ARRAY_OF_FIVE = b"\x95"
 class EncodedDraft:
     """A draft that passed all limits: `rest` is everything of the event's bytes behind the timestamp."""
 
-    tags: tuple[str, ...]
     rest: bytes
 
 
@@ -50,12 +49,14 @@ def encode_draft(draft: Draft) -> EncodedDraft:
         LimitExceeded: the payload is too large or nested too deeply, or a number is beyond 64 bits or not finite.
         InvalidInput: the payload is no JSON value, or the application id is no usable text.
     """
-    fault = payload_fault(draft.payload)
+    tags = sorted(set(draft.tags))
+    fault = (
+        _tags_fault(tags)
+        or tag_fault(draft.app_id, "an application id")
+        or payload_fault(draft.payload)
+    )
     if fault is not None:
         raise (LimitExceeded if "at most" in fault else InvalidInput)(fault)
-    fault = tag_fault(draft.app_id, "an application id")
-    if fault is not None:
-        raise InvalidInput(fault)
     try:
         payload = msgpack.packb(draft.payload)
     except UnicodeEncodeError as error:
@@ -64,9 +65,7 @@ def encode_draft(draft: Draft) -> EncodedDraft:
         raise LimitExceeded(
             f"a payload has at most {MAX_PAYLOAD_BYTES} bytes encoded, this one has {len(payload)}"
         )
-    return EncodedDraft(
-        draft.tags, b"".join((msgpack.packb(draft.tags), msgpack.packb(draft.app_id), payload))
-    )
+    return EncodedDraft(b"".join((msgpack.packb(tags), msgpack.packb(draft.app_id), payload)))
 
 
 def encode_event(lamport: int, timestamp: int, draft: EncodedDraft) -> bytes:

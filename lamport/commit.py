@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from lamport.chain import (
     MAX_SEALED_BYTES,
     MAX_SEALED_EVENTS,
+    CheckedRange,
     Head,
     Keys,
     Seal,
-    SealedRange,
     chained,
+    connect_range,
     genesis,
-    verify_range,
 )
 from lamport.clock import LamportClock
 from lamport.codec import EncodedDraft, decode_event, encode_event
@@ -84,18 +84,20 @@ class CommitBuilder:
         self._appended.extend(added)
         return tuple(one.event for one in added)
 
-    def receive(self, received: SealedRange) -> tuple[Event, ...]:
+    def receive(self, checked: CheckedRange) -> tuple[Event, ...]:
         """Take in a range of another node's stream; returns what it added, nothing where it connects to no prefix.
 
         Raises:
-            CorruptRange: it does not hold (see `verify_range`), or its author is unknown; nothing was added.
+            CorruptRange: it does not follow (see `connect_range`); nothing was added.
+            UnknownAuthor: it came without a certificate, and there is none here; nothing was added.
         """
+        received = checked.range
         node = received.stream.node
         if received.stream == self._own:
             raise CorruptRange(
                 f"stream {received.stream} is this node's to extend, and nobody else's"
             )
-        verified = verify_range(received, self._head(received.stream), self._keys)
+        verified = connect_range(checked, self._head(received.stream))
         if verified is None:
             return ()
         if node not in self._known_authors and node not in self._authors:

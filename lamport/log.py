@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lamport.chain import Keys, SealedRange
+from lamport.chain import Keys, SealedRange, check_range
 from lamport.codec import EncodedDraft, encode_draft
 from lamport.commit import CommitBuilder
 from lamport.errors import InvalidInput, LogClosed, LogError, StoreFull
@@ -22,7 +22,7 @@ from lamport.event import Draft, Event
 from lamport.ids import EventKey, NodeId, StreamId
 from lamport.offsets import OffsetMap
 from lamport.reader import Bounds, Order, Reader
-from lamport.seams import WallClock
+from lamport.seams import INLINE, WallClock, Work
 from lamport.snapshot_table import SnapshotTable
 from lamport.snapshots import StoredSnapshot
 from lamport.store import Store
@@ -36,6 +36,9 @@ MAX_COMMIT_EVENTS = 10_000
 
 MAX_WAITING = 1_024
 """Requests under way at once; beyond that callers wait to be let in."""
+
+CHECKED_INLINE = 32
+"""A received range of at most so many events is checked at once; a longer one is handed to `work`."""
 
 KEPT_BATCHES = 256
 """Commits kept in memory for followers …"""
@@ -88,8 +91,11 @@ class _Recent:
 class EventLog:
     """The log of one node. Open the store first; then run `write` in a task for as long as the log is in use."""
 
-    def __init__(self, store: Store, keys: Keys, wall_clock: WallClock) -> None:
+    def __init__(
+        self, store: Store, keys: Keys, wall_clock: WallClock, work: Work = INLINE
+    ) -> None:
         self._store = store
+        self._work = work
         self._keys = keys
         self._wall_clock = wall_clock
         self._reader = Reader(store)
@@ -154,7 +160,11 @@ class EventLog:
             CorruptRange: it does not hold; nothing of it was stored.
             StoreFull, LogClosed: as in `publish`.
         """
-        return await self._submit(lambda builder: builder.receive(received), len(received.events))
+        if len(received.events) > CHECKED_INLINE:
+            checked = await self._work.run(check_range, received, self._keys)
+        else:
+            checked = check_range(received, self._keys)
+        return await self._submit(lambda builder: builder.receive(checked), len(received.events))
 
     def read(
         self,
@@ -362,7 +372,11 @@ class Follower:
         if self._history is None:
             self._target = (self._recent.sequence, self._log.offsets)
             self._history = self._log.read(ALL_EVENTS, lower=self._offsets, upper=self._target[1])
-        page = await anext(self._history, None)
+        try:
+            page = await anext(self._history, None)
+        except BaseException:
+            self._history = None  # a cancelled read is over and must not be taken for exhausted
+            raise
         if page is None:
             self._history = None
             self._sequence = self._target[0]

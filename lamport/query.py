@@ -6,7 +6,10 @@ that shows the place.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from typing import NoReturn
 
 from lamport.errors import InvalidInput, InvalidQuery
@@ -56,11 +59,11 @@ class _Parser:
         self._token = self._read(0)
 
     def alternatives(self, depth: int) -> Where:
-        where = self._requirements(depth)
+        parts = [self._requirements(depth)]
         while self._token.text == "|":
             self._advance()
-            where = self._checked(where, self._requirements(depth), "|")
-        return where
+            parts.append(self._requirements(depth))
+        return self._checked(Where.union, parts)
 
     def take(self, expected: str, wording: str) -> None:
         """Step over one token, which must be this one."""
@@ -70,11 +73,11 @@ class _Parser:
             self._advance()
 
     def _requirements(self, depth: int) -> Where:
-        where = self._atom(depth)
+        parts = [self._atom(depth)]
         while self._token.text == "&":
             self._advance()
-            where = self._checked(where, self._atom(depth), "&")
-        return where
+            parts.append(self._atom(depth))
+        return self._checked(_intersection, parts)
 
     def _atom(self, depth: int) -> Where:
         text = self._token.text
@@ -104,9 +107,9 @@ class _Parser:
         self._advance()
         return tag
 
-    def _checked(self, left: Where, right: Where, operator: str) -> Where:
+    def _checked(self, join: Callable[[list[Where]], Where], parts: list[Where]) -> Where:
         try:
-            return left & right if operator == "&" else left | right
+            return join(parts)
         except InvalidInput as fault:
             self._fail(str(fault))
 
@@ -123,3 +126,10 @@ class _Parser:
         raise InvalidQuery(
             f"query, character {self._token.start + 1}: expected {wording}, found {found}"
         )
+
+
+def _intersection(parts: list[Where]) -> Where:
+    """What all of these select; plain tags are joined in one go, for there may be thousands."""
+    tags = Tags(*(name for part in parts if isinstance(part, Tags) for name in part.names))
+    others = [part for part in parts if not isinstance(part, Tags)]
+    return reduce(and_, others, tags) if others else tags

@@ -64,3 +64,19 @@ class Work(Protocol):
     ) -> _Result:
         """Run the function elsewhere, or inline, and return its result."""
         ...
+
+
+class InlineWork:
+    """Runs computations where they are asked for: for tests, tools and the simulator."""
+
+    async def run(
+        self,
+        function: Callable[_Parameters, _Result],
+        *args: _Parameters.args,
+        **kwargs: _Parameters.kwargs,
+    ) -> _Result:
+        """Run the function now."""
+        return function(*args, **kwargs)
+
+
+INLINE: Work = InlineWork()

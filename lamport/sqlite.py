@@ -1,7 +1,6 @@
 """The production disk: SQLite in a file, through `aiosqlite`, each connection on a thread of its own.
 
-WAL mode with `synchronous=FULL`: a transaction is on the disk before its commit returns. One thread
-hop per call is what an append costs beside the sync, so a whole transaction is one call.
+One thread hop per call is what an append costs beside the sync, so a whole transaction is one call.
 """
 
 import logging
@@ -19,12 +18,6 @@ DATABASE_NAME = "log.sqlite"
 BUSY_TIMEOUT_S = 5.0
 """How long SQLite waits for a lock; only a backup or a curious person can hold one."""
 
-_WRITER_SETUP = (
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA journal_size_limit = 67108864",
-)
 _WAL_RESET_FIXED = (3, 51, 3)
 
 _log = logging.getLogger("shoal.log")
@@ -42,16 +35,11 @@ class SqliteDisk:
             # https://sqlite.org/wal.html#walresetbug needs two connections that write or checkpoint; we have one.
             _log.debug("SQLite %s: never open the log with another writer", sqlite3.sqlite_version)
         self._path.touch(mode=0o600)
-        connection = await _connect(self._path)
-        for statement in _WRITER_SETUP:
-            await connection.fetch(statement)
-        return connection
+        return await _connect(self._path)
 
     async def open_reader(self) -> "SqliteConnection":
         """Open a connection that cannot write."""
-        connection = await _connect(f"{self._path.absolute().as_uri()}?mode=ro")
-        await connection.fetch("PRAGMA query_only = ON")
-        return connection
+        return await _connect(f"{self._path.absolute().as_uri()}?mode=ro")
 
 
 class SqliteConnection:

@@ -26,6 +26,16 @@ STREAM_BITS = 20
 MAX_STREAMS = 2**STREAM_BITS
 """Most streams one database can hold."""
 
+APPLICATION_ID = 0x53484F4C
+"""`PRAGMA application_id` of our databases: "SHOL"."""
+
+_DURABLE = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA journal_size_limit = 67108864",
+)
+"""A commit is on the disk before it returns. Not set before a database is known to be ours."""
+
 _FULL = {sqlite3.SQLITE_FULL}
 _MISFITS = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 _KEPT_TAG_HASHES = 65_536
@@ -74,6 +84,9 @@ class Store:
         with translated_errors():
             writer = await disk.open_writer()
             try:
+                await _check_ours(writer)
+                for pragma in _DURABLE:
+                    await writer.fetch(pragma)
                 await _migrate(writer)
                 await _claim(writer, keys, draw_stream_number)
                 store = cls(writer, await disk.open_reader(), keys)
@@ -210,18 +223,25 @@ def _event_row(one: StoredEvent, row: int) -> tuple[Any, ...]:
     return row_key(one.event.lamport, row), row, one.event.offset, one.data
 
 
-async def _migrate(writer: Connection) -> None:
-    scripts = migrations()
-    [(version,)] = await writer.fetch("PRAGMA user_version")
-    if version > len(scripts):
-        raise StoreMismatch(
-            f"the database has schema version {version}, this program knows up to {len(scripts)}:"
-            " upgrade Shoal, or use another data folder"
-        )
-    if version == 0 and await writer.fetch("SELECT 1 FROM sqlite_schema LIMIT 1"):
+async def _check_ours(writer: Connection) -> None:
+    """Refuse a database that is not Shoal's, or of a newer Shoal, before anything is written to it."""
+    [(application,)] = await writer.fetch("PRAGMA application_id")
+    if application != APPLICATION_ID and await writer.fetch("SELECT 1 FROM sqlite_schema LIMIT 1"):
         raise StoreMismatch(
             "the file is an SQLite database, but none of Shoal's: use another data folder"
         )
+    known = len(migrations())
+    [(version,)] = await writer.fetch("PRAGMA user_version")
+    if version > known:
+        raise StoreMismatch(
+            f"the database has schema version {version}, this program knows up to {known}:"
+            " upgrade Shoal, or use another data folder"
+        )
+
+
+async def _migrate(writer: Connection) -> None:
+    scripts = migrations()
+    [(version,)] = await writer.fetch("PRAGMA user_version")
     for number, script in enumerate(scripts[version:], version + 1):
         statements = [Statement(sql) for sql in _split(script)]
         await writer.transact([*statements, Statement(f"PRAGMA user_version = {number}")])

@@ -107,11 +107,12 @@ class Where:
             raise LimitExceeded(
                 f"a selection has at most {MAX_ALTERNATIVES} alternatives, not {len(distinct)}"
             )
-        kept: list[Alternative] = []
-        for one in distinct:
-            if not any(one.implies(wider) for wider in kept):
-                kept.append(one)
-        object.__setattr__(self, "alternatives", tuple(sorted(kept)))
+        object.__setattr__(self, "alternatives", tuple(sorted(_widest(distinct))))
+
+    @classmethod
+    def union(cls, parts: "Iterable[Where]") -> "Where":
+        """What any of these selections selects; cheaper than joining them one by one."""
+        return Where(one for part in parts for one in part.alternatives)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a selection is immutable; {name} cannot be set")
@@ -143,6 +144,19 @@ class Where:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}>"
+
+
+def _widest(alternatives: Iterable[Alternative]) -> Iterable[Alternative]:
+    """Those that no other makes superfluous; they come with fewer tags first.
+
+    A wider one requires a subset of the tags, and so its first tag is among them: only those need comparing.
+    """
+    kept: dict[str, list[Alternative]] = {}
+    for one in alternatives:
+        wider = (other for tag in ("", *one.tags) for other in kept.get(tag, ()))
+        if not any(one.implies(other) for other in wider):
+            kept.setdefault(one.tags[0] if one.tags else "", []).append(one)
+            yield one
 
 
 class Tags(Where):

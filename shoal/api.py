@@ -149,8 +149,8 @@ class ControlApi:
         except tuple(_FAULTS) as error:
             fault = next(fault for kind, fault in _FAULTS.items() if isinstance(error, kind))
             return _error(fault.status, fault.code, str(error))
-        except ConnectionError:  # the client is gone: nobody is left to answer
-            raise
+        except ConnectionError:  # nobody is left to answer; raised on, aiohttp would log it as ours
+            return _error(499, "ERR_CLIENT_GONE", "the client hung up")
         except Exception:  # noqa: BLE001 - logged; the caller gets no traceback, the node goes on
             _log.exception("a request failed")
             return _error(500, "ERR_INTERNAL", "the node failed to answer; its log says why")
@@ -165,7 +165,8 @@ class ControlApi:
         if "Origin" in request.headers or foreign:
             return _error(403, "ERR_FORBIDDEN", "web pages may not use this API")
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme != "Bearer" or not hmac.compare_digest(token.encode(), self._token.encode()):
+        given = token.encode(errors="surrogateescape")  # as aiohttp decodes bytes that are no UTF-8
+        if scheme != "Bearer" or not hmac.compare_digest(given, self._token.encode()):
             return _error(401, "ERR_TOKEN_UNAUTHORIZED", "the token in the data folder is needed")
         if request.method == "POST" and request.content_type != "application/json":
             return _error(415, "ERR_UNSUPPORTED_MEDIA_TYPE", "a body of application/json is needed")

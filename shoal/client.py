@@ -129,6 +129,8 @@ class Client:
                     value = json.loads(line) if line.strip() else {}
                     if value.get("type") == "event":
                         yield value
+        except aiohttp.ClientPayloadError as error:
+            raise self._unreachable("it broke off: it was stopped or killed") from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._unreachable(error) from error
 
@@ -136,9 +138,11 @@ class Client:
         assert self._session is not None, "a client is used inside its `async with` block"
         return self._session
 
-    def _unreachable(self, error: Exception) -> DaemonUnreachable:
+    def _unreachable(self, error: Exception | str) -> DaemonUnreachable:
         why = str(error) or type(error).__name__
-        return DaemonUnreachable(f"the daemon at {self._control.address} does not answer ({why})")
+        return DaemonUnreachable(
+            f"the daemon at {self._control.address} does not answer ({why}): start it with `shoal run`"
+        )
 
 
 async def _check(response: aiohttp.ClientResponse) -> None:

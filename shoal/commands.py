@@ -6,6 +6,7 @@ Each takes the parsed arguments and returns the exit status; errors travel as ex
 import asyncio
 import json
 import logging
+import math
 import os
 import random
 import sys
@@ -69,7 +70,7 @@ def run(arguments: Namespace) -> int:
 
 def publish(arguments: Namespace) -> int:
     """Publish one event and print its key."""
-    text = sys.stdin.read() if arguments.json == "-" else arguments.json
+    text = sys.stdin.buffer.read() if arguments.json == "-" else arguments.json
     payload = _parsed(text)
 
     async def act(client: Client) -> None:
@@ -156,9 +157,9 @@ def _with_client(arguments: Namespace, act: Any) -> int:
     return 0
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str | bytes) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(
             f"the payload is no JSON ({error}); texts need quotes: '\"like this\"'"
@@ -167,6 +168,13 @@ def _parsed(text: str) -> Any:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is beyond the largest number")
+    return value
 
 
 def _print_line(event: Mapping[str, Any]) -> None:

@@ -38,7 +38,7 @@ def init_folder(folder: Path, swarm_key: SwarmKey, randomness: Random) -> Identi
     """Enrol this device: make its data folder with a fresh identity in it. The swarm key does not stay there.
 
     Raises:
-        FolderError: the folder holds something else, or a device is enrolled there already.
+        FolderError: the folder holds something else, cannot be made, or a device is enrolled there already.
         IdentityError: it cannot be written.
     """
     if folder.exists() and not folder.is_dir():
@@ -49,8 +49,13 @@ def init_folder(folder: Path, swarm_key: SwarmKey, randomness: Random) -> Identi
         )
     if folder.exists() and any(folder.iterdir()):
         raise FolderError(f"{folder} is not empty: name a new or empty folder")
-    folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-    folder.chmod(FOLDER_MODE)
+    try:
+        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        folder.chmod(FOLDER_MODE)
+    except OSError as error:
+        raise FolderError(
+            f"cannot make {folder} ({error.strerror}): name another folder"
+        ) from error
     identity = enrol(swarm_key, randomness)
     write_identity(folder / IDENTITY_NAME, identity)
     return identity
@@ -76,8 +81,15 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
     Raises:
         FolderInUse: another process works on this folder.
+        FolderError: there is no writing in it.
     """
-    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = folder / LOCK_NAME
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise FolderError(
+            f"cannot open {path} ({error.strerror}): this user must be able to write there"
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -33,7 +33,7 @@ def _fish_at(reference: str) -> tuple[Fish[Any], ...]:
         sys.path.insert(0, folder)
     try:
         value = getattr(importlib.import_module(module_name), name)
-    except Exception as error:  # whatever the user's module raises while it is imported
+    except (Exception, SystemExit) as error:  # whatever the user's module does when imported
         raise FishNotLoaded(f"{reference}: {type(error).__name__}: {error}") from error
     found = tuple(value) if isinstance(value, list | tuple) else (value,)
     if not found or not all(isinstance(one, Fish) for one in found):

@@ -193,7 +193,7 @@ class Node:
         keys = IdentityKeys(self._identity)
         store = await Store.open(seams.disk, keys, self._draw_stream_number)
         stack.push_async_callback(store.close)
-        log = EventLog(store, keys, seams.wall_clock)
+        log = EventLog(store, keys, seams.wall_clock, seams.work)
         # Before the log is closed its followers must be gone; after it the group waits for the writer's last commit.
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(log.close)

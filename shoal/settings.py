@@ -44,7 +44,7 @@ def load_settings(data: Path, flags: Mapping[str, Any], environment: Mapping[str
         ConfigurationError: a value makes no sense, or a setting in the file is unknown.
     """
     merged = _from_file(data / SETTINGS_NAME) | _from_environment(environment)
-    merged |= {name: _checked(name, value, f"--{name}") for name, value in flags.items()}
+    merged |= {name: _checked(name, value, _FLAGS[name]) for name, value in flags.items()}
     return Settings(data, **merged)
 
 
@@ -82,7 +82,7 @@ def _checked(name: str, value: Any, where: str) -> Any:
 
 
 def _address(value: Any) -> Address:
-    return value if isinstance(value, Address) else Address.parse(str(value))
+    return value if isinstance(value, Address) else Address.parse(str(value).strip())
 
 
 def _api_address(value: Any) -> Address:
@@ -117,6 +117,14 @@ def _switch(value: Any) -> bool:
         raise ValueError(f"true or false is due, not {value!r}")
     return switches[text]
 
+
+_FLAGS: Mapping[str, str] = {
+    "listen": "--listen",
+    "api": "--api",
+    "peers": "--peer",
+    "mdns": "--no-mdns",
+    "fish": "--fish",
+}
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "listen": _address,

@@ -154,22 +154,21 @@ class TlsNetwork:
         self, connection: socket.socket, remote: Address, slots: "_Slots", accept: Accept
     ) -> None:
         try:
-            reader, writer = await _secure(connection, self._server)
-            channel = self._channel(reader, writer, remote)
+            await _attend(await self._authenticated(connection, remote, slots), accept)
         except (OSError, PeerFault) as error:
-            logger.info("%s turned away: %s", remote, _words(error))
-            return
-        finally:
-            slots.give_back(remote.host)
-        try:
-            await accept(channel)
-        except (OSError, PeerFault) as error:
-            logger.info("%s (%s) dropped: %s", channel.peer, remote, _words(error))
+            logger.info("%s dropped: %s", remote, _words(error))
         except Exception:
             # One session's bug must not take the other sessions along.
-            logger.exception("%s (%s) dropped: its session failed", channel.peer, remote)
+            logger.exception("%s dropped: its session failed", remote)
+
+    async def _authenticated(
+        self, connection: socket.socket, remote: Address, slots: "_Slots"
+    ) -> "TlsChannel":
+        try:
+            reader, writer = await _secure(connection, self._server)
         finally:
-            channel.abort()
+            slots.give_back(remote.host)
+        return self._channel(reader, writer, remote)
 
     def _channel(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, remote: Address
@@ -318,6 +317,13 @@ async def _accepted(door: socket.socket) -> tuple[socket.socket, Address]:
             continue
         connection.settimeout(0)
         return connection, Address(_plain_host(where[0]), where[1])
+
+
+async def _attend(channel: TlsChannel, accept: Accept) -> None:
+    try:
+        await accept(channel)
+    finally:
+        channel.abort()
 
 
 async def _secure(

@@ -1,5 +1,7 @@
 -- Schema 1: the log of one node.
 
+PRAGMA application_id = 1397247820;  -- "SHOL"
+
 -- Facts about the database itself: whose it is, the stream it writes, its Lamport clock.
 CREATE TABLE facts (
   name  TEXT PRIMARY KEY,
