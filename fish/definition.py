@@ -10,9 +10,10 @@ name and version, and keeps a stored snapshot from being read by other code than
 the reducer closes over, not the functions it calls; whoever changes those raises the version.
 """
 
+import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType, MethodType
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -24,6 +25,9 @@ from lamport.ids import EventKey, NodeId, StreamId
 from lamport.tags import Where
 
 State = TypeVar("State")
+State_co = TypeVar("State_co", covariant=True)
+"""A definition only gives states out: what calls its reducer is the engine, with states of its own making. A fish of
+sets is thus a fish of collections, and `len(await pond.current_state(fish))` is well typed."""
 
 MAX_NAME_BYTES = 128
 """Longest name of a fish in bytes of UTF-8, as for tags."""
@@ -73,7 +77,7 @@ IsReset = Callable[[Any, Metadata], bool]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fish(Generic[State]):
+class Fish(Generic[State_co]):
     """A definition. `version` rises with every change of meaning; same name and version means same definition.
 
     With `is_reset` the state is the fold from the newest reset event on; whatever sorts before it is irrelevant,
@@ -85,8 +89,8 @@ class Fish(Generic[State]):
 
     name: str
     where: Where
-    initial: State
-    on_event: OnEvent[State]
+    initial: State_co
+    on_event: OnEvent[State_co]
     version: int = field(default=1, kw_only=True)
     is_reset: IsReset | None = field(default=None, kw_only=True)
     definition: str = field(init=False, repr=False)
@@ -116,35 +120,72 @@ def _check_version(version: object) -> None:
 
 def _fingerprint(fish: Fish[Any]) -> str:
     parts = (str(fish.where), fish.initial, fish.on_event, fish.is_reset)
-    return hashlib.sha256(encode_state([_described(part, ()) for part in parts])).hexdigest()
+    return _digest("fish", *(_described(part, ()) for part in parts)).hex()
 
 
-def _described(value: object, callers: tuple[object, ...]) -> object:
-    """A value, or the code behind it, in plain values that are the same in every process.
+def _digest(*parts: object) -> bytes:
+    """One digest for each level, so that what is described may be nested as deeply as it likes."""
+    return hashlib.sha256(encode_state(parts)).digest()
 
-    `callers` are the functions being described: one that closes over itself is not described for ever.
+
+def _described(value: object, above: tuple[object, ...]) -> bytes:
+    """A digest of a value, or of the code behind it, that is the same in every process.
+
+    `above` is what is being described around it: what contains itself is not described for ever.
     """
-    if any(value is caller for caller in callers):
-        return "recursive"
+    if any(value is one for one in above):
+        return _digest("above")
+    inside = _inside(value)
+    if inside is None:
+        return _digest("value", _name(value), _encoded(value))
+    above = (*above, value)
+    return _digest(_name(type(value)), *(_described(part, above) for part in inside))
+
+
+def _inside(value: Any) -> Iterable[object] | None:
+    """What a value is made of, where that may contain code; None where its own bytes tell all there is to tell."""
     if isinstance(value, CodeType):
-        return _described_code(value, callers)
+        return _inside_code(value)
     if isinstance(value, FunctionType):
-        return _described_function(value, (*callers, value))
+        return _inside_function(value)
     if isinstance(value, MethodType):
-        return ["method", *(_described(part, callers) for part in (value.__func__, value.__self__))]
+        return value.__func__, value.__self__
     if isinstance(value, functools.partial):
-        parts = (value.func, value.args, value.keywords)
-        return ["partial", *(_described(part, callers) for part in parts)]
-    return [_name(value), _described_call(value, callers), _described_value(value)]
+        return value.func, value.args, value.keywords
+    if type(value) in (list, tuple):
+        return tuple(value)
+    if type(value) is dict:
+        return tuple(value.items())
+    return None if isinstance(value, type) else _inside_object(value)
 
 
-def _described_function(function: FunctionType, callers: tuple[object, ...]) -> object:
-    defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
-    cells = (cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell))
-    return [
-        "function",
-        *(_described(part, callers) for part in (function.__code__, *defaults, *cells)),
-    ]
+def _inside_code(code: CodeType) -> Iterable[object]:
+    """What the code does: neither its file nor its lines, which change when something else does."""
+    return (
+        code.co_code,
+        code.co_exceptiontable,
+        (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags),
+        code.co_names,
+        code.co_consts,
+    )
+
+
+def _inside_function(function: FunctionType) -> Iterable[object]:
+    cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
+    return function.__code__, function.__defaults__, function.__kwdefaults__, cells
+
+
+def _inside_object(value: Any) -> Iterable[object] | None:
+    """The fields of a dataclass, and the code of an object that is called like a function."""
+    call = getattr(type(value), "__call__", None)  # noqa: B004 - its code is wanted
+    code = [call] if isinstance(call, FunctionType) else []
+    if dataclasses.is_dataclass(value):
+        return (
+            _name(value),
+            code,
+            [getattr(value, one.name, None) for one in dataclasses.fields(value)],
+        )
+    return (_name(value), code, _encoded(value)) if code else None
 
 
 def _is_filled(cell: Any) -> bool:
@@ -155,24 +196,7 @@ def _is_filled(cell: Any) -> bool:
     return True
 
 
-def _described_code(code: CodeType, callers: tuple[object, ...]) -> object:
-    """What the code does: neither its file nor its lines, which change when something else does."""
-    return [
-        code.co_code,
-        code.co_exceptiontable,
-        [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags],
-        list(code.co_names),
-        [_described(const, callers) for const in code.co_consts],
-    ]
-
-
-def _described_call(value: object, callers: tuple[object, ...]) -> object:
-    """The code of an object that is called like a function."""
-    call = None if isinstance(value, type) else getattr(type(value), "__call__", None)  # noqa: B004 - its code is wanted
-    return _described(call, (*callers, value)) if isinstance(call, FunctionType) else None
-
-
-def _described_value(value: object) -> bytes | None:
+def _encoded(value: object) -> bytes | None:
     try:
         return encode_state(value)
     except StateCodecError:

@@ -186,7 +186,6 @@ class RunningFish(Generic[State]):
         if news.is_complete:
             late = self._advance(sorted(news.events, key=lambda event: event.key))
         else:
-            target = target.raised(self._log.offsets)
             late = await self._read_missed(target)
         if late is not None:
             await self._travel(late, target)

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from fish.definition import Fish, State
+from fish.definition import Fish, State, State_co
 from fish.errors import StateCodecError
 from fish.log import Log
 from fish.states import decode_state, encode_state
@@ -26,14 +26,14 @@ _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot(Generic[State]):
+class Snapshot(Generic[State_co]):
     """A state, the key of the newest event in it (None: no event yet), and the offsets it covers.
 
     Covered means considered: every matching event up to these offsets is in the state. `horizon` is the key of the
     newest reset event, `count` says how many events the state is made of since then.
     """
 
-    state: State
+    state: State_co
     key: EventKey | None
     offsets: OffsetMap
     horizon: EventKey | None

@@ -68,9 +68,7 @@ def decode_state(data: bytes) -> Any:
         return _decode(data)
     except StateCodecError:
         raise
-    except (
-        Exception
-    ) as error:  # bytes from a disk can break in every way, and a broken one only costs time
+    except Exception as error:  # bytes can break in every way, and it only costs time
         raise StateCodecError(f"these bytes are no state: {error}") from error
 
 

@@ -16,8 +16,7 @@ change nothing but what is covered.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Generic
+from typing import Generic, NamedTuple
 
 from fish.definition import Fish, Metadata, State
 from fish.errors import FishStopped
@@ -29,13 +28,12 @@ PRUNE_EVERY = 32
 """Checkpoints are weeded out once in so many events: so many more than necessary may be there at any time."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Checkpoint(Generic[State]):
-    """The state behind an event, which was the `count`-th since the last reset."""
+class _Checkpoint(NamedTuple, Generic[State]):
+    """The state behind an event, the `number`-th since the last reset. A tuple: there is one for each event."""
 
     key: EventKey
     state: State
-    count: int
+    number: int
 
 
 class Timeline(Generic[State]):
@@ -66,7 +64,7 @@ class Timeline(Generic[State]):
     @property
     def count(self) -> int:
         """How many events the state is made of: those from the last reset on."""
-        return self._checkpoints[-1].count if self._checkpoints else 0
+        return self._checkpoints[-1].number if self._checkpoints else 0
 
     @property
     def horizon(self) -> EventKey | None:
@@ -180,5 +178,5 @@ class Timeline(Generic[State]):
     def _prune(self, count: int) -> None:
         """Weed out the checkpoints. The first stays: below a reset or a restored state there is no other."""
         first, *others = self._checkpoints
-        kept = (one for one in others if count - one.count <= 3 * (one.count & -one.count))
+        kept = (one for one in others if count - one.number <= 3 * (one.number & -one.number))
         self._checkpoints = [first, *kept]

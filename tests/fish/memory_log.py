@@ -1,0 +1,196 @@
+"""A log in memory: a list of commits that keeps the promises of `fish.log.Log`, one page at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from lamport.errors import LogClosed, StoreFull
+from lamport.event import Draft, Event
+from lamport.ids import EventKey, NodeId, StreamId
+from lamport.log import Batch
+from lamport.offsets import OffsetMap
+from lamport.snapshots import StoredSnapshot
+from lamport.tags import Where
+
+NODE = NodeId(bytes(31) + b"\x05")
+"""The node whose log this is. Its stream sorts between those of `stream_of(0)` and `stream_of(9)`."""
+
+KEPT_SNAPSHOTS = 4
+
+AT_ONCE = 100_000
+"""A follower's batch that holds all there is."""
+
+
+def stream_of(number: int) -> StreamId:
+    """The stream of another node, or of this one for 5."""
+    return StreamId(NodeId(bytes(31) + bytes([number])), 7)
+
+
+OWN = stream_of(5)
+
+
+def event_of(stream: int, lamport: int, offset: int, payload: object, *tags: str) -> Event:
+    return Event(EventKey(lamport, stream_of(stream)), offset, 0, tags or ("a",), "test", payload)
+
+
+class MemoryLog:
+    """Events by commit.
+
+    `page` is how many events a read returns at a time; between pages others get their turn. `batch` is how many a
+    follower hands over at a time, in key order, as one does that lags so far behind that it reads what is stored.
+    """
+
+    def __init__(self, page: int = 3, batch: int = AT_ONCE) -> None:
+        self.node = NODE
+        self.commits: list[Batch] = []
+        self.snapshots: list[StoredSnapshot] = []
+        self.is_full = False
+        self.reads = 0
+        self.saves = 0
+        self.followed: list[OffsetMap] = []
+        self._page = page
+        self.batch = batch
+        self._clock = 0
+        self._offsets = OffsetMap()
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    @property
+    def offsets(self) -> OffsetMap:
+        return self._offsets
+
+    @property
+    def events(self) -> list[Event]:
+        """Everything, in key order."""
+        every = [event for commit in self.commits for event in commit.events]
+        return sorted(every, key=lambda event: event.key)
+
+    def commit(self, events: Sequence[Event]) -> None:
+        """Events become known together, as if a peer had sent them."""
+        for event in sorted(events, key=lambda event: event.key):
+            assert event.offset == self._offsets.of(event.stream) + 1, "gapless"
+            self._offsets = self._offsets.raised({event.stream: event.offset})
+            self._clock = max(self._clock, event.lamport)
+        ordered = tuple(sorted(events, key=lambda event: event.key))
+        self.commits.append(Batch(ordered, self._offsets))
+        self._wake()
+
+    def receive(self, stream: int, lamport: int, payload: object, *tags: str) -> Event:
+        """One event of another node arrives."""
+        offset = self._offsets.of(stream_of(stream)) + 1
+        event = event_of(stream, lamport, offset, payload, *tags)
+        self.commit([event])
+        return event
+
+    def reopen(self) -> None:
+        """Be the same log in another event loop: the node was restarted."""
+        self._changed = asyncio.Event()
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake()
+
+    def follow(self, start: OffsetMap) -> "MemoryFollower":
+        self.followed.append(start)
+        return MemoryFollower(self, start, self.batch)
+
+    async def read(
+        self,
+        where: Where,
+        *,
+        after: EventKey | None = None,
+        lower: OffsetMap | None = None,
+        upper: OffsetMap | None = None,
+    ) -> AsyncIterator[Sequence[Event]]:
+        self.reads += 1
+        bottom, top = lower or OffsetMap(), self._offsets if upper is None else upper
+        chosen = [
+            event
+            for event in self.events
+            if (after is None or event.key > after)
+            and bottom.of(event.stream) < event.offset <= top.of(event.stream)
+            and where.matches(event.tags, is_local=event.stream.node == self.node)
+        ]
+        for start in range(0, len(chosen), self._page):
+            await asyncio.sleep(0)  # as a disk would: others run while a page is read
+            yield chosen[start : start + self._page]
+
+    async def publish(self, drafts: Sequence[Draft]) -> tuple[Event, ...]:
+        await asyncio.sleep(0)  # as a disk would
+        if self.is_full:
+            raise StoreFull("full")
+        first = self._offsets.of(OWN) + 1
+        events = tuple(
+            Event(
+                EventKey(self._clock + 1 + n, OWN), first + n, 0, one.tags, one.app_id, one.payload
+            )
+            for n, one in enumerate(drafts)
+        )
+        self.commit(events)
+        return events
+
+    async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
+        await asyncio.sleep(0)  # as a disk would
+        if self.is_full:
+            raise StoreFull("full")
+        self.saves += 1
+        same = [one for one in self.snapshots if _identity(one) == _identity(snapshot)]
+        newest = sorted([*(one for one in same if one.key != snapshot.key), snapshot], key=_key)
+        others = [one for one in self.snapshots if one not in same]
+        self.snapshots = [*others, *newest[-KEPT_SNAPSHOTS:]]
+
+    async def load_snapshots(
+        self, fish: str, version: int, definition: str
+    ) -> list[StoredSnapshot]:
+        await asyncio.sleep(0)  # as a disk would
+        wanted = (fish, version)
+        found = [one for one in self.snapshots if _identity(one) == wanted]
+        return sorted(
+            (one for one in found if one.definition == definition), key=_key, reverse=True
+        )
+
+    async def drop_snapshots(self, fish: str, from_key: EventKey | None) -> None:
+        await asyncio.sleep(0)  # as a disk would
+        if self.is_full:
+            raise StoreFull("full")
+        self.snapshots = [
+            one
+            for one in self.snapshots
+            if one.fish != fish or (from_key is not None and one.key < from_key)
+        ]
+
+    async def changed(self) -> None:
+        if self._closed:
+            raise LogClosed("closed")
+        await self._changed.wait()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class MemoryFollower:
+    """A cursor over the commits."""
+
+    def __init__(self, log: MemoryLog, start: OffsetMap, batch: int) -> None:
+        self._log = log
+        self._batch = batch
+        self.offsets = start
+
+    async def next(self) -> Batch:
+        await asyncio.sleep(0)  # as a disk would
+        while not (events := self._behind()):
+            await self._log.changed()
+        self.offsets = self.offsets.raised({one.stream: one.offset for one in events})
+        return Batch(tuple(events), self.offsets)
+
+    def _behind(self) -> list[Event]:
+        events = self._log.events
+        return [one for one in events if one.offset > self.offsets.of(one.stream)][: self._batch]
+
+
+def _identity(snapshot: StoredSnapshot) -> tuple[str, int]:
+    return snapshot.fish, snapshot.version
+
+
+def _key(snapshot: StoredSnapshot) -> EventKey:
+    return snapshot.key
