@@ -87,22 +87,28 @@ def verify_event(stream: StreamId, offset: int, data: bytes) -> Event:
     Raises:
         CorruptRange: they are no event or break a limit; the text names it.
     """
-    place = f"event {offset} of stream {stream}"
-    if len(data) > MAX_EVENT_BYTES:
-        raise CorruptRange(f"{place}: at most {MAX_EVENT_BYTES} bytes, not {len(data)}")
-    try:
-        fields = msgpack.unpackb(data)
-    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-        raise CorruptRange(f"{place}: not msgpack ({type(error).__name__})") from error
-    fault = _event_fault(fields)
+    fault, fields = _read(data)
     if fault is not None:
-        raise CorruptRange(f"{place}: {fault}")
+        raise CorruptRange(f"event {offset} of stream {stream}: {fault}")
     lamport, timestamp, tags, app_id, payload = fields[:_FIELDS]
     return Event(EventKey(lamport, stream), offset, timestamp, tuple(tags), app_id, payload)
 
 
+def _read(data: bytes) -> tuple[str | None, Any]:
+    """What is wrong with an event's bytes, in words, or None; and their fields."""
+    if len(data) > MAX_EVENT_BYTES:
+        return f"at most {MAX_EVENT_BYTES} bytes, not {len(data)}", None
+    try:
+        fields = msgpack.unpackb(data)
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        return f"not msgpack ({type(error).__name__})", None
+    return _event_fault(fields, len(data)), fields
+
+
 def payload_fault(payload: Any) -> str | None:
     """What is wrong with a payload's shape or numbers, in words, or None. Texts and size are the encoder's to check."""
+    if type(payload) is dict and all(map(_is_plain, payload, payload.values())):
+        return None
     level: list[Any] = [payload]
     for depth in range(MAX_NESTING + 1):
         inner: list[Any] = []
@@ -116,6 +122,18 @@ def payload_fault(payload: Any) -> str | None:
         if depth == MAX_NESTING:
             break
     return f"a payload is nested at most {MAX_NESTING} deep"
+
+
+def _is_plain(key: Any, value: Any) -> bool:
+    """Whether a field is of the common kinds that break no rule; says no to whatever needs a closer look."""
+    kind = type(value)
+    if type(key) is not str:
+        return False
+    if kind is int:
+        return bool(MIN_INTEGER <= value <= MAX_INTEGER)
+    if kind is float:
+        return math.isfinite(value)
+    return kind is str or kind is bool or value is None
 
 
 def _value_fault(value: Any, inner: list[Any]) -> str | None:
@@ -138,7 +156,7 @@ def _value_fault(value: Any, inner: list[Any]) -> str | None:
     return f"a payload is made of JSON values, {type(value).__name__} is none"
 
 
-def _event_fault(fields: Any) -> str | None:
+def _event_fault(fields: Any, size: int) -> str | None:
     if not isinstance(fields, list) or len(fields) < _FIELDS:
         return "not an array of lamport, timestamp, tags, application id and payload"
     lamport, timestamp, tags, app_id, payload = fields[:_FIELDS]
@@ -146,12 +164,16 @@ def _event_fault(fields: Any) -> str | None:
         return f"a Lamport timestamp is between 1 and {MAX_LAMPORT}"
     if not _is_integer(timestamp) or not MIN_INTEGER <= timestamp <= MAX_INTEGER:
         return "a timestamp is an integer of 64 bits signed"
-    return _tags_fault(tags) or tag_fault(app_id, "an application id") or _payload_fault(payload)
+    return (
+        _tags_fault(tags) or tag_fault(app_id, "an application id") or _payload_fault(payload, size)
+    )
 
 
-def _payload_fault(payload: Any) -> str | None:
+def _payload_fault(payload: Any, size: int) -> str | None:
+    """Check a payload inside an event of `size` bytes; only a large one needs to be measured by itself."""
     fault = payload_fault(payload)
-    if fault is None and len(msgpack.packb(payload)) > MAX_PAYLOAD_BYTES:
+    large = fault is None and size > MAX_PAYLOAD_BYTES
+    if large and len(msgpack.packb(payload)) > MAX_PAYLOAD_BYTES:
         return f"a payload has at most {MAX_PAYLOAD_BYTES} bytes encoded"
     return fault
 

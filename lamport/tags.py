@@ -15,6 +15,7 @@ The same `Tags` value also says which tags an event is published with.
 import unicodedata
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from lamport.errors import InvalidInput, LimitExceeded
 
@@ -26,6 +27,9 @@ MAX_TAGS = 32
 
 MAX_ALTERNATIVES = 4_096
 """Most alternatives of a selection in normal form: `&` over `|` multiplies, and a query must stay affordable."""
+
+_KEPT_TAGS = 16_384
+"""Tags whose check is remembered: a device uses the same ones again and again."""
 
 RESERVED_PREFIX = "shoal:"
 """Tags that begin so are the engine's own."""
@@ -48,6 +52,7 @@ def tag_fault(tag: object, what: str = "a tag") -> str | None:
     return None
 
 
+@lru_cache(maxsize=_KEPT_TAGS)
 def normal_tag(text: object) -> str:
     """Return a tag in normal form C.
 
@@ -216,14 +221,21 @@ def publishable(tags: "Tags | str | Iterable[str]") -> tuple[str, ...]:
         InvalidInput: a tag is empty, is no valid text or is the engine's own; there is an `isLocal` among them.
         LimitExceeded: there are more than 32, or one is longer than 128 bytes.
     """
-    if isinstance(tags, Where) and not isinstance(tags, Tags):
-        raise InvalidInput(f"an event bears tags, not a selection of alternatives: {tags}")
-    names = tags if isinstance(tags, Tags) else Tags(tags) if isinstance(tags, str) else Tags(*tags)
-    if len(names.names) > MAX_TAGS:
-        raise LimitExceeded(f"an event bears at most {MAX_TAGS} tags, not {len(names.names)}")
-    for name in names.names:
+    names = _names(tags)
+    if len(names) > MAX_TAGS:
+        raise LimitExceeded(f"an event bears at most {MAX_TAGS} tags, not {len(names)}")
+    for name in names:
         if name.startswith(RESERVED_PREFIX):
             raise InvalidInput(
                 f"tags that begin with {RESERVED_PREFIX!r} are the engine's own: {name!r}"
             )
-    return names.names
+    return names
+
+
+def _names(tags: "Tags | str | Iterable[str]") -> tuple[str, ...]:
+    if isinstance(tags, Tags):
+        return tags.names
+    if isinstance(tags, Where):
+        raise InvalidInput(f"an event bears tags, not a selection of alternatives: {tags}")
+    given = [tags] if isinstance(tags, str) else tags
+    return tuple(sorted({normal_tag(tag) for tag in given}))
