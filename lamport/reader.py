@@ -6,7 +6,7 @@ by the stream's *local* number; a page therefore never ends inside a group of eq
 into the total order here.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -17,7 +17,7 @@ from lamport.event import Event
 from lamport.ids import MAX_LAMPORT, EventKey, StreamId
 from lamport.offsets import OffsetMap, missing
 from lamport.store import MAX_STREAMS, STREAM_BITS, Store, row_key, tag_hash, translated_errors
-from lamport.tags import MAX_TAGS, Alternative, Where
+from lamport.tags import ALL_EVENTS, MAX_TAGS, Alternative, Where
 
 PAGE_EVENTS = 1_000
 """Events of a page; one with many equal Lamport timestamps may be longer."""
@@ -43,12 +43,6 @@ class Bounds:
     upper: OffsetMap
     lower: OffsetMap = OffsetMap()  # noqa: RUF009 - immutable
     after: EventKey | None = None
-
-    def admit(self, key: EventKey, offset: int) -> bool:
-        """Whether an event lies within."""
-        if not self.lower.of(key.stream) < offset <= self.upper.of(key.stream):
-            return False
-        return self.after is None or key > self.after
 
 
 class Reader:
@@ -144,6 +138,8 @@ class Reader:
         self, plan: "Sequence[_Lookup]", low: int, high: int, size: int, *, descending: bool
     ) -> "_Page":
         """The next rows that any alternative finds, up to where all of them have looked."""
+        if len(plan) == 1:
+            return await self._page_of_one(plan[0], low, high, size, descending=descending)
         found: set[int] = set()
         reached: int | None = None
         with translated_errors():
@@ -153,8 +149,19 @@ class Reader:
                 if len(keys) == size:
                     reached = _nearer(reached, _before_group(keys[-1], descending), descending)
             if reached is not None:
-                found = {key for key in found if (key >= reached if descending else key <= reached)}
+                found = {key for key in found if _within(key, reached, descending)}
             return _Page(await self._rows(sorted(found)), reached)
+
+    async def _page_of_one(
+        self, lookup: "_Lookup", low: int, high: int, size: int, *, descending: bool
+    ) -> "_Page":
+        """The same for a single alternative, whose rows can be read at once."""
+        with translated_errors():
+            rows = await lookup.rows(self._store, low, high, size)
+        if len(rows) < size:
+            return _Page(rows, None)
+        reached = _before_group(rows[-1][0], descending)
+        return _Page([row for row in rows if _within(row[0], reached, descending)], reached)
 
     async def _rows(self, keys: Sequence[int]) -> list[_Row]:
         rows: list[_Row] = []
@@ -168,21 +175,23 @@ class Reader:
     def _decoded(
         self, rows: Sequence[_Row], where: Where, bounds: Bounds, *, descending: bool
     ) -> list[Event]:
-        events = [self._event(row) for row in rows]
         return sorted(
-            (one for one in events if self._admitted(one, where, bounds)),
-            key=lambda event: event.key,
-            reverse=descending,
+            self._admitted(rows, where, bounds), key=lambda event: event.key, reverse=descending
         )
 
-    def _admitted(self, event: Event, where: Where, bounds: Bounds) -> bool:
-        if not bounds.admit(event.key, event.offset):
-            return False
-        return where.matches(event.tags, is_local=event.stream.node == self._store.own.node)
-
-    def _event(self, row: _Row) -> Event:
-        key, offset, data = row
-        return decode_event(self._store.stream_of(key & MAX_STREAMS - 1), offset, data)
+    def _admitted(self, rows: Iterable[_Row], where: Where, bounds: Bounds) -> Iterator[Event]:
+        """Decode the rows that lie within the bounds; the tag index may have found too much."""
+        own, everything = self._store.own.node, where == ALL_EVENTS
+        lower, upper, after = bounds.lower, bounds.upper, bounds.after
+        for key, offset, data in rows:
+            stream = self._store.stream_of(key & MAX_STREAMS - 1)
+            if not lower.of(stream) < offset <= upper.of(stream):
+                continue
+            event = decode_event(stream, offset, data)
+            if after is not None and event.key <= after:
+                continue
+            if everything or where.matches(event.tags, is_local=stream.node == own):
+                yield event
 
     async def _lowest_row_key(self, bounds: Bounds) -> int | None:
         """Where a scan for what lies within must begin; None where nothing does."""
@@ -209,13 +218,12 @@ class Reader:
                         ' AND "offset" BETWEEN ? AND ? ORDER BY "offset" LIMIT ?',
                         (self._store.row_of(wanted.stream), first, wanted.last, PAGE_EVENTS),
                     )
-                events = [self._event(row) for row in rows]
-                chosen = [one for one in events if self._admitted(one, where, bounds)]
+                chosen = list(self._admitted(rows, where, bounds))
                 if chosen:
                     yield chosen
-                if not events:
+                if not rows:
                     break
-                first = events[-1].offset + 1
+                first = rows[-1][1] + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,18 +248,27 @@ class _Lookup:
 
     async def keys(self, store: Store, low: int, high: int, size: int) -> list[int]:
         """At most `size` row keys from `low` to `high`, in the read's direction."""
+        return [row[0] for row in await self._fetch(store, "a.key", low, high, size)]
+
+    async def rows(self, store: Store, low: int, high: int, size: int) -> list[_Row]:
+        """The same with the events themselves."""
+        table = "e" if self._hashes else "a"
+        columns = f'{table}.key, {table}."offset", {table}.bytes'
+        return await self._fetch(store, columns, low, high, size)
+
+    async def _fetch(self, store: Store, columns: str, low: int, high: int, size: int) -> list[Any]:
         if self._impossible or self._local == []:
             return []
         await self._rank(store)
-        sql, parameters = self._select()
-        rows = await store.reader.fetch(
-            f"{sql} AND a.key BETWEEN ? AND ? ORDER BY a.key {self._direction} LIMIT ?",
+        source, parameters = self._source(with_events=columns.startswith("e."))
+        return await store.reader.fetch(
+            f"SELECT {columns} FROM {source} AND a.key BETWEEN ? AND ?"  # noqa: S608 - no values in it
+            f" ORDER BY a.key {self._direction} LIMIT ?",
             (*parameters, low, high, size),
         )
-        return [key for (key,) in rows]
 
-    def _select(self) -> tuple[str, list[int]]:
-        """The statement up to its last conditions: the first tag drives, the others are looked up."""
+    def _source(self, *, with_events: bool) -> tuple[str, list[int]]:
+        """The tables and conditions: the first tag drives, the others are looked up."""
         tables, conditions = ["tags a" if self._hashes else "events a"], []
         for number in range(1, len(self._hashes)):
             tables.append(f"tags t{number}")
@@ -261,8 +278,10 @@ class _Lookup:
         if self._local is not None:
             conditions.append(f"a.key & {MAX_STREAMS - 1} IN ({','.join('?' * len(self._local))})")
             parameters += self._local
-        joined = " CROSS JOIN ".join(tables)
-        return f"SELECT a.key FROM {joined} WHERE {' AND '.join(conditions)}", parameters  # noqa: S608 - no values
+        if with_events:
+            tables.append("events e")
+            conditions.append("e.key = a.key")
+        return f"{' CROSS JOIN '.join(tables)} WHERE {' AND '.join(conditions)}", parameters
 
     async def _rank(self, store: Store) -> None:
         """Let the rarest tag drive; a thousand of each tell them apart well enough."""
@@ -281,6 +300,10 @@ def _before_group(key: int, descending: bool) -> int:  # noqa: FBT001 - internal
     """The last row key in reading direction before the group of this key's Lamport timestamp."""
     group = key >> STREAM_BITS << STREAM_BITS
     return group + MAX_STREAMS if descending else group - 1
+
+
+def _within(key: int, reached: int, descending: bool) -> bool:  # noqa: FBT001 - as above
+    return key >= reached if descending else key <= reached
 
 
 def _nearer(reached: int | None, other: int, descending: bool) -> int:  # noqa: FBT001 - as above
