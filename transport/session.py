@@ -51,6 +51,15 @@ PING_INTERVAL_S = 2.0
 SILENCE_LIMIT_S = 4.0
 """A peer that was silent for so long, Pings unanswered, is gone."""
 
+UNHEARD_S = 1.0
+"""Time that passes unnoticed for longer is this node's own stall, and does not count against the peer."""
+
+MAX_CONTROL = 64
+"""Answers that may wait for a peer which asks faster than it listens."""
+
+MAX_TOLD_STREAMS = 65_536
+"""Streams that one peer may tell of: each costs memory here."""
+
 _TOKENS = 2**32
 
 
@@ -117,7 +126,7 @@ class _Outbox:
     pushed_bytes: int = 0
     heads: dict[StreamId, None] = field(default_factory=dict)
     greeting: bool = True
-    serving: deque[Want] = field(default_factory=deque)
+    serving: dict[StreamId, Want] = field(default_factory=dict)
 
 
 class Session:
@@ -150,10 +159,12 @@ class Session:
         self._claims = claims
         self._lacking: dict[StreamId, None] = {}
         self._wants: dict[StreamId, _OpenWant] = {}
+        self._abandoned: dict[StreamId, _OpenWant] = {}
         self._introduced: dict[NodeId, None] = {}
         self._out = _Outbox(heads=dict.fromkeys(streams))
         self._out.control.append(Greeting(program))
         self._heard_at = now
+        self._elapsed_at = now
         self._ping: tuple[int, float] | None = None
         self._pings = 0
 
@@ -188,7 +199,7 @@ class Session:
             case Declined(stream, why):
                 self._take_declined(stream, why, now)
             case Ping(token):
-                self._out.control.append(Pong(token))
+                self._take_ping(token)
             case Pong(token):
                 self._take_pong(token, now)
             case Goodbye(reason):
@@ -244,6 +255,8 @@ class Session:
         Raises:
             PeerFault: the peer has been silent for too long.
         """
+        self._heard_at += max(0.0, now - self._elapsed_at - UNHEARD_S)
+        self._elapsed_at = now
         silent = now - self._heard_at
         if silent >= SILENCE_LIMIT_S:
             raise PeerFault(f"silent for {silent:.1f} s")
@@ -251,29 +264,26 @@ class Session:
             self._pings = (self._pings + 1) % _TOKENS
             self._ping = (self._pings, now)
             self._out.control.append(Ping(self._pings))
-        for stream, want in list(self._wants.items()):
-            if now - want.moved_at >= WANT_TIMEOUT_S:
-                self._drop_want(stream)
-        self.ask(now)
+        # Others get the first chance at what does not come; this session asks on from the next tick.
+        if not self._abandon_stuck(now):
+            self.ask(now)
 
     def ask(self, now: float) -> None:
         """Ask for what the peer holds and we lack, as far as nobody else is being asked."""
         if self.phase is not Phase.LIVE:
             return
-        for stream in [s for s, want in self._wants.items() if self._held(s).offset >= want.last]:
-            self._drop_want(stream)
+        self._drop_fulfilled()
         for stream in list(self._lacking):
-            if len(self._wants) >= MAX_WANTS:
-                return
             if self.theirs.get(stream, -1) <= self._held(stream).offset:
                 del self._lacking[stream]
-            elif stream not in self._wants:
+            elif stream not in self._wants and self._may_ask_for(stream):
                 self._ask_for(stream, now)
 
     def close(self) -> None:
         """Give back what this session was fetching."""
         self._claims.give_back_all(self)
         self._wants.clear()
+        self._abandoned.clear()
 
     def next_message(self) -> Message | None:
         """The next message to send, None where nothing waits (there may still be something to serve)."""
@@ -290,7 +300,9 @@ class Session:
 
     def next_serving(self) -> Want | None:
         """The next range to read and hand to `serve`, in turn; None where the peer wants nothing."""
-        return self._out.serving.popleft() if self._out.serving else None
+        for stream in self._out.serving:
+            return self._out.serving.pop(stream)
+        return None
 
     def serve(self, want: Want, sealed: SealedRange | None, *, diverged: bool = False) -> Message:
         """The message that answers a Want; what is left of it goes to the end of the line."""
@@ -300,7 +312,7 @@ class Session:
             rest = replace(
                 want, first=sealed.seal.offset + 1, hash=sealed.seal.hash, certificate=False
             )
-            self._out.serving.append(rest)
+            self._out.serving.setdefault(want.stream, rest)  # a newer Want of the stream stands
         self.theirs[want.stream] = max(self.theirs.get(want.stream, -1), sealed.seal.offset)
         self.traffic.events_out += len(sealed.events)
         return Events(sealed if want.certificate else replace(sealed, certificate=b""))
@@ -323,14 +335,16 @@ class Session:
 
     def _learn(self, stream: StreamId, offset: int) -> None:
         """The peer holds a stream up to an offset. What it holds only grows while a session lasts."""
+        if stream not in self.theirs and len(self.theirs) >= MAX_TOLD_STREAMS:
+            raise PeerFault(f"more than {MAX_TOLD_STREAMS} streams told of")
         self.theirs[stream] = max(self.theirs.get(stream, -1), offset)
         if self.theirs[stream] > self._held(stream).offset:
             self._lacking[stream] = None
 
     def _take_want(self, want: Want) -> None:
-        if len(self._out.serving) >= MAX_WANTS:
+        if want.stream not in self._out.serving and len(self._out.serving) >= MAX_WANTS:
             raise PeerFault(f"more than {MAX_WANTS} ranges wanted at once")
-        self._out.serving.append(want)
+        self._out.serving[want.stream] = want
 
     def _take_events(self, sealed: SealedRange) -> SealedRange:
         self._learn(sealed.stream, sealed.seal.offset)
@@ -338,13 +352,18 @@ class Session:
         return sealed
 
     def _take_declined(self, stream: StreamId, why: Why, now: float) -> None:
-        if stream not in self._wants:
+        if stream not in self._wants and stream not in self._abandoned:
             return
         self._drop_want(stream)
         if why is Why.DIVERGED:
             self.diverged[stream] = None
         self.theirs.pop(stream, None)
         self.ask(now)
+
+    def _take_ping(self, token: int) -> None:
+        if len(self._out.control) >= MAX_CONTROL:
+            raise PeerFault(f"{MAX_CONTROL} questions asked without listening to an answer")
+        self._out.control.append(Pong(token))
 
     def _take_pong(self, token: int, now: float) -> None:
         if self._ping is not None and self._ping[0] == token:
@@ -356,14 +375,35 @@ class Session:
             return
         head = self._held(stream)
         last = min(self.theirs[stream], head.offset + WANTED_EVENTS)
+        self._abandoned.pop(stream, None)
         self._wants[stream] = _OpenWant(last, now)
         unknown = not self._knows_author(stream.node)
         self._out.control.append(
             Want(stream, head.offset + 1, last, head.hash, certificate=unknown)
         )
 
+    def _abandon_stuck(self, now: float) -> bool:
+        """Leave to others what does not move; returns whether there was any."""
+        stuck = [s for s, want in self._wants.items() if now - want.moved_at >= WANT_TIMEOUT_S]
+        for stream in stuck:
+            self._abandoned[stream] = self._wants.pop(stream)
+            self._claims.give_back(stream, self)
+        return bool(stuck)
+
+    def _may_ask_for(self, stream: StreamId) -> bool:
+        """Whether the peer has room for one more question; those abandoned may still stand in its line."""
+        open_wants = len(self._wants) + len(self._abandoned)
+        return stream in self._abandoned or open_wants < MAX_WANTS
+
+    def _drop_fulfilled(self) -> None:
+        """Close the wants whose ranges are held by now, from whomever they came."""
+        open_wants = [*self._wants.items(), *self._abandoned.items()]
+        for stream in [s for s, want in open_wants if self._held(s).offset >= want.last]:
+            self._drop_want(stream)
+
     def _drop_want(self, stream: StreamId) -> None:
-        del self._wants[stream]
+        self._wants.pop(stream, None)
+        self._abandoned.pop(stream, None)
         self._claims.give_back(stream, self)
 
     def _introducing(self, sealed: SealedRange) -> SealedRange:

@@ -1,0 +1,287 @@
+"""Messages: each comes back as it was sent, and hostile bytes are the peer's fault and nothing else."""
+
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lamport.chain import MAX_SEALED_BYTES, Head, Seal, SealedRange
+from lamport.ids import NodeId, StreamId
+from transport.errors import PeerFault
+from transport.frames import MAX_FRAME_BYTES
+from transport.messages import (
+    MAX_HEADS,
+    MAX_TEXT,
+    Declined,
+    Events,
+    Goodbye,
+    Greeting,
+    Heads,
+    Message,
+    Ping,
+    Pong,
+    Want,
+    Why,
+    decode_message,
+    encode_message,
+)
+
+OFFSETS = st.integers(0, 2**53)
+HASHES = st.binary(min_size=32, max_size=32)
+STREAMS = st.builds(StreamId, HASHES.map(NodeId), st.integers(0, 2**53 - 1))
+SEALS = st.builds(
+    Seal,
+    STREAMS,
+    OFFSETS,
+    HASHES,
+    st.integers(0, 2**43 - 1),
+    OFFSETS,
+    st.binary(min_size=64, max_size=64),
+)
+RANGES = st.builds(
+    SealedRange,
+    OFFSETS,
+    st.lists(st.binary(max_size=20), max_size=3).map(tuple),
+    SEALS,
+    st.binary(max_size=20),
+)
+HEADS = st.lists(st.builds(Head, STREAMS, OFFSETS, HASHES), max_size=3).map(tuple)
+WANTS = st.builds(
+    lambda stream, one, two, hash_, certificate: Want(
+        stream, min(one, two), max(one, two), hash_, certificate
+    ),
+    STREAMS,
+    OFFSETS,
+    OFFSETS,
+    HASHES,
+    st.booleans(),
+)
+TOKENS = st.integers(0, 2**32 - 1)
+PRINTABLE = st.text(st.characters(codec="utf-8"), max_size=MAX_TEXT).map(
+    lambda text: "".join(one for one in text if one.isprintable())
+)
+MESSAGES: st.SearchStrategy[Message] = st.one_of(
+    st.builds(Greeting, PRINTABLE),
+    st.builds(Heads, HEADS, st.booleans()),
+    WANTS,
+    st.builds(Events, RANGES),
+    st.builds(Declined, STREAMS, st.sampled_from(Why)),
+    st.builds(Ping, TOKENS),
+    st.builds(Pong, TOKENS),
+    st.builds(Goodbye, PRINTABLE),
+)
+
+STREAM = StreamId(NodeId(bytes(32)), 7)
+WIRE_STREAM = [bytes(32), 7]
+SEAL = [0, bytes(32), 1, 0, bytes(64)]
+GOOD: dict[int, list[Any]] = {
+    1: ["program"],
+    2: [[[WIRE_STREAM, 0, bytes(32)]], True],
+    3: [WIRE_STREAM, 0, 5, bytes(32), False],
+    4: [WIRE_STREAM, 0, [b"event"], SEAL, b""],
+    5: [WIRE_STREAM, 1],
+    6: [0],
+    7: [0],
+    8: ["reason"],
+}
+
+
+def wire(kind: Any, fields: list[Any]) -> bytes:
+    packed: bytes = msgpack.packb([kind, *fields])
+    return packed
+
+
+@given(MESSAGES)
+def test_every_message_comes_back_as_it_was_sent(message: Message) -> None:
+    assert decode_message(encode_message(message)) == message
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_fields_of_a_newer_version_are_passed_over(kind: int) -> None:
+    plain = decode_message(wire(kind, GOOD[kind]))
+    assert plain is not None
+    assert decode_message(wire(kind, [*GOOD[kind], "newer", [1]])) == plain
+
+
+@pytest.mark.parametrize("kind", [0, 9, 200, -1, 2**63, "1", None, 1.0, [1]], ids=repr)
+def test_an_unknown_kind_is_passed_over(kind: Any) -> None:
+    assert decode_message(wire(kind, [1, 2])) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [(kind, GOOD[kind][:count]) for kind in GOOD for count in range(len(GOOD[kind]))],
+)
+def test_a_missing_field_is_the_peers_fault(kind: int, fields: list[Any]) -> None:
+    with pytest.raises(PeerFault):
+        decode_message(wire(kind, fields))
+
+
+BAD_STREAMS: list[Any] = [
+    None,
+    [],
+    [bytes(32)],
+    [bytes(31), 1],
+    ["x" * 32, 1],
+    [bytes(32), -1],
+    [bytes(32), 2**53],
+    [bytes(32), 1.0],
+    [bytes(32), True],
+]
+
+
+def bad_fields() -> list[tuple[int, int, Any]]:
+    """Kind, field, and what cannot stand there."""
+    numbers: list[Any] = [-1, 2**53 + 1, 1.0, "1", None, True]
+    no_heads: list[Any] = [None, {}, [None], [[]], [[WIRE_STREAM, -1, bytes(32)]]]
+    no_events: list[Any] = [None, b"event", [None], ["event"], {}]
+    no_certificates: list[Any] = [None, "x", []]
+    no_seals: list[list[Any]] = [
+        numbers,
+        [bytes(31), None],
+        [-1, 2**43, None],
+        numbers,
+        [bytes(63), bytes(65), None],
+    ]
+    bad: list[tuple[int, int, Any]] = [
+        *((kind, 0, stream) for kind in (3, 4, 5) for stream in BAD_STREAMS),
+        *((kind, 0, text) for kind in (1, 8) for text in (1, None, b"x", ["x"])),
+        *((kind, 0, token) for kind in (6, 7) for token in (-1, 2**32, 1.0, True, None)),
+        *((kind, 1, offset) for kind in (3, 4) for offset in numbers),
+        *((3, 2, last) for last in numbers),
+        *((3, 3, hash_) for hash_ in (b"", bytes(31), bytes(33), "x" * 32)),
+        *((kind, field, flag) for kind, field in ((2, 1), (3, 4)) for flag in (0, None, "yes")),
+        *((2, 0, heads) for heads in no_heads),
+        *((2, 0, [[WIRE_STREAM, 0, hash_]]) for hash_ in (bytes(31), None)),
+        *((4, 2, events) for events in no_events),
+        *((4, 4, certificate) for certificate in no_certificates),
+        *((5, 1, why) for why in (0, 3, None, "1", True)),
+    ]
+    for field, values in enumerate(no_seals):
+        bad.extend((4, 3, [*SEAL[:field], value, *SEAL[field + 1 :]]) for value in values)
+    return bad
+
+
+@pytest.mark.parametrize(("kind", "field", "value"), bad_fields())
+def test_a_field_that_does_not_fit_is_the_peers_fault(kind: int, field: int, value: Any) -> None:
+    fields = [*GOOD[kind][:field], value, *GOOD[kind][field + 1 :]]
+    with pytest.raises(PeerFault, match=f"kind {kind} is malformed"):
+        decode_message(wire(kind, fields))
+
+
+def test_a_want_does_not_end_before_it_begins() -> None:
+    assert decode_message(wire(3, [WIRE_STREAM, 5, 5, bytes(32), False])) is not None
+    with pytest.raises(PeerFault):
+        decode_message(wire(3, [WIRE_STREAM, 5, 4, bytes(32), False]))
+
+
+def test_a_message_has_at_most_1000_heads() -> None:
+    head = GOOD[2][0]
+    told = decode_message(wire(2, [head * MAX_HEADS, True]))
+    assert isinstance(told, Heads)
+    assert len(told.heads) == 1_000
+    with pytest.raises(PeerFault, match="at most 1000 heads, not 1001"):
+        decode_message(wire(2, [head * (MAX_HEADS + 1), True]))
+
+
+@pytest.mark.parametrize("kind", [1, 8])
+def test_texts_are_cut_and_made_printable(kind: int) -> None:
+    message = decode_message(wire(kind, ["a\x1b[31m\n" + "x" * 500]))
+    text = message.program if isinstance(message, Greeting) else None
+    text = message.reason if isinstance(message, Goodbye) else text
+    assert text == "a?[31m?" + "x" * 193
+
+
+def test_we_cut_our_own_texts() -> None:
+    assert decode_message(encode_message(Goodbye("x" * 500))) == Goodbye("x" * 200)
+
+
+def test_the_largest_messages_fit_a_frame() -> None:
+    seal = Seal(STREAM, 2**53, bytes(32), 2**43 - 1, 2**53, bytes(64))
+    events = tuple([bytes(MAX_SEALED_BYTES // 1_000)] * 1_000)
+    largest = Events(SealedRange(0, events, seal, bytes(4_096)))
+    heads = Heads((Head(STREAM, 2**53, bytes(32)),) * MAX_HEADS, complete=True)
+    assert len(encode_message(largest)) < MAX_FRAME_BYTES
+    assert len(encode_message(heads)) < MAX_FRAME_BYTES
+
+
+def nested(levels: int) -> bytes:
+    return b"\x91" * levels + b"\xc0"
+
+
+@pytest.mark.parametrize("levels", [100, 500, 900, 990, 1_000, 1_020, 5_000, 500_000])
+@pytest.mark.parametrize("kind", [1, 2, 3, 4, 6])
+def test_a_deeply_nested_field_is_the_peers_fault(kind: int, levels: int) -> None:
+    with pytest.raises(PeerFault):
+        decode_message(b"\x92" + bytes([kind]) + nested(levels))
+
+
+@pytest.mark.parametrize(("kind", "field"), [(2, 1), (3, 4), (3, 1), (5, 1)])
+def test_a_deeply_nested_late_field_is_the_peers_fault(kind: int, field: int) -> None:
+    fields = b"".join(map(msgpack.packb, GOOD[kind][:field]))
+    rest = b"".join(map(msgpack.packb, GOOD[kind][field + 1 :]))
+    head = bytes([0x90 + 1 + len(GOOD[kind]), kind])
+    with pytest.raises(PeerFault):
+        decode_message(head + fields + nested(1_000) + rest)
+
+
+@pytest.mark.parametrize("kind", [3, 6])
+def test_what_the_peer_sent_does_not_blow_up_the_error(kind: int) -> None:
+    fields = [*GOOD[kind]]
+    fields[-1] = "x" * 500_000
+    with pytest.raises(PeerFault) as fault:
+        decode_message(wire(kind, fields))
+    assert len(str(fault.value)) < 1_000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xc1",
+        b"\xc0",
+        b"\x90",
+        b"\x80",
+        b"\x01",
+        b"\x92\x01",
+        b"\xdd\xff\xff\xff\xff",
+        b"\x92\x01\xdb\xff\xff\xff\xff",
+        b"\x92\x01\xa1\xff",
+        b"\x92\x06\x81\x90\x01",
+        b"\x92\x06\x00\x00",
+        b"\x92\x06\xd7\xff" + b"\xff" * 8,
+    ],
+    ids=lambda data: data.hex(),
+)
+def test_what_is_no_message_is_the_peers_fault(data: bytes) -> None:
+    with pytest.raises(PeerFault):
+        decode_message(data)
+
+
+DEEP = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=2), inner, max_size=2)
+    ),
+    max_leaves=8,
+) | st.binary(max_size=70)
+SCRAMBLED = st.builds(
+    lambda kind, values, where: [
+        new if take else old for old, new, take in zip(GOOD[kind], values, where, strict=False)
+    ],
+    st.sampled_from(list(GOOD)),
+    st.lists(DEEP, min_size=5, max_size=5),
+    st.lists(st.booleans(), min_size=5, max_size=5),
+)
+
+
+@given(st.binary(max_size=80) | st.builds(wire, st.integers(0, 9), SCRAMBLED))
+def test_hostile_bytes_are_a_message_or_the_peers_fault(data: bytes) -> None:
+    try:
+        message = decode_message(data)
+    except PeerFault:
+        return
+    if message is not None:
+        assert decode_message(encode_message(message)) == message

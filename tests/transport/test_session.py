@@ -1,0 +1,672 @@
+"""Sessions, wired by hand: what two sides tell, ask and send each other, without a byte of network."""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from lamport.chain import Head, SealedRange, genesis, verify_range
+from lamport.errors import DivergedStream
+from lamport.ids import NodeId, StreamId
+from tests.lamport.keys import Author, Member, event_bytes, member
+from transport.errors import ForgedEvents, LinkEnded, PeerFault
+from transport.messages import (
+    MAX_HEADS,
+    Declined,
+    Events,
+    Goodbye,
+    Greeting,
+    Heads,
+    Message,
+    Ping,
+    Pong,
+    Want,
+    Why,
+    decode_message,
+    encode_message,
+)
+from transport.session import (
+    MAX_PUSHED_BYTES,
+    MAX_WANTS,
+    PING_INTERVAL_S,
+    SILENCE_LIMIT_S,
+    UNHEARD_S,
+    WANT_TIMEOUT_S,
+    WANTED_EVENTS,
+    Claims,
+    Phase,
+    Session,
+)
+
+HASH = bytes(32)
+
+
+class Holder:
+    """A node that keeps sealed ranges in memory and checks what it takes in."""
+
+    def __init__(self, keys: Member) -> None:
+        self.keys = keys
+        self.author = Author(keys)
+        self.claims = Claims()
+        self.heads: dict[StreamId, Head] = {}
+        self.ranges: dict[StreamId, list[SealedRange]] = {}
+        self.authors: dict[NodeId, bytes] = {keys.node: keys.certificate}
+
+    def held(self, stream: StreamId) -> Head:
+        return self.heads.get(stream) or genesis(self.keys.swarm, stream)
+
+    def hold(self, *ranges: SealedRange) -> None:
+        """Take the ranges in as the log would."""
+        for received in ranges:
+            found = verify_range(received, self.held(received.stream), self.keys)
+            if found is not None:
+                self.heads[received.stream] = found.head
+                self.ranges.setdefault(received.stream, []).append(received)
+                if received.certificate:
+                    self.authors[received.stream.node] = received.certificate
+
+    def publish(self, events: int = 1) -> SealedRange:
+        sealed = self.author.count(events)
+        self.hold(sealed)
+        return sealed
+
+    def hash_before(self, stream: StreamId, first: int) -> bytes | None:
+        ends = {one.seal.offset: one.seal.hash for one in self.ranges.get(stream, ())}
+        return genesis(self.keys.swarm, stream).hash if first == 0 else ends.get(first - 1)
+
+    def answer(self, session: Session, want: Want) -> Message:
+        before = self.hash_before(want.stream, want.first)
+        if before != want.hash:
+            return session.serve(want, None, diverged=before is not None)
+        found = [one for one in self.ranges.get(want.stream, ()) if one.first == want.first]
+        if not found:
+            return session.serve(want, None)
+        certificate = self.authors[want.stream.node]
+        return session.serve(want, replace(found[0], certificate=certificate))
+
+    def session(self, now: float = 0.0, claims: Claims | None = None) -> Session:
+        return Session(
+            own=self.author.stream,
+            program=f"program of {self.keys.node.short}",
+            held=self.held,
+            knows_author=self.authors.__contains__,
+            claims=claims or self.claims,
+            streams=list(self.heads),
+            now=now,
+        )
+
+
+class Side:
+    """A holder, its session, and all that the session sent."""
+
+    def __init__(self, holder: Holder, now: float = 0.0) -> None:
+        self.holder = holder
+        self.session = holder.session(now)
+        self.sent: list[Message] = []
+
+    def says(self) -> list[Message]:
+        """All that waits to be sent, answers included."""
+        messages: list[Message] = []
+        while True:
+            message = self.session.next_message()
+            want = self.session.next_serving()
+            if message is not None:
+                messages.append(message)
+            if want is not None:
+                messages.append(self.holder.answer(self.session, want))
+            if message is None and want is None:
+                self.sent.extend(messages)
+                return messages
+
+    def hears(self, messages: Iterable[Message], now: float = 0.0) -> None:
+        for message in messages:
+            carried = decode_message(encode_message(message))
+            assert carried is not None
+            self.session.heard(now)
+            sealed = self.session.take(carried, now)
+            if sealed is not None:
+                self.takes_in(sealed, now)
+
+    def takes_in(self, sealed: SealedRange, now: float) -> None:
+        try:
+            self.holder.hold(sealed)
+        except DivergedStream:
+            self.session.contradicted(sealed, now)
+        else:
+            self.session.taken(sealed, now)
+
+    def sent_of(self, kind: type[Message]) -> list[Message]:
+        return [message for message in self.sent if isinstance(message, kind)]
+
+
+def talk(a: Side, b: Side, now: float = 0.0) -> None:
+    """Carry messages until neither has anything to say."""
+    quiet = False
+    while not quiet:
+        from_a, from_b = a.says(), b.says()
+        b.hears(from_a, now)
+        a.hears(from_b, now)
+        quiet = not from_a and not from_b
+
+
+def pair() -> tuple[Side, Side]:
+    return Side(Holder(member("ada"))), Side(Holder(member("bob")))
+
+
+def linked() -> tuple[Side, Side]:
+    """Two sides that have told each other everything."""
+    a, b = pair()
+    talk(a, b)
+    assert a.session.phase is b.session.phase is Phase.LIVE
+    a.sent.clear()
+    b.sent.clear()
+    return a, b
+
+
+def lively(holder: Holder, claims: Claims | None = None) -> Session:
+    """A session whose peer has said all it holds: nothing."""
+    session = holder.session(claims=claims)
+    session.take(Greeting("peer"), 0)
+    session.take(Heads((), complete=True), 0)
+    said(session)
+    return session
+
+
+def said(session: Session) -> list[Message]:
+    """What the session sends by itself."""
+    messages: list[Message] = []
+    while (message := session.next_message()) is not None:
+        messages.append(message)
+    return messages
+
+
+def wants(session: Session) -> list[StreamId]:
+    return [one.stream for one in said(session) if isinstance(one, Want)]
+
+
+def head_of(author: Author) -> Heads:
+    return Heads((author.head,), complete=False)
+
+
+def test_pull_makes_both_sides_hold_the_same() -> None:
+    a, b = pair()
+    carol, dave = Author(member("carol")), Author(member("dave"))
+    first, second = carol.count(5), carol.count(3)
+    a.holder.hold(first, second, dave.count(2))
+    b.holder.hold(first)
+    a.holder.publish(4)
+    b.holder.publish(1)
+    b.holder.publish(1)
+    a, b = Side(a.holder), Side(b.holder)
+    talk(a, b)
+    assert a.holder.heads == b.holder.heads
+    assert len(a.holder.heads) == 4
+    served = [one.events for one in a.holder.ranges[carol.stream]]
+    assert [one.events for one in b.holder.ranges[carol.stream]] == served
+
+
+def test_equal_sides_ask_for_nothing() -> None:
+    a, b = pair()
+    for holder in (a.holder, b.holder):
+        holder.hold(Author(member("carol")).count(5))
+    a, b = Side(a.holder), Side(b.holder)
+    talk(a, b)
+    assert a.sent_of(Want) == b.sent_of(Want) == []
+    assert a.session.offsets == b.session.offsets
+
+
+def test_a_session_opens_with_a_greeting_and_the_heads() -> None:
+    a, _ = pair()
+    greeting, heads = a.says()
+    assert greeting == Greeting(f"program of {a.holder.keys.node.short}")
+    assert heads == Heads((), complete=True)
+    assert a.says() == []
+
+
+def test_many_heads_are_told_in_several_messages_and_the_last_is_complete() -> None:
+    a, _ = pair()
+    for number in range(MAX_HEADS + 1):
+        stream = StreamId(a.holder.keys.node, number)
+        a.holder.heads[stream] = Head(stream, 1, HASH, 1)
+    told = [one for one in said(a.holder.session()) if isinstance(one, Heads)]
+    assert [(len(one.heads), one.complete) for one in told] == [(1_000, False), (1, True)]
+
+
+def test_a_push_arrives_without_being_asked_for() -> None:
+    a, b = linked()
+    sealed = a.holder.publish(3)
+    a.session.push(sealed)
+    talk(a, b)
+    assert b.holder.held(sealed.stream).offset == 2
+    assert b.sent_of(Want) == []
+    assert a.sent == [Events(sealed)]
+
+
+def test_a_certificate_is_pushed_once_only() -> None:
+    a, b = linked()
+    for _ in range(2):
+        a.session.push(a.holder.publish())
+        talk(a, b)
+    certificates = [one.range.certificate for one in a.sent if isinstance(one, Events)]
+    assert certificates == [a.holder.keys.certificate, b""]
+
+
+def test_a_peer_that_lacks_what_is_before_a_push_is_only_told_of_it() -> None:
+    a, b = linked()
+    a.holder.publish()
+    a.session.push(a.holder.publish())
+    assert [type(one) for one in said(a.session)] == [Heads]
+    a.session.committed(a.holder.author.stream)
+    talk(a, b)
+    assert b.holder.heads == a.holder.heads
+
+
+def test_a_slow_peers_pushes_are_dropped_and_it_pulls() -> None:
+    a, b = linked()
+    for _ in range(4):
+        start = a.holder.author.head.lamport + 1
+        large = [event_bytes(start + n, payload="x" * 60_000) for n in range(8)]
+        sealed = a.holder.author.write(*large, lamport=start + 7)
+        a.holder.hold(sealed)
+        a.session.push(sealed)
+    waiting = a.says()
+    assert [type(one) for one in waiting] == [Events, Events, Heads]
+    pushed = [one.range.events for one in waiting if isinstance(one, Events)]
+    assert sum(len(data) for events in pushed for data in events) <= MAX_PUSHED_BYTES
+    b.hears(waiting)
+    talk(a, b)
+    assert b.holder.heads == a.holder.heads
+    assert len(b.sent_of(Want)) == 1
+
+
+def test_nothing_is_pushed_before_the_peer_has_told_what_it_holds() -> None:
+    holder = Holder(member("ada"))
+    session = holder.session()
+    session.take(Greeting("peer"), 0)
+    session.push(holder.publish())
+    assert not any(isinstance(message, Events) for message in said(session))
+
+
+EARLY: list[Message] = [
+    Heads((), complete=True),
+    Want(Author(member("x")).stream, 0, 1, HASH, certificate=False),
+    Events(Author(member("x")).count(1)),
+    Declined(Author(member("x")).stream, Why.UNKNOWN),
+    Ping(1),
+    Pong(1),
+]
+
+
+@pytest.mark.parametrize("message", EARLY, ids=lambda message: type(message).__name__)
+def test_nothing_but_a_greeting_or_goodbye_opens_a_session(message: Message) -> None:
+    session = Holder(member()).session()
+    with pytest.raises(PeerFault, match=f"{type(message).__name__} has no place"):
+        session.take(message, 0)
+
+
+@pytest.mark.parametrize("phase", [Phase.GREETED, Phase.LIVE])
+def test_a_second_greeting_has_no_place(phase: Phase) -> None:
+    session = Holder(member()).session()
+    session.take(Greeting("peer"), 0)
+    if phase is Phase.LIVE:
+        session.take(Heads((), complete=True), 0)
+    assert session.phase is phase
+    with pytest.raises(PeerFault, match="Greeting has no place"):
+        session.take(Greeting("peer"), 0)
+
+
+@pytest.mark.parametrize("message", EARLY, ids=lambda message: type(message).__name__)
+@pytest.mark.parametrize("complete", [False, True])
+def test_everything_else_has_its_place_behind_the_greeting(
+    message: Message,
+    complete: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    session = Holder(member()).session()
+    session.take(Greeting("peer"), 0)
+    session.take(Heads((), complete=complete), 0)
+    session.take(message, 0)
+
+
+@pytest.mark.parametrize("greeted", [False, True])
+def test_a_goodbye_ends_the_session_in_any_phase(greeted: bool) -> None:  # noqa: FBT001 - as above
+    session = Holder(member()).session()
+    if greeted:
+        session.take(Greeting("peer"), 0)
+    with pytest.raises(LinkEnded, match="goodbye: closing"):
+        session.take(Goodbye("closing"), 0)
+
+
+def test_nothing_is_asked_before_the_peer_has_told_everything() -> None:
+    session = Holder(member()).session()
+    author = Author(member("bob"))
+    author.count(3)
+    session.take(Greeting("peer"), 0)
+    session.take(head_of(author), 0)
+    assert wants(session) == []
+    session.take(Heads((), complete=True), 0)
+    assert wants(session) == [author.stream]
+
+
+def test_a_peer_that_wants_too_much_at_once_is_at_fault() -> None:
+    session = lively(Holder(member()))
+    authors = [Author(member("bob"), number) for number in range(MAX_WANTS + 1)]
+    *allowed, one_more = [Want(a.stream, 0, 1, HASH, certificate=False) for a in authors]
+    for want in (*allowed, *allowed):
+        session.take(want, 0)
+    with pytest.raises(PeerFault, match=f"more than {MAX_WANTS} ranges"):
+        session.take(one_more, 0)
+
+
+def tell_of(session: Session, streams: int) -> list[Author]:
+    authors = [Author(member("bob"), number) for number in range(streams)]
+    for author in authors:
+        author.count(1)
+    session.take(Heads(tuple(one.head for one in authors), complete=True), 0)
+    return authors
+
+
+def test_we_want_only_so_much_at_once() -> None:
+    holder = Holder(member())
+    session = lively(holder)
+    authors = tell_of(session, MAX_WANTS + 3)
+    assert wants(session) == [author.stream for author in authors[:MAX_WANTS]]
+    first = Author(member("bob"), 0).count(1)
+    holder.hold(first)
+    session.taken(first, 1)
+    assert wants(session) == [authors[MAX_WANTS].stream]
+
+
+def test_one_want_asks_for_so_many_events_only() -> None:
+    session = lively(Holder(member()))
+    stream = Author(member("bob")).stream
+    session.take(Heads((Head(stream, 25_000, HASH),), complete=True), 0)
+    [want] = said(session)
+    assert isinstance(want, Want)
+    assert (want.first, want.last) == (0, WANTED_EVENTS - 1)
+
+
+def test_a_want_continues_what_is_held_and_names_its_hash() -> None:
+    holder, bob = Holder(member()), Author(member("bob"))
+    holder.hold(bob.count(4))
+    session, before = lively(holder), bob.head
+    bob.count(2)
+    session.take(head_of(bob), 0)
+    assert said(session) == [Want(bob.stream, 4, 5, before.hash, certificate=False)]
+
+
+def test_a_certificate_is_wanted_of_unknown_authors_only() -> None:
+    holder, known, unknown = Holder(member()), Author(member("bob")), Author(member("carol"))
+    holder.authors[known.keys.node] = known.keys.certificate
+    session = lively(holder)
+    for author in (known, unknown):
+        author.count(1)
+        session.take(head_of(author), 0)
+    asked = {one.stream: one.certificate for one in said(session) if isinstance(one, Want)}
+    assert asked == {known.stream: False, unknown.stream: True}
+
+
+def test_a_certificate_is_sent_where_it_is_wanted_and_once() -> None:
+    a, b = pair()
+    a.holder.publish()
+    a.holder.publish()
+    a = Side(a.holder)
+    talk(a, b)
+    sent = [one.range.certificate for one in a.sent if isinstance(one, Events)]
+    assert sent == [a.holder.keys.certificate, b""]
+
+
+def test_our_own_stream_is_never_asked_for() -> None:
+    holder = Holder(member())
+    session = lively(holder)
+    ghost = Author(holder.keys)
+    ghost.count(3)
+    session.take(head_of(ghost), 0)
+    assert said(session) == []
+
+
+def two_sessions() -> tuple[Holder, Session, Session, Author]:
+    """Two sessions of one node whose peers both hold a stream that it lacks."""
+    holder, bob = Holder(member()), Author(member("bob"))
+    one, other = lively(holder), lively(holder)
+    bob.count(2)
+    one.take(head_of(bob), 0)
+    other.take(head_of(bob), 0)
+    return holder, one, other, bob
+
+
+def test_a_range_is_wanted_of_one_peer_at_a_time() -> None:
+    _, one, other, bob = two_sessions()
+    other.elapsed(1)
+    assert (wants(one), wants(other)) == ([bob.stream], [])
+
+
+def test_a_want_that_times_out_is_offered_to_another_session() -> None:
+    _, one, other, bob = two_sessions()
+    assert wants(one) == [bob.stream]
+    for session in (one, other):
+        session.heard(WANT_TIMEOUT_S)
+        session.elapsed(WANT_TIMEOUT_S)
+    assert (wants(one), wants(other)) == ([], [bob.stream])
+
+
+def test_a_timed_out_want_is_asked_again_where_nobody_else_has_it() -> None:
+    session = lively(Holder(member()))
+    [author] = tell_of(session, 1)
+    assert wants(session) == [author.stream]
+    asked: list[StreamId] = []
+    for second in range(1, 25):
+        session.heard(second)
+        session.elapsed(second)
+        asked += wants(session)
+    assert author.stream in asked
+
+
+def test_asking_a_slow_peer_again_is_no_fault() -> None:
+    a, b = pair()
+    authors = [Author(member("carol"), number) for number in range(MAX_WANTS)]
+    a.holder.hold(*(author.count(1) for author in authors))
+    slow, asking = Side(a.holder), Side(b.holder)
+    asking.hears(slow.says())
+    slow.hears(asking.says())
+    asking.session.heard(WANT_TIMEOUT_S)
+    asking.session.elapsed(WANT_TIMEOUT_S)
+    asking.session.elapsed(WANT_TIMEOUT_S + 1)
+    slow.hears(asking.says())
+    talk(slow, asking)
+    assert b.holder.heads == a.holder.heads
+
+
+def test_a_want_that_moves_does_not_time_out() -> None:
+    holder, one, other, bob = two_sessions()
+    again = Author(member("bob"))
+    bob.count(2)
+    one.take(head_of(bob), 0)
+    holder.hold(first := again.count(1))
+    one.taken(first, WANT_TIMEOUT_S - 1)
+    for session in (one, other):
+        session.heard(WANT_TIMEOUT_S)
+        session.elapsed(WANT_TIMEOUT_S)
+    assert wants(other) == []
+
+
+def test_a_want_before_its_timeout_stays_where_it_is() -> None:
+    _, one, other, bob = two_sessions()
+    for session in (one, other):
+        session.heard(WANT_TIMEOUT_S - 0.1)
+        session.elapsed(WANT_TIMEOUT_S - 0.1)
+    assert (wants(one), wants(other)) == ([bob.stream], [])
+
+
+def test_a_session_that_ends_gives_back_what_it_was_fetching() -> None:
+    _, one, other, bob = two_sessions()
+    one.close()
+    other.elapsed(1)
+    assert wants(other) == [bob.stream]
+
+
+def test_what_is_fetched_is_free_for_others_again() -> None:
+    holder, one, other, bob = two_sessions()
+    sealed = Author(member("bob")).count(2)
+    holder.hold(sealed)
+    one.taken(sealed, 1)
+    bob.count(1)
+    other.take(head_of(bob), 2)
+    assert wants(other) == [bob.stream]
+
+
+def test_a_declined_want_is_offered_to_another_session() -> None:
+    _, one, other, bob = two_sessions()
+    one.take(Declined(bob.stream, Why.UNKNOWN), 1)
+    other.elapsed(1)
+    assert (wants(one), wants(other)) == ([bob.stream], [bob.stream])
+    assert one.offsets == {}
+
+
+def test_a_diverged_stream_is_not_asked_for_again() -> None:
+    session = lively(Holder(member()))
+    bob = Author(member("bob"))
+    bob.count(2)
+    session.take(head_of(bob), 0)
+    assert wants(session) == [bob.stream]
+    session.take(Declined(bob.stream, Why.DIVERGED), 1)
+    bob.count(1)
+    session.take(head_of(bob), 2)
+    session.elapsed(3)
+    assert wants(session) == []
+    assert list(session.diverged) == [bob.stream]
+
+
+def test_a_decline_that_nobody_asked_for_changes_nothing() -> None:
+    session = lively(Holder(member()))
+    bob = Author(member("bob"))
+    bob.count(2)
+    session.take(Declined(bob.stream, Why.DIVERGED), 0)
+    session.take(head_of(bob), 0)
+    assert wants(session) == [bob.stream]
+    assert not session.diverged
+
+
+def test_two_histories_of_one_stream_are_found_out_and_nothing_is_lost() -> None:
+    a, b = pair()
+    one, other = Author(member("carol")), Author(member("carol"))
+    a.holder.hold(one.say(1, 2))
+    b.holder.hold(other.say(1, 3), other.say(4))
+    held = a.holder.held(one.stream)
+    a, b = Side(a.holder), Side(b.holder)
+    talk(a, b)
+    assert a.holder.held(one.stream) == held
+    assert list(a.session.diverged) == [one.stream]
+    b.holder.publish(2)
+    b.session.committed(b.holder.author.stream)
+    talk(a, b)
+    assert a.holder.held(b.holder.author.stream).offset == 1
+
+
+def test_a_contradicting_answer_to_our_own_question_is_forged() -> None:
+    holder, bob = Holder(member()), Author(member("bob"))
+    session = lively(holder)
+    sealed = bob.count(2)
+    session.take(head_of(bob), 0)
+    assert wants(session) == [bob.stream]
+    with pytest.raises(ForgedEvents):
+        session.contradicted(sealed, 1)
+
+
+def test_a_contradicting_push_is_asked_about() -> None:
+    holder, bob = Holder(member()), Author(member("bob"))
+    session = lively(holder)
+    sealed = bob.count(2)
+    assert session.take(Events(sealed), 0) == sealed
+    session.contradicted(sealed, 1)
+    assert wants(session) == [bob.stream]
+
+
+def tick(session: Session, start: float, end: float) -> None:
+    """Let time pass in the steps of a link."""
+    for step in range(int((end - start) * 2) + 1):
+        session.elapsed(start + step / 2)
+
+
+def test_a_silent_peer_is_pinged_once_and_given_up_at_last() -> None:
+    session = lively(Holder(member()))
+    tick(session, 0, PING_INTERVAL_S - 0.5)
+    assert said(session) == []
+    tick(session, PING_INTERVAL_S, SILENCE_LIMIT_S - 0.5)
+    assert [type(one) for one in said(session)] == [Ping]
+    with pytest.raises(PeerFault, match="silent"):
+        session.elapsed(SILENCE_LIMIT_S)
+
+
+def test_a_stall_of_our_own_is_not_held_against_the_peer() -> None:
+    session = lively(Holder(member()))
+    session.elapsed(3_600)
+    tick(session, 3_600, 3_600 + SILENCE_LIMIT_S - UNHEARD_S - 0.5)
+    with pytest.raises(PeerFault, match="silent"):
+        tick(session, 3_600, 3_600 + SILENCE_LIMIT_S)
+
+
+def test_a_pong_tells_the_round_trip_and_other_pongs_do_not() -> None:
+    session = lively(Holder(member()))
+    tick(session, 0, PING_INTERVAL_S)
+    [ping] = said(session)
+    assert isinstance(ping, Ping)
+    round_trips: list[float | None] = []
+    for token, now in ((ping.token + 1, 2.5), (ping.token, 2.75)):
+        session.take(Pong(token), now)
+        round_trips.append(session.round_trip_s)
+    assert round_trips == [None, 0.75]
+    session.heard(2.75)
+    tick(session, 2.75, 2.75 + PING_INTERVAL_S)
+    [again] = said(session)
+    assert isinstance(again, Ping)
+    assert again.token != ping.token
+
+
+def test_a_ping_is_answered_with_its_token_before_anything_else() -> None:
+    a, _ = linked()
+    a.session.push(a.holder.publish())
+    a.session.take(Ping(77), 0)
+    assert said(a.session)[0] == Pong(77)
+
+
+def test_wanted_ranges_take_turns() -> None:
+    a, _ = linked()
+    carol, dave = Author(member("carol")), Author(member("dave"))
+    a.holder.hold(carol.count(1), carol.count(1), dave.count(1), dave.count(1))
+    for author in (carol, dave):
+        start = genesis(a.holder.keys.swarm, author.stream).hash
+        a.session.take(Want(author.stream, 0, 1, start, certificate=False), 0)
+    answers = deque(one for one in a.says() if isinstance(one, Events))
+    served = [(one.range.stream, one.range.first) for one in answers]
+    assert served == [(s.stream, first) for first in (0, 1) for s in (carol, dave)]
+
+
+def test_what_the_peer_holds_only_grows_while_a_session_lasts() -> None:
+    session = lively(Holder(member()))
+    bob = Author(member("bob"))
+    bob.count(5)
+    session.take(head_of(bob), 0)
+    session.take(Heads((Head(bob.stream, 1, HASH),), complete=False), 0)
+    assert session.offsets == {bob.stream: 4}
+
+
+def test_news_is_told_only_to_those_who_lack_it() -> None:
+    a, b = linked()
+    sealed = a.holder.publish()
+    a.session.push(sealed)
+    a.session.committed(sealed.stream)
+    talk(a, b)
+    assert a.sent_of(Heads) == []
+    b.session.committed(sealed.stream)
+    assert said(b.session) == []
+
+
+def test_traffic_counts_events_both_ways() -> None:
+    a, b = linked()
+    a.session.push(a.holder.publish(3))
+    b.holder.publish(2)
+    b.session.committed(b.holder.author.stream)
+    talk(a, b)
+    counted = [(s.session.traffic.events_in, s.session.traffic.events_out) for s in (a, b)]
+    assert counted == [(2, 3), (3, 2)]
