@@ -10,7 +10,7 @@ In your own program:
 `open_node` takes a data folder that `shoal init` has made.
 """
 
-from shoal.folder import open_node
+from shoal.folder import enrol_device, make_swarm, open_node
 from shoal.node import Node, NodeStatus
 from shoal.seams import Seams
 from shoal.version import VERSION
@@ -18,4 +18,4 @@ from transport.network import Address
 
 __version__ = VERSION
 
-__all__ = ["Address", "Node", "NodeStatus", "Seams", "open_node"]
+__all__ = ["Address", "Node", "NodeStatus", "Seams", "enrol_device", "make_swarm", "open_node"]

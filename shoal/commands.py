@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import os
-import random
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
@@ -19,9 +18,8 @@ from lamport.errors import InvalidInput
 from shoal.client import Client
 from shoal.daemon import run_daemon
 from shoal.errors import RequestRefused
-from shoal.folder import init_folder
+from shoal.folder import enrol_device, make_swarm
 from shoal.settings import load_settings
-from transport.identity import make_swarm
 from transport.keyfiles import read_swarm_key, write_admin_key, write_swarm_key
 
 ADMIN_SUFFIX = ".admin"
@@ -33,7 +31,7 @@ def swarm_init(arguments: Namespace) -> int:
     """Make a swarm: its key, and the admin's."""
     path = Path(arguments.out)
     admin_path = path.with_name(path.name + ADMIN_SUFFIX)
-    swarm_key, admin_key = make_swarm(random.SystemRandom())
+    swarm_key, admin_key = make_swarm()
     write_admin_key(admin_path, admin_key)
     try:
         write_swarm_key(path, swarm_key)
@@ -48,7 +46,7 @@ def swarm_init(arguments: Namespace) -> int:
 def init(arguments: Namespace) -> int:
     """Enrol this device."""
     swarm_key = read_swarm_key(Path(arguments.swarm_key))
-    identity = init_folder(Path(arguments.data), swarm_key, random.SystemRandom())
+    identity = enrol_device(Path(arguments.data), swarm_key)
     print(f"enrolled node {identity.node} in {arguments.data}")
     return 0
 

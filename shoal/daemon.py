@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from fish.errors import FishStopped
+from lamport.errors import LogClosed, StoreError
 from shoal.api import ControlApi
 from shoal.control import Control, draw_token, written_control
 from shoal.folder import locked_folder, read_folder
@@ -80,7 +81,12 @@ def _cut_short() -> None:
 
 
 def unwrapped(error: BaseException) -> BaseException:
-    """The one error inside a group of one, as deep as it lies."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    """The most telling error of a group: one of the disk before others, those before what merely followed from it."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = [unwrapped(inner) for inner in error.exceptions]
+    return min(leaves, key=_telling)
+
+
+def _telling(error: BaseException) -> int:
+    return 0 if isinstance(error, StoreError) else 2 if isinstance(error, LogClosed) else 1

@@ -15,12 +15,13 @@ import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from random import Random
+from random import SystemRandom
 
 from shoal.errors import FolderError, FolderInUse
 from shoal.node import Node
 from shoal.system import system_seams
-from transport.identity import Identity, SwarmKey, enrol
+from transport import identity
+from transport.identity import AdminKey, Identity, SwarmKey
 from transport.keyfiles import read_identity, write_identity
 from transport.network import Address
 
@@ -34,13 +35,19 @@ FOLDER_MODE = 0o700
 DEFAULT_LISTEN = Address("0.0.0.0", 4001)  # noqa: S104 - peers must reach it; strangers end in the TLS handshake
 
 
-def init_folder(folder: Path, swarm_key: SwarmKey, randomness: Random) -> Identity:
+def make_swarm() -> tuple[SwarmKey, AdminKey]:
+    """Draw a new swarm's key, with which devices are enrolled, and its admin's key."""
+    return identity.make_swarm(SystemRandom())
+
+
+def enrol_device(folder: Path | str, swarm_key: SwarmKey) -> Identity:
     """Enrol this device: make its data folder with a fresh identity in it. The swarm key does not stay there.
 
     Raises:
         FolderError: the folder holds something else, cannot be made, or a device is enrolled there already.
         IdentityError: it cannot be written.
     """
+    folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise FolderError(f"{folder} is no folder: name one that does not exist yet")
     if (folder / IDENTITY_NAME).exists():
@@ -56,9 +63,9 @@ def init_folder(folder: Path, swarm_key: SwarmKey, randomness: Random) -> Identi
         raise FolderError(
             f"cannot make {folder} ({error.strerror}): name another folder"
         ) from error
-    identity = enrol(swarm_key, randomness)
-    write_identity(folder / IDENTITY_NAME, identity)
-    return identity
+    enrolled = identity.enrol(swarm_key, SystemRandom())
+    write_identity(folder / IDENTITY_NAME, enrolled)
+    return enrolled
 
 
 def read_folder(folder: Path) -> Identity:
@@ -123,8 +130,8 @@ async def open_node(
         StoreMismatch, LocalFault: see `Node`.
     """
     path = Path(folder)
-    identity = read_folder(path)
+    device = read_folder(path)
     with locked_folder(path):
-        seams = system_seams(path, identity, listen=listen, mdns=mdns)
-        async with Node(identity, seams, peers=peers) as node:
+        seams = system_seams(path, device, listen=listen, mdns=mdns)
+        async with Node(device, seams, peers=peers) as node:
             yield node

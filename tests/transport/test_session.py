@@ -606,6 +606,14 @@ def test_a_stall_of_our_own_is_not_held_against_the_peer() -> None:
         tick(session, 3_600, 3_600 + SILENCE_LIMIT_S)
 
 
+def test_a_stall_of_our_own_does_not_excuse_later_silence() -> None:
+    session = lively(Holder(member()))
+    session.elapsed(0.5)
+    session.heard(100)  # we stood still, and read what had come meanwhile
+    with pytest.raises(PeerFault, match="silent"):
+        tick(session, 100, 100 + SILENCE_LIMIT_S)
+
+
 def test_a_pong_tells_the_round_trip_and_other_pongs_do_not() -> None:
     session = lively(Holder(member()))
     tick(session, 0, PING_INTERVAL_S)

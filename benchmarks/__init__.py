@@ -1,0 +1,11 @@
+"""What Shoal costs beside what the machine could do: our figures, the raw bounds, and their ratios.
+
+A time alone says something about a machine. Each row here therefore stands beside a bound: the same work, done by the
+fewest lines that do it durably (plain `sqlite3`, plain TLS), in the same run on the same filesystem. Ours and the bound
+take turns, and only the ratio is to be trusted.
+
+    python -m benchmarks append | fold | replicate  [--json] [--events N] [--runs N]
+
+The way of a figure: `events` makes the events, `append`, `fold` and `replicate` measure ours and call the bounds in
+`raw` and `raw_tls`, `rounds` lets the two take turns, `report` makes medians, ratios, a table or JSON of them.
+"""

@@ -1,0 +1,47 @@
+"""The command line of the benchmarks: `python -m benchmarks append|fold|replicate`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from benchmarks import append, fold, replicate
+
+RUNS = 7
+"""Runs of ours and of the bound; fewer say little."""
+
+_BENCHMARKS = {
+    "append": (append.measure, append.EVENTS),
+    "fold": (fold.measure, fold.EVENTS),
+    "replicate": (replicate.measure, replicate.EVENTS),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one benchmark and print what it found."""
+    asked = _parser().parse_args(arguments)
+    measure, usual_events = _BENCHMARKS[asked.benchmark]
+    report = measure(asked.events or usual_events, asked.runs)
+    print(report.to_json() if asked.json else report.to_text())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Our figures, the raw bounds from the same run, and their ratios.",
+    )
+    parser.add_argument("benchmark", choices=_BENCHMARKS)
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument("--events", type=_positive, help="events of a run")
+    parser.add_argument("--runs", type=_positive, default=RUNS, help=f"runs (default: {RUNS})")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"a number from 1 on, not {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""Appending: how fast events become durable, beside a plain table that takes the same events in the same batches."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from benchmarks.events import SETTLING_EVENTS, Sample, generate, settling
+from benchmarks.nodes import batches, fill, make_identities, publish_batch, running
+from benchmarks.raw import RawLog
+from benchmarks.report import Report
+from benchmarks.rounds import (
+    LATENCY,
+    RATE,
+    Figures,
+    Stopwatch,
+    alternate,
+    fresh_folder,
+    percentiles,
+)
+from shoal.node import Node
+
+EVENTS = 20_000
+"""Events of a run, unless another number is asked for."""
+
+BATCHES = (100, 1_000)
+"""Events of one call and one commit."""
+
+PUBLISHERS = 64
+"""Publishers of single events at once."""
+
+MAX_SINGLE_EVENTS = 1_000
+"""Events that are published one by one in a run: the p99 stands on ten of them, and the run stays short."""
+
+_MeasureNode = Callable[[Node], Awaitable[Figures]]
+
+_SINGLE = "append, batch 1"
+_CONCURRENT = f"append, {PUBLISHERS} publishers"
+
+_MEASURED = (
+    "from tags and payload to the acknowledged commit, a new database each run, with"
+    f" {SETTLING_EVENTS:,} events in it. Batch 1: one publisher, node.publish against one raw commit. Batches:"
+    " node.publish_all, drafts made on the way, against raw append with the same batch."
+    f" {PUBLISHERS} publishers of single events through node.publish against raw append at batch {PUBLISHERS}."
+    " Raw append: sqlite3, WAL, synchronous=FULL, one row per event, msgpack and SHA-256 chain included."
+)
+_LEFT_OUT = (
+    "opening and first filling of node and database, peers and fish (there are none). The bound has no tag or offset"
+    " index, no seal, no limits to check, no event loop and no second thread."
+)
+
+
+def measure(events: int, runs: int) -> Report:
+    """All rows."""
+    samples = generate(max(events, *BATCHES))
+    single = samples[: min(events, MAX_SINGLE_EVENTS)]
+    rows = list(
+        alternate(runs, LATENCY, partial(_our_single, single), partial(_raw_single, single))
+    )
+    for size in BATCHES:
+        whole = samples[: max(events // size, 1) * size]
+        rows += alternate(
+            runs, RATE, partial(_our_batches, whole, size), partial(_raw_batches, whole, size)
+        )
+    some = samples[: max(events // PUBLISHERS, 1) * PUBLISHERS]
+    rows += alternate(runs, RATE, partial(_our_concurrent, some), partial(_raw_concurrent, some))
+    return Report("append", events, tuple(rows), _MEASURED, _LEFT_OUT)
+
+
+def _our_single(samples: Sequence[Sample]) -> Figures:
+    async def publish_each(node: Node) -> Figures:
+        return percentiles(_SINGLE, [await _publish_one(node, sample) for sample in samples])
+
+    return asyncio.run(_with_node(publish_each))
+
+
+async def _publish_one(node: Node, sample: Sample) -> float:
+    watch = Stopwatch()
+    await node.publish(*sample)
+    return watch.lap_ms()
+
+
+def _raw_single(samples: Sequence[Sample]) -> Figures:
+    with fresh_folder() as folder, RawLog(folder / "raw.sqlite") as log:
+        log.append(settling(), _now())
+        return percentiles(_SINGLE, [_append_one(log, sample) for sample in samples])
+
+
+def _append_one(log: RawLog, sample: Sample) -> float:
+    watch = Stopwatch()
+    log.append([sample], _now())
+    return watch.lap_ms()
+
+
+def _our_batches(samples: Sequence[Sample], size: int) -> Figures:
+    async def publish_batches(node: Node) -> Figures:
+        watch = Stopwatch()
+        for batch in batches(samples, size):
+            await publish_batch(node, batch)
+        return {_batch_name(size): watch.rate(len(samples))}
+
+    return asyncio.run(_with_node(publish_batches))
+
+
+def _raw_batches(samples: Sequence[Sample], size: int) -> Figures:
+    return {_batch_name(size): _raw_rate(samples, size)}
+
+
+def _our_concurrent(samples: Sequence[Sample]) -> Figures:
+    async def publish_together(node: Node) -> Figures:
+        watch = Stopwatch()
+        async with asyncio.TaskGroup() as publishers:
+            for number in range(PUBLISHERS):
+                publishers.create_task(_publish_each(node, samples[number::PUBLISHERS]))
+        return {_CONCURRENT: watch.rate(len(samples))}
+
+    return asyncio.run(_with_node(publish_together))
+
+
+async def _publish_each(node: Node, samples: Sequence[Sample]) -> None:
+    for sample in samples:
+        await node.publish(*sample)
+
+
+def _raw_concurrent(samples: Sequence[Sample]) -> Figures:
+    return {_CONCURRENT: _raw_rate(samples, PUBLISHERS)}
+
+
+def _raw_rate(samples: Sequence[Sample], size: int) -> float:
+    with fresh_folder() as folder, RawLog(folder / "raw.sqlite") as log:
+        log.append(settling(), _now())
+        watch = Stopwatch()
+        for batch in batches(samples, size):
+            log.append(batch, _now())
+        return watch.rate(len(samples))
+
+
+async def _with_node(measure_node: _MeasureNode) -> Figures:
+    """Measure on a new node with a settled log."""
+    [identity] = make_identities(1)
+    with fresh_folder() as folder:
+        async with running(folder, identity) as node:
+            await fill(node, settling())
+            return await measure_node(node)
+
+
+def _batch_name(size: int) -> str:
+    return f"append, batch {size:,}"
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000

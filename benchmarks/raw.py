@@ -1,0 +1,97 @@
+"""The bound of everything that stores: plain `sqlite3`, one table, one row per event.
+
+WAL and `synchronous=FULL` as in production. An append encodes the events (msgpack), chains them (SHA-256) and stores
+them in one transaction; that is the least that any log of this kind does. There is no index, no seal, no head, no
+clock, no check of limits, no second thread.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgpack
+
+from benchmarks.events import Sample
+
+APP_ID = "shoal"
+"""As in our events, so that the bytes are the same in number."""
+
+_PAYLOAD = 4
+
+_State = TypeVar("_State")
+
+
+class RawLog:
+    """The plain table. Use it as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute(
+            "CREATE TABLE events (key INTEGER PRIMARY KEY, bytes BLOB NOT NULL)"
+        )
+        self._key = 0
+        self.hash = bytes(32)
+
+    def append(self, samples: Sequence[Sample], timestamp: int) -> None:
+        """Encode, chain and store these samples in one durable transaction."""
+        events = encode(samples, self._key + 1, timestamp)
+        self.store(events, chain(self.hash, events))
+
+    def store(self, events: Sequence[bytes], hash_: bytes) -> None:
+        """Store encoded events in one durable transaction; `hash_` is the chain behind them."""
+        self.hash = hash_
+        rows = list(enumerate(events, self._key + 1))
+        self._key += len(events)
+        if len(rows) == 1:  # a statement that commits by itself: the cheapest transaction there is
+            self._connection.execute("INSERT INTO events VALUES (?, ?)", rows[0])
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.executemany("INSERT INTO events VALUES (?, ?)", rows)
+        self._connection.execute("COMMIT")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+
+def encode(samples: Iterable[Sample], lamport: int, timestamp: int) -> list[bytes]:
+    """The bytes of consecutive events, laid out as the log's own."""
+    return [
+        msgpack.packb([number, timestamp, tags, APP_ID, payload])
+        for number, (tags, payload) in enumerate(samples, lamport)
+    ]
+
+
+def chain(before: bytes, events: Iterable[bytes]) -> bytes:
+    """The hash chain's value behind these events."""
+    for data in events:
+        before = hashlib.sha256(before + data).digest()
+    return before
+
+
+def fold(database: Path, on_event: Callable[[_State, Any, Any], _State], initial: _State) -> _State:
+    """A plain loop over a plain scan of a log's events, decoded, in key order."""
+    state = initial
+    for payload in _payloads(database):
+        state = on_event(state, payload, None)
+    return state
+
+
+def _payloads(database: Path) -> Iterator[Any]:
+    connection = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
+    with closing(connection):
+        for (data,) in connection.execute("SELECT bytes FROM events ORDER BY key"):
+            yield msgpack.unpackb(data)[_PAYLOAD]

@@ -1,0 +1,153 @@
+"""The benchmarks yield the rows they promise, with figures that hang together. How fast anything is, no test says."""
+
+import json
+import math
+import statistics
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgpack
+import pytest
+
+from benchmarks import events
+from benchmarks.__main__ import main
+from benchmarks.events import generate
+from benchmarks.raw import encode
+from benchmarks.report import Better, Pair, Report, Row
+from benchmarks.rounds import percentiles
+from lamport.codec import encode_draft, encode_event
+from lamport.event import draft
+
+ROWS = {
+    "append": {
+        "append, batch 1, p50": "lower",
+        "append, batch 1, p99": "lower",
+        "append, batch 100": "higher",
+        "append, batch 1,000": "higher",
+        "append, 64 publishers": "higher",
+    },
+    "fold": {"fold, all events": "higher"},
+    "replicate": {
+        "replicate, catch-up": "higher",
+        "replicate, delivery of one event, p50": "lower",
+        "replicate, delivery of one event, p99": "lower",
+    },
+}
+UNITS = {"higher": "events/s", "lower": "ms"}
+
+
+@pytest.fixture(autouse=True)
+def small_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(events, "SETTLING_EVENTS", 100)
+    events.settling.cache_clear()
+    yield
+    events.settling.cache_clear()
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main([*arguments, "--events", "200", "--runs", "1"]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("benchmark", ROWS)
+def test_json_gives_each_row_with_its_bound_and_ratio(
+    benchmark: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report: dict[str, Any] = json.loads(run(capsys, benchmark, "--json"))
+
+    assert report["benchmark"] == benchmark
+    assert report["events"] == 200
+    assert set(report["machine"]) == {"python", "sqlite", "platform", "cpus"}
+    assert report["measured"]
+    assert report["left_out"]
+    assert {row["name"]: row["better"] for row in report["rows"]} == ROWS[benchmark]
+    for row in report["rows"]:
+        assert row["unit"] == UNITS[row["better"]]
+        assert row["ours"] > 0
+        assert row["bound"] > 0
+        assert math.isclose(row["ratio"], row["ours"] / row["bound"])
+        assert row["ratio_min"] <= row["ratio"] <= row["ratio_max"]
+        assert row["runs"] == 1
+        assert row["samples"] == [[row["ours"], row["bound"]]]
+
+
+def test_the_table_names_every_row_and_what_was_left_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = run(capsys, "fold")
+
+    assert all(name in text for name in ROWS["fold"])
+    assert "Measured: " in text
+    assert "Left out: " in text
+    assert "Machine: " in text
+
+
+@pytest.mark.parametrize("arguments", [["--events", "0"], ["--runs", "-1"], ["--events", "many"]])
+def test_sizes_are_numbers_from_one_on(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fold", *arguments])
+
+
+def test_a_row_divides_medians_and_the_spread_is_of_the_single_runs() -> None:
+    row = Row("some", "events/s", Better.HIGHER, (Pair(10, 20), Pair(30, 40), Pair(20, 80)))
+
+    assert (row.ours, row.bound, row.ratio) == (20, 40, 0.5)
+    assert (min(row.ratios), max(row.ratios)) == (0.25, 0.75)
+
+
+def test_the_table_is_aligned() -> None:
+    rows = (
+        Row("a", "ms", Better.LOWER, (Pair(0.25, 0.125),)),
+        Row("a long name", "events/s", Better.HIGHER, (Pair(12_345, 123_456),)),
+    )
+    head, first, second = Report("some", 1, rows, "this", "that").to_text().splitlines()[1:4]
+
+    assert first.split() == ["a", "0.25", "0.125", "2.00", "2.00..2.00", "ms", "lower"]
+    assert "12,345  123,456   0.10  0.10..0.10  events/s  higher" in second
+    assert head.index("unit") == first.index("ms") == second.index("events/s")
+
+
+def test_p99_is_exceeded_by_one_in_a_hundred() -> None:
+    latencies = [float(n) for n in range(1, 201)]
+
+    assert percentiles("x", latencies) == {"x, p50": 100.5, "x, p99": 198.0}
+    assert percentiles("x", [3.0]) == {"x, p50": 3.0, "x, p99": 3.0}
+
+
+def test_the_same_seed_gives_the_same_events() -> None:
+    assert generate(500, seed=7) == generate(500, seed=7)
+    assert generate(500, seed=7)[:100] == generate(100, seed=7)
+    assert generate(500, seed=7) != generate(500, seed=8)
+
+
+def test_payloads_have_about_200_bytes_and_three_tags() -> None:
+    samples = generate(5_000)
+    sizes = [len(msgpack.packb(payload)) for _, payload in samples]
+
+    assert 190 <= statistics.mean(sizes) <= 210
+    assert min(sizes) >= 150
+    assert max(sizes) <= 250
+    assert all(len(tags) == 3 for tags, _ in samples)
+    assert all(draft(tags, payload).tags == tags for tags, payload in samples[:200])
+
+
+def test_ids_are_fresh_and_payloads_compress_as_real_ones_do() -> None:
+    samples = generate(5_000)
+    together = b"".join(msgpack.packb(payload) for _, payload in samples)
+    factor = len(together) / len(zlib.compress(together, 9))
+
+    assert len({payload["id"] for _, payload in samples}) == len(samples)
+    assert 2 <= factor <= 4
+
+
+def test_clocks_jitter() -> None:
+    times = [payload["at"] for _, payload in generate(500)]
+
+    assert times != sorted(times)
+
+
+def test_the_bound_writes_the_bytes_that_the_log_writes() -> None:
+    [sample] = generate(1)
+
+    assert encode([sample], 5, 17) == [encode_event(5, 17, encode_draft(draft(*sample)))]

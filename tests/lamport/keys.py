@@ -1,0 +1,167 @@
+"""Members of a swarm with real Ed25519 keys, streams they write, and logs on a real disk: what the tests act with."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from lamport.chain import Head, Seal, SealedRange, chained, genesis
+from lamport.codec import encode_draft, encode_event
+from lamport.event import Draft, Event, draft
+from lamport.ids import MIN_DRAWN_STREAM_NUMBER, NodeId, StreamId
+from lamport.log import EventLog, Follower
+from lamport.offsets import NOTHING, OffsetMap
+from lamport.reader import Order
+from lamport.seams import Disk
+from lamport.sqlite import SqliteDisk
+from lamport.store import Store
+from lamport.tags import ALL_EVENTS, Where
+
+NOW_US = 1_700_000_000_000_000
+
+
+def key_of(text: str) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(text.encode()).digest())
+
+
+def signed_by(node: bytes, signature: bytes, data: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(node).verify(signature, data)
+    except InvalidSignature:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Member:
+    """A node's keys. A certificate is the authority's signature on the node id."""
+
+    key: Ed25519PrivateKey
+    authority: Ed25519PrivateKey
+
+    @property
+    def node(self) -> NodeId:
+        return NodeId(self.key.public_key().public_bytes_raw())
+
+    @property
+    def swarm(self) -> bytes:
+        return self.authority.public_key().public_bytes_raw()
+
+    @property
+    def certificate(self) -> bytes:
+        return self.authority.sign(self.node)
+
+    def sign(self, data: bytes) -> bytes:
+        return self.key.sign(data)
+
+    def verify(self, node: NodeId, signature: bytes, data: bytes) -> bool:
+        return signed_by(node, signature, data)
+
+    def certifies(self, certificate: bytes, node: NodeId) -> bool:
+        return signed_by(self.swarm, certificate, node)
+
+
+def member(name: str = "ada", swarm: str = "swarm") -> Member:
+    return Member(key_of(f"node {name}"), key_of(f"authority {swarm}"))
+
+
+def event_bytes(
+    lamport: int, tags: Iterable[str] = (), payload: Any = None, timestamp: int = NOW_US
+) -> bytes:
+    return encode_event(lamport, timestamp, encode_draft(Draft(tuple(tags), payload)))
+
+
+class Author:
+    """Writes a stream without a log, so that tests choose every byte of it."""
+
+    def __init__(self, keys: Member, number: int = MIN_DRAWN_STREAM_NUMBER) -> None:
+        self.keys = keys
+        self.stream = StreamId(keys.node, number)
+        self.head: Head = genesis(keys.swarm, self.stream)
+
+    def write(self, *events: bytes, lamport: int = 0, clock: int | None = None) -> SealedRange:
+        """Seal these events behind the head. `lamport` is that of the last; the head moves."""
+        first = self.head.offset + 1
+        offset, hash_ = self.head.offset + len(events), chained(self.head.hash, events)
+        top = lamport if clock is None else clock
+        self.head = Head(self.stream, offset, hash_, lamport)
+        seal = Seal(self.stream, offset, hash_, top, 0).signed(self.keys)
+        return SealedRange(first, events, seal, self.keys.certificate)
+
+    def say(self, *lamports: int, tags: Iterable[str] = ("said",)) -> SealedRange:
+        """Events with these timestamps."""
+        tags = tuple(tags)
+        events = [event_bytes(one, tags, {"n": one}) for one in lamports]
+        return self.write(*events, lamport=lamports[-1])
+
+    def count(self, events: int, tags: Iterable[str] = ("said",)) -> SealedRange:
+        """So many events, each one tick behind the other."""
+        start = self.head.lamport + 1
+        return self.say(*range(start, start + events), tags=tags)
+
+
+@asynccontextmanager
+async def open_store(folder: Path, keys: Member, disk: Disk | None = None) -> AsyncIterator[Store]:
+    store = await Store.open(disk or SqliteDisk(folder), keys, lambda: MIN_DRAWN_STREAM_NUMBER)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def open_log(
+    folder: Path, keys: Member | None = None, disk: Disk | None = None
+) -> AsyncIterator[EventLog]:
+    """A log that is being written while the context is open."""
+    keys = keys or member()
+    async with open_store(folder, keys, disk) as store:
+        log = EventLog(store, keys, lambda: NOW_US)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(log.write())
+            try:
+                yield log
+            finally:
+                log.close()
+
+
+def drafts(count: int, *tags: str) -> list[Draft]:
+    return [draft(tags, {"n": number}) for number in range(count)]
+
+
+async def read_all(
+    log: EventLog,
+    where: Where = ALL_EVENTS,
+    order: Order = Order.ASCENDING,
+    lower: OffsetMap | None = None,
+    upper: OffsetMap | None = None,
+) -> list[Event]:
+    pages = log.read(where, lower=lower, upper=upper, order=order)
+    return [event async for page in pages for event in page]
+
+
+async def drained(follower: Follower, until: OffsetMap) -> list[Event]:
+    """Everything the follower hands over until it has reached these offsets."""
+    events: list[Event] = []
+    while not follower.offsets.covers(until):
+        events.extend((await follower.next()).events)
+    return events
+
+
+def offsets_per_stream(events: Sequence[Event]) -> dict[StreamId, list[int]]:
+    """The offsets seen, stream by stream, in the order they were seen."""
+    seen: dict[StreamId, list[int]] = {}
+    for event in events:
+        seen.setdefault(event.stream, []).append(event.offset)
+    return seen
+
+
+def gapless(head: Head) -> list[int]:
+    """All offsets up to a head."""
+    return list(range(NOTHING + 1, head.offset + 1))

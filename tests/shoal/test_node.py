@@ -1,0 +1,204 @@
+"""Stories of one node: its verbs, its disk, its stop."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fish import Fish
+from lamport import InvalidInput, InvalidQuery, LogError, Order, Tag, draft
+from lamport.errors import StoreFailed, StoreFull
+from lamport.seams import Connection, Disk, Statement
+from shoal.daemon import unwrapped
+from shoal.node import Node
+from shoal.system import system_seams
+from tests.shoal.swarm import LOOPBACK, PATIENCE_S, Home, converged, linked, make_homes
+
+COUNT: Fish[int] = Fish("count", Tag("x"), 0, lambda count, _event, _metadata: count + 1)
+
+
+class FailingDisk:
+    """A real disk whose writer fails transactions with an SQLite error code while it is told to."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self.code: int | None = None
+
+    async def open_writer(self) -> Connection:
+        return _FailingConnection(await self._disk.open_writer(), self)
+
+    async def open_reader(self) -> Connection:
+        return await self._disk.open_reader()
+
+
+class _FailingConnection:
+    def __init__(self, connection: Connection, disk: FailingDisk) -> None:
+        self._connection = connection
+        self._disk = disk
+
+    async def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return await self._connection.fetch(sql, parameters)
+
+    async def transact(self, statements: Iterable[Statement]) -> None:
+        if self._disk.code is not None:
+            error = sqlite3.OperationalError("made to fail")
+            error.sqlite_errorcode = self._disk.code
+            raise error
+        await self._connection.transact(statements)
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+
+@asynccontextmanager
+async def on_failing_disk(home: Home) -> AsyncIterator[tuple[Node, FailingDisk]]:
+    seams = system_seams(home.folder, home.identity, listen=LOOPBACK, mdns=False)
+    disk = FailingDisk(seams.disk)
+    async with asyncio.timeout(PATIENCE_S), Node(home.identity, replace(seams, disk=disk)) as node:
+        yield node, disk
+
+
+def test_a_published_event_is_found_by_query_subscription_and_fish(tmp_path: Path) -> None:
+    async def story() -> None:
+        [home] = make_homes(tmp_path, "A")
+        async with home.started() as device:
+            node = device.node
+            event = await node.publish(Tag("x").with_id("7"), {"n": 1})
+            assert event.tags == ("x", "x:7")
+            assert [e async for e in node.query("FROM 'x' & 'x:7'")] == [event]
+            assert await anext(node.subscribe(Tag("x"))) == event
+            assert await node.pond.current_state(COUNT) == 1
+
+    asyncio.run(story())
+
+
+def test_queries_go_up_down_and_stream_by_stream(tmp_path: Path) -> None:
+    async def story() -> None:
+        home_a, home_b = make_homes(tmp_path, "AB")
+        async with home_a.started() as a, home_b.started([a.node.listening]) as b:
+            await linked(a.node, b.node)
+            for number in range(3):
+                await a.publish("x", f"a{number}")
+                await converged(a, b)
+                await b.publish("x", f"b{number}")
+                await converged(a, b)
+            up = [e.payload async for e in a.node.query(Tag("x"))]
+            assert up == ["a0", "b0", "a1", "b1", "a2", "b2"]
+            down = [e.payload async for e in a.node.query(Tag("x"), order=Order.DESCENDING)]
+            assert down == up[::-1]
+            single = [e.payload async for e in a.node.query(Tag("x"), order=Order.PER_STREAM)]
+            assert sorted(single[:3]) in (["a0", "a1", "a2"], ["b0", "b1", "b2"])
+            local = [e.payload async for e in a.node.query("FROM 'x' & isLocal")]
+            assert local == ["a0", "a1", "a2"]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("tags", "payload"),
+    [
+        ("", 1),
+        ("x" * 129, 1),
+        ("shoal:mine", 1),
+        ("x", float("nan")),
+        ("x", 2**63),
+        ("x", b"bytes"),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_is_stored(
+    tmp_path: Path, tags: str, payload: object
+) -> None:
+    async def story() -> None:
+        [home] = make_homes(tmp_path, "A")
+        async with home.started() as device:
+            with pytest.raises(InvalidInput):
+                await device.node.publish(tags, payload)
+            with pytest.raises(InvalidInput):
+                await device.node.publish_all([draft("x", 1), draft("x", float("inf"))])
+            assert not device.node.offsets
+            assert (await device.publish("x", 1)).lamport == 1
+
+    asyncio.run(story())
+
+
+def test_a_malformed_query_is_refused(tmp_path: Path) -> None:
+    async def story() -> None:
+        [home] = make_homes(tmp_path, "A")
+        async with home.started() as device:
+            with pytest.raises(InvalidQuery):
+                await anext(device.node.query("FROM x"))
+            with pytest.raises(InvalidQuery):
+                device.node.subscribe("FROM x")
+
+    asyncio.run(story())
+
+
+def test_a_full_disk_refuses_appends_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    async def story() -> None:
+        [home] = make_homes(tmp_path, "A")
+        async with on_failing_disk(home) as (node, disk):
+            await node.publish("x", 1)
+            disk.code = sqlite3.SQLITE_FULL
+            with pytest.raises(StoreFull):
+                await node.publish("x", 2)
+            assert [e.payload async for e in node.query("FROM 'x'")] == [1]
+            assert await node.pond.current_state(COUNT) == 1
+            disk.code = None
+            event = await node.publish("x", 3)
+            assert (event.offset, event.lamport) == (1, 2)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR, sqlite3.SQLITE_IOERR_FSYNC])
+def test_a_failing_disk_stops_the_node_and_acknowledges_nothing_past_it(
+    tmp_path: Path, code: int
+) -> None:
+    async def story() -> list[object]:
+        [home] = make_homes(tmp_path, "A")
+        acknowledged: list[object] = []
+        with pytest.raises(BaseExceptionGroup) as stopped:
+            async with on_failing_disk(home) as (node, disk):
+                acknowledged.append((await node.publish("x", 1)).payload)
+                assert await node.pond.current_state(COUNT) == 1
+                disk.code = code
+                with pytest.raises(LogError):
+                    await node.publish("x", 2)
+                await asyncio.Event().wait()
+        assert isinstance(unwrapped(stopped.value), StoreFailed)
+        async with home.started() as device:
+            assert [e.payload async for e in device.node.query("FROM 'x'")] == acknowledged
+        return acknowledged
+
+    assert asyncio.run(story()) == [1]
+
+
+def test_leaving_the_block_keeps_what_was_submitted_before(tmp_path: Path) -> None:
+    async def story() -> None:
+        [home] = make_homes(tmp_path, "A")
+        async with home.started() as device:
+            writing = asyncio.gather(*(device.publish("x", number) for number in range(100)))
+            await device.publish("x", 100)
+        assert len(await writing) == 100
+        async with home.started() as device:
+            payloads = [e.payload async for e in device.node.query("FROM 'x'")]
+            assert sorted(payloads) == list(range(101))
+
+    asyncio.run(story())
+
+
+def test_an_error_in_the_block_comes_out_as_it_is(tmp_path: Path) -> None:
+    async def story() -> None:
+        [home] = make_homes(tmp_path, "A")
+        async with home.started() as device:
+            await device.publish("x", 1)
+            raise KeyError("mine")
+
+    with pytest.raises(BaseException) as raised:  # noqa: PT011 - which kind it is, is what is asked
+        asyncio.run(story())
+    assert isinstance(unwrapped(raised.value), KeyError)

@@ -1,0 +1,28 @@
+"""The ladder of examples runs, and each step ends with what it promises."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+LAST_LINE = {
+    "01_one_node.py": "p8 was milled",
+    "02_a_fish.py": "then {'milled': 2, 'painted': 1}",
+    "03_two_nodes.py": "the tablet counts 7",
+    "04_work_across_a_cut.py": "healed, they agree: True - open: 1",
+}
+LIMIT_S = 60.0
+
+
+def test_every_example_is_run() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(LAST_LINE)
+
+
+@pytest.mark.parametrize("name", sorted(LAST_LINE))
+def test_an_example_ends_with_what_it_promises(name: str) -> None:
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == LAST_LINE[name]

@@ -1,0 +1,118 @@
+"""The layout is the architecture: imports only go down the floors, and the world enters only at the edge."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = (
+    "lamport",
+    "fish",
+    "transport",
+    "shoal",
+    "simulations",
+    "benchmarks",
+    "tests",
+    "examples",
+)
+
+MAY_IMPORT = {
+    "lamport": {"lamport"},
+    "fish": {"fish", "lamport"},
+    "transport": {"transport", "lamport"},
+    "shoal": {"shoal", "fish", "transport", "lamport"},
+}
+
+FLOORS = (
+    # 0: values
+    (
+        "lamport.errors lamport.ids lamport.tags lamport.offsets lamport.event lamport.query lamport.seams"
+        " lamport.snapshots fish.errors transport.errors transport.network shoal.version"
+    ),
+    # 1: pure machines
+    (
+        "lamport.clock lamport.codec lamport.chain lamport.commit fish.states fish.work fish.definition"
+        " fish.timeline transport.identity transport.handshake transport.frames transport.messages"
+        " transport.session"
+    ),
+    # 2: the durable log
+    "lamport.store lamport.reader lamport.snapshot_table",
+    # 3: the async middle
+    (
+        "lamport lamport.log fish fish.log fish.snapshots fish.observation fish.running fish.effects fish.pond"
+        " transport transport.link transport.peers shoal.errors shoal.seams shoal.keys shoal.node shoal.views"
+        " shoal.worker"
+    ),
+    # 4: the edge
+    (
+        "lamport.sqlite transport.keyfiles transport.tls transport.mdns shoal shoal.__main__ shoal.system"
+        " shoal.folder shoal.settings shoal.hosting shoal.api shoal.control shoal.client shoal.daemon"
+        " shoal.commands shoal.cli shoal.demo"
+    ),
+)
+FLOOR_OF = {module: number for number, names in enumerate(FLOORS) for module in names.split()}
+
+WORLD = {
+    "time",
+    "secrets",
+    "uuid",
+    "threading",
+    "socket",
+    "sqlite3",
+    "subprocess",
+    "multiprocessing",
+}
+"""Modules through which the world enters; below the edge only these exceptions may name them."""
+EXCEPTIONS = {("lamport.store", "sqlite3")}  # the names of its errors; the connection is handed in
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for package in MAY_IMPORT:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            yield name.removesuffix(".__init__"), path
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield from (_target(node.module or "", alias.name) for alias in node.names)
+
+
+def _target(module: str, name: str) -> str:
+    """The module that `from module import name` reaches."""
+    return f"{module}.{name}" if f"{module}.{name}" in FLOOR_OF else module
+
+
+ALL = list(modules())
+
+
+def test_every_module_has_a_floor() -> None:
+    assert {name for name, _ in ALL} == set(FLOOR_OF)
+
+
+@pytest.mark.parametrize(("name", "path"), ALL, ids=[name for name, _ in ALL])
+def test_imports_only_go_down(name: str, path: Path) -> None:
+    for target in imported(path):
+        package = target.partition(".")[0]
+        if package in PACKAGES:
+            assert package in MAY_IMPORT[name.partition(".")[0]], f"{name} imports {target}"
+            assert FLOOR_OF[target] <= FLOOR_OF[name], f"{name} imports {target}, which is above it"
+
+
+@pytest.mark.parametrize(("name", "path"), ALL, ids=[name for name, _ in ALL])
+def test_the_world_enters_only_at_the_edge(name: str, path: Path) -> None:
+    if FLOOR_OF[name] == len(FLOORS) - 1:
+        return
+    for target in imported(path):
+        assert target not in WORLD or (name, target) in EXCEPTIONS, f"{name} imports {target}"
+
+
+@pytest.mark.parametrize(("name", "path"), ALL, ids=[name for name, _ in ALL])
+def test_no_file_is_longer_than_600_lines(name: str, path: Path) -> None:
+    assert path.read_text("utf-8").count("\n") <= 600, name
