@@ -159,17 +159,20 @@ def test_a_full_disk_refuses_appends_and_goes_on_when_there_is_room(tmp_path: Pa
 def test_a_failing_disk_stops_the_node_and_acknowledges_nothing_past_it(
     tmp_path: Path, code: int
 ) -> None:
+    async def until_it_stops(home: Home, acknowledged: list[object]) -> None:
+        async with on_failing_disk(home) as (node, disk):
+            acknowledged.append((await node.publish("x", 1)).payload)
+            assert await node.pond.current_state(COUNT) == 1
+            disk.code = code
+            with pytest.raises(LogError):
+                await node.publish("x", 2)
+            await asyncio.Event().wait()
+
     async def story() -> list[object]:
         [home] = make_homes(tmp_path, "A")
         acknowledged: list[object] = []
         with pytest.raises(BaseExceptionGroup) as stopped:
-            async with on_failing_disk(home) as (node, disk):
-                acknowledged.append((await node.publish("x", 1)).payload)
-                assert await node.pond.current_state(COUNT) == 1
-                disk.code = code
-                with pytest.raises(LogError):
-                    await node.publish("x", 2)
-                await asyncio.Event().wait()
+            await until_it_stops(home, acknowledged)
         assert isinstance(unwrapped(stopped.value), StoreFailed)
         async with home.started() as device:
             assert [e.payload async for e in device.node.query("FROM 'x'")] == acknowledged
