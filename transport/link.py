@@ -7,13 +7,15 @@ and nothing of it outlives the link.
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import NoReturn
 
 from lamport.chain import SealedRange
 from lamport.errors import CorruptRange, DivergedStream, LogClosed, StoreFull, UnknownAuthor
 from lamport.log import EventLog
-from transport.errors import ForgedEvents, LinkEnded, PeerFault, TransportError
+from transport.errors import ForgedEvents, LinkEnded, TransportError
 from transport.frames import FrameReader, frame
 from transport.messages import Goodbye, Message, Want, decode_message, encode_message
 from transport.network import Channel
@@ -48,20 +50,22 @@ class Link:
         self._log = log
         self._ranges: asyncio.Queue[SealedRange] = asyncio.Queue(WAITING_RANGES)
         self._work = asyncio.Event()
-        self._ending: asyncio.Future[LinkEnded] = asyncio.get_running_loop().create_future()
+        self._ended: asyncio.Future[TransportError | OSError] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._own_decision = False
 
     async def run(self, leftover: bytes = b"") -> TransportError | OSError:
         """Serve the link until it ends; returns why. `leftover` is what arrived behind the hello."""
-        ended: TransportError | OSError = LinkEnded("ended")
+        parts = (partial(self._read, leftover), self._take_in, self._send, self._tick)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._read(leftover))
-                tasks.create_task(self._take_in())
-                tasks.create_task(self._send())
-                tasks.create_task(self._tick())
-                tasks.create_task(self._await_end())
-        except* (TransportError, OSError) as group:
-            ended = _first(group)
+                running = [tasks.create_task(self._run_part(part)) for part in parts]
+                ended = await self._ended
+                if self._own_decision:
+                    await self._say_goodbye(ended)
+                for task in running:
+                    task.cancel()
         finally:
             self.session.close()
             self.channel.abort()
@@ -69,19 +73,30 @@ class Link:
 
     def end(self, reason: str) -> None:
         """End the link. Ending twice is fine."""
-        if not self._ending.done():
-            self._ending.set_result(LinkEnded(reason))
+        if not self._ended.done():
+            self._own_decision = True
+            self._ended.set_result(LinkEnded(reason))
 
     def wake(self) -> None:
         """There may be something to send."""
         self._work.set()
 
-    async def _await_end(self) -> NoReturn:
-        ended = await self._ending
-        with suppress(TimeoutError):
+    async def _run_part(self, part: Callable[[], Awaitable[NoReturn]]) -> None:
+        """Run one of the link's tasks; what ends it ends the link.
+
+        An expected end is a value and not the task's error: a group that is cancelled from outside in the very moment
+        one of its tasks fails raises only the failure (python/cpython#116720), and a node's stop would go unheard.
+        """
+        try:
+            await part()
+        except (TransportError, OSError) as error:
+            if not self._ended.done():
+                self._ended.set_result(error)
+
+    async def _say_goodbye(self, ended: TransportError | OSError) -> None:
+        with suppress(TimeoutError, OSError):
             async with asyncio.timeout(GOODBYE_S):
                 await self._write(Goodbye(str(ended)))
-        raise ended
 
     async def _read(self, leftover: bytes) -> NoReturn:
         frames = FrameReader()
@@ -156,9 +171,3 @@ class Link:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
-
-
-def _first(group: BaseExceptionGroup[TransportError | OSError]) -> TransportError | OSError:
-    """The error that ended the link; the peer's fault goes before what merely followed from it."""
-    errors = [error for error in group.exceptions if isinstance(error, TransportError | OSError)]
-    return next((error for error in errors if isinstance(error, PeerFault)), errors[0])

@@ -1,0 +1,88 @@
+"""A link ends when it is told to, whatever else happens at that moment."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from lamport.log import EventLog
+from tests.lamport.keys import member, open_log
+from transport.errors import LinkEnded
+from transport.link import Link
+from transport.network import Address
+from transport.session import Claims, Session
+
+
+class Pipe:
+    """One end of a channel in memory: says nothing until it hangs up, and takes everything."""
+
+    def __init__(self) -> None:
+        self.peer = member("bob").node
+        self.peer_certificate = b""
+        self.remote = Address("pipe", 1)
+        self.read_from = asyncio.Event()
+        self.hung_up = asyncio.Event()
+
+    async def read(self, _limit: int) -> bytes:
+        self.read_from.set()
+        await self.hung_up.wait()
+        return b""
+
+    async def write(self, _data: bytes) -> None:
+        """Take it."""
+
+    def abort(self) -> None:
+        self.hung_up.set()
+
+
+def link_over(pipe: Pipe, log: EventLog) -> Link:
+    store = log.store
+    session = Session(
+        own=log.stream,
+        program="test",
+        held=store.head,
+        knows_author=store.authors.__contains__,
+        claims=Claims(),
+        streams=list(store.heads),
+        now=asyncio.get_running_loop().time(),
+    )
+    return Link(pipe, session, log, dialled=True)
+
+
+def test_a_link_whose_peer_hangs_up_says_so(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with open_log(tmp_path) as log:
+            pipe = Pipe()
+            running = asyncio.create_task(link_over(pipe, log).run())
+            await pipe.read_from.wait()
+            pipe.hung_up.set()
+            assert isinstance(await running, LinkEnded)
+
+    asyncio.run(story())
+
+
+def test_a_link_that_is_ended_by_its_node_says_why(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with open_log(tmp_path) as log:
+            pipe = Pipe()
+            link = link_over(pipe, log)
+            running = asyncio.create_task(link.run())
+            await pipe.read_from.wait()
+            link.end("cut by the operator")
+            assert str(await running) == "cut by the operator"
+
+    asyncio.run(story())
+
+
+def test_a_link_that_is_cancelled_while_its_peer_hangs_up_stays_cancelled(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with open_log(tmp_path) as log:
+            pipe = Pipe()
+            running = asyncio.create_task(link_over(pipe, log).run())
+            await pipe.read_from.wait()
+            pipe.hung_up.set()
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+
+    asyncio.run(story())
