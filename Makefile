@@ -33,7 +33,8 @@ $(READY): pyproject.toml
 	  || { echo "Shoal needs Python 3.11 or newer (make PYTHON=/path/to/python3.11)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) \
 	  || { echo "No virtual environment: on Debian and Ubuntu, apt install python3-venv"; rm -rf $(VENV); exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@echo "installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(READY)
 
 clean:

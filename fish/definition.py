@@ -13,6 +13,7 @@ the reducer closes over, not the functions it calls; whoever changes those raise
 import dataclasses
 import functools
 import hashlib
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType, MethodType
@@ -98,6 +99,8 @@ class Fish(Generic[State_co]):
     def __post_init__(self) -> None:
         _check_name(self.name)
         _check_version(self.version)
+        _check_function(self.on_event, "on_event")
+        _check_function(self.is_reset, "is_reset")
         object.__setattr__(self, "definition", _fingerprint(self))
 
     def selects(self, event: Event, node: NodeId) -> bool:
@@ -111,6 +114,11 @@ def _check_name(name: object) -> None:
     size = len(name.encode(errors="surrogatepass"))
     if size > MAX_NAME_BYTES:
         raise InvalidFish(f"the name of a fish has at most {MAX_NAME_BYTES} bytes, not {size}")
+
+
+def _check_function(function: object, name: str) -> None:
+    if inspect.iscoroutinefunction(function):
+        raise InvalidFish(f"{name} is a plain function: a reducer neither waits nor asks the world")
 
 
 def _check_version(version: object) -> None:

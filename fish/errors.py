@@ -25,17 +25,19 @@ class FishStopped(FishError):
     `fish` is its name, `function` is `on_event` or `is_reset`, `key` is that of the event that was poison.
     """
 
-    def __init__(self, fish: str, function: str, key: EventKey) -> None:
-        super().__init__(f"fish {fish!r} stopped: its {function} raised at event {key}")
+    def __init__(
+        self, fish: str, function: str, key: EventKey, cause: BaseException | None = None
+    ) -> None:
+        raised = "raised" if cause is None else f"raised {type(cause).__name__}: {cause}"
+        super().__init__(f"fish {fish!r} stopped at event {key}: its {function} {raised}")
+        self.__cause__ = cause
         self.fish = fish
         self.function = function
         self.key = key
 
     def again(self) -> "FishStopped":
         """The same news as a fresh exception, so that each receiver raises one of its own."""
-        copy = FishStopped(self.fish, self.function, self.key)
-        copy.__cause__ = self.__cause__
-        return copy
+        return FishStopped(self.fish, self.function, self.key, self.__cause__)
 
 
 class EffectEnded(FishError):

@@ -9,7 +9,7 @@ node's end. An error in a reducer stops that one fish and nothing else.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Generic
 
 from fish.definition import Fish, State
@@ -51,6 +51,14 @@ class Pond:
     def running(self) -> tuple[str, ...]:
         """The names of the fish that run here, sorted."""
         return tuple(sorted({name for name, _ in self._residents}))
+
+    @property
+    def stopped(self) -> Mapping[str, str]:
+        """The fish whose reducer raised, by name, and what happened."""
+        residents = [
+            resident.running for _, resident in sorted(self._residents.items(), key=_by_name)
+        ]
+        return {one.fish.name: str(one.stopped) for one in residents if one.stopped is not None}
 
     def find(self, name: str) -> Fish[Any] | None:
         """The running fish of this name, of its highest version; None where there is none."""
@@ -170,6 +178,10 @@ class Pond:
                     resident.running.hand(batch)
         except LogClosed:
             return
+
+
+def _by_name(item: tuple[tuple[str, int], object]) -> tuple[str, int]:
+    return item[0]
 
 
 def _cause(task: asyncio.Task[None]) -> BaseException:

@@ -165,15 +165,15 @@ class Timeline(Generic[State]):
             return False
         try:
             return bool(self._fish.is_reset(event.payload, metadata))
-        except Exception as error:
-            raise FishStopped(self._fish.name, "is_reset", event.key) from error
+        except (Exception, SystemExit) as error:
+            raise FishStopped(self._fish.name, "is_reset", event.key, error) from error
 
     def _next(self, state: State, event: Event, metadata: Metadata) -> State:
         self.calls += 1
         try:
             return self._fish.on_event(state, event.payload, metadata)
-        except Exception as error:
-            raise FishStopped(self._fish.name, "on_event", event.key) from error
+        except (Exception, SystemExit) as error:
+            raise FishStopped(self._fish.name, "on_event", event.key, error) from error
 
     def _prune(self, count: int) -> None:
         """Weed out the checkpoints. The first stays: below a reset or a restored state there is no other."""

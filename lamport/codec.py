@@ -7,7 +7,6 @@ msgpack writers that spell a number differently do no harm.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -49,9 +48,8 @@ def encode_draft(draft: Draft) -> EncodedDraft:
         LimitExceeded: the payload is too large or nested too deeply, or a number is beyond 64 bits or not finite.
         InvalidInput: the payload is no JSON value, or the application id is no usable text.
     """
-    tags = sorted(set(draft.tags))
     fault = (
-        _tags_fault(tags)
+        _tags_fault(list(draft.tags), sort=True)
         or tag_fault(draft.app_id, "an application id")
         or payload_fault(draft.payload)
     )
@@ -65,6 +63,7 @@ def encode_draft(draft: Draft) -> EncodedDraft:
         raise LimitExceeded(
             f"a payload has at most {MAX_PAYLOAD_BYTES} bytes encoded, this one has {len(payload)}"
         )
+    tags = sorted(set(draft.tags))
     return EncodedDraft(b"".join((msgpack.packb(tags), msgpack.packb(draft.app_id), payload)))
 
 
@@ -110,6 +109,7 @@ def payload_fault(payload: Any) -> str | None:
     if type(payload) is dict and all(map(_is_plain, payload, payload.values())):
         return None
     level: list[Any] = [payload]
+    count = 1
     for depth in range(MAX_NESTING + 1):
         inner: list[Any] = []
         for value in level:
@@ -118,6 +118,11 @@ def payload_fault(payload: Any) -> str | None:
                 return fault
         if not inner:
             return None
+        count += len(inner)
+        if (
+            count > MAX_PAYLOAD_BYTES
+        ):  # each value takes a byte or more; one that is shared counts each time
+            return f"a payload has at most {MAX_PAYLOAD_BYTES} values"
         level = inner
         if depth == MAX_NESTING:
             break
@@ -178,19 +183,15 @@ def _payload_fault(payload: Any, size: int) -> str | None:
     return fault
 
 
-def _tags_fault(tags: Any) -> str | None:
+def _tags_fault(tags: Any, *, sort: bool = False) -> str | None:
+    """What is wrong with an event's tags, or None; with `sort` their order is still to be made."""
     if not isinstance(tags, list) or len(tags) > MAX_TAGS:
         return f"an event bears a list of at most {MAX_TAGS} tags"
     fault = next((fault for fault in map(tag_fault, tags) if fault is not None), None)
-    if fault is None and any(a >= b for a, b in pairwise(tags)):
+    if fault is None and not sort and any(a >= b for a, b in pairwise(tags)):
         return "tags are sorted and distinct"
     return fault
 
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def total_bytes(events: Sequence[bytes]) -> int:
-    """How many bytes these events have together."""
-    return sum(map(len, events))

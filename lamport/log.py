@@ -294,13 +294,14 @@ class EventLog:
             authors=self._store.authors,
             keys=self._keys,
         )
-        results = [_attempt(request, builder) for request in group]
+        results: list[tuple[Event, ...] | LogError] = []
         try:
+            results = [_attempt(request, builder) for request in group]
             commit = builder.build()
             if commit.events:
                 await self._store.commit(commit)
         except StoreFull as error:
-            results = [error for _ in group]
+            results = [one if isinstance(one, LogError) else error for one in results]
         except BaseException as error:
             # The disk failed or the task was cancelled in mid-commit: nobody may take these events for durable.
             _settle(group, [_closed(f" ({error})") for _ in group])

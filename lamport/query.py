@@ -15,7 +15,7 @@ from typing import NoReturn
 from lamport.errors import InvalidInput, InvalidQuery
 from lamport.tags import ALL_EVENTS, Tags, Where
 
-MAX_QUERY_CHARACTERS = 65_536
+MAX_QUERY_CHARACTERS = 16_384
 """Longest query text."""
 
 MAX_NESTING = 64
@@ -45,7 +45,7 @@ def parse_query(text: str) -> Where:
             f"a query has at most {MAX_QUERY_CHARACTERS} characters, not {len(text)}"
         )
     parser = _Parser(text)
-    parser.take("FROM", "a query begins with FROM")
+    parser.take("FROM", "FROM at its beginning")
     where = parser.alternatives(depth=0)
     parser.take("", "'&', '|' or the end of the query")
     return where
@@ -92,7 +92,7 @@ class _Parser:
 
     def _group(self, depth: int) -> Where:
         if depth > MAX_NESTING:
-            self._fail(f"at most {MAX_NESTING} nested parentheses")
+            self._refuse(f"at most {MAX_NESTING} nested parentheses are read")
         self._advance()
         where = self.alternatives(depth)
         self.take(")", "')'")
@@ -103,7 +103,7 @@ class _Parser:
         try:
             tag = Tags(inner.replace(quote * 2, quote))
         except InvalidInput as fault:
-            self._fail(str(fault))
+            self._refuse(str(fault))
         self._advance()
         return tag
 
@@ -111,7 +111,7 @@ class _Parser:
         try:
             return join(parts)
         except InvalidInput as fault:
-            self._fail(str(fault))
+            self._refuse(str(fault))
 
     def _advance(self) -> None:
         self._token = self._read(self._token.start + len(self._token.text))
@@ -123,9 +123,10 @@ class _Parser:
 
     def _fail(self, wording: str) -> NoReturn:
         found = repr(self._token.text) if self._token.text else "the end"
-        raise InvalidQuery(
-            f"query, character {self._token.start + 1}: expected {wording}, found {found}"
-        )
+        self._refuse(f"expected {wording}, found {found}")
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise InvalidQuery(f"query, character {self._token.start + 1}: {why}")
 
 
 def _intersection(parts: list[Where]) -> Where:

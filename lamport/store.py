@@ -6,7 +6,7 @@ authors, clock) moves to it. Reading stands in `lamport.reader`. The schema is m
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import blake2b
@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from lamport.chain import Head, Keys, genesis
 from lamport.clock import LamportClock
 from lamport.commit import Commit, StoredEvent
-from lamport.errors import StoreError, StoreFailed, StoreFull, StoreMismatch
+from lamport.errors import StoreFailed, StoreFull, StoreMismatch
 from lamport.ids import NodeId, StreamId
 from lamport.seams import Connection, Disk, Statement
 
@@ -72,6 +72,7 @@ class Store:
         self._keys = keys
         self._row_of: dict[StreamId, int] = {}
         self._stream_of: dict[int, StreamId] = {}
+        self._next_row = 0
         self._own: StreamId | None = None
 
     @classmethod
@@ -109,10 +110,10 @@ class Store:
             StoreFull: no room; nothing was stored, later commits may pass.
             StoreFailed: the disk failed; this store must not be used any more.
         """
-        rows = self._rows_for(commit)
+        # Known before the rows are on the disk: a reader may see them before this task goes on.
+        self._number_streams(commit)
         with translated_errors():
-            await self._writer.transact(self._statements(commit, rows))
-        self._remember_rows(rows)
+            await self._writer.transact(self._statements(commit))
         self.heads.update(commit.heads)
         self.authors.update(commit.certificates)
         self.clock = commit.clock
@@ -155,27 +156,28 @@ class Store:
         )
         for row, node, number, head, hash_, lamport in rows:
             stream = StreamId(NodeId(node), number)
-            self._remember_rows({stream: row})
+            self._remember_row(stream, row)
             self.heads[stream] = Head(stream, head, hash_, lamport)
         self.authors = dict(await self._writer.fetch("SELECT node, certificate FROM authors"))
         facts = await _facts(self._writer)
         self.clock = LamportClock(facts["clock"])
         self._own = StreamId(self._keys.node, facts["stream"])
 
-    def _remember_rows(self, rows: Mapping[StreamId, int]) -> None:
-        for stream, row in rows.items():
-            self._row_of[stream] = row
-            self._stream_of[row] = stream
+    def _number_streams(self, commit: Commit) -> None:
+        """Give local numbers to the streams that are new with this commit. One that fails may leave them numbered."""
+        for stream in commit.heads:
+            if stream not in self._row_of:
+                if self._next_row >= MAX_STREAMS:
+                    raise StoreFull(f"this database holds its most, {MAX_STREAMS} streams")
+                self._remember_row(stream, self._next_row)
 
-    def _rows_for(self, commit: Commit) -> dict[StreamId, int]:
-        """Local numbers for the streams that are new with this commit."""
-        unknown = [stream for stream in commit.heads if stream not in self._row_of]
-        if len(self._row_of) + len(unknown) > MAX_STREAMS:
-            raise StoreError(f"this database holds its most, {MAX_STREAMS} streams")
-        return {stream: row for row, stream in enumerate(unknown, len(self._row_of))}
+    def _remember_row(self, stream: StreamId, row: int) -> None:
+        self._row_of[stream] = row
+        self._stream_of[row] = stream
+        self._next_row = max(self._next_row, row + 1)
 
-    def _statements(self, commit: Commit, new: Mapping[StreamId, int]) -> Iterator[Statement]:
-        row_of = {s: new[s] if s in new else self._row_of[s] for s in commit.heads}
+    def _statements(self, commit: Commit) -> Iterator[Statement]:
+        row_of = self._row_of
         yield Statement(
             "INSERT INTO authors VALUES (?, ?) ON CONFLICT DO NOTHING",
             list(commit.certificates.items()),
@@ -226,12 +228,13 @@ def _event_row(one: StoredEvent, row: int) -> tuple[Any, ...]:
 async def _check_ours(writer: Connection) -> None:
     """Refuse a database that is not Shoal's, or of a newer Shoal, before anything is written to it."""
     [(application,)] = await writer.fetch("PRAGMA application_id")
-    if application != APPLICATION_ID and await writer.fetch("SELECT 1 FROM sqlite_schema LIMIT 1"):
+    [(version,)] = await writer.fetch("PRAGMA user_version")
+    ours = application == APPLICATION_ID and version > 0
+    if not ours and await writer.fetch("SELECT 1 FROM sqlite_schema LIMIT 1"):
         raise StoreMismatch(
             "the file is an SQLite database, but none of Shoal's: use another data folder"
         )
     known = len(migrations())
-    [(version,)] = await writer.fetch("PRAGMA user_version")
     if version > known:
         raise StoreMismatch(
             f"the database has schema version {version}, this program knows up to {known}:"

@@ -26,7 +26,10 @@ MAX_TAGS = 32
 """Most tags on one event."""
 
 MAX_ALTERNATIVES = 4_096
-"""Most alternatives of a selection in normal form: `&` over `|` multiplies, and a query must stay affordable."""
+"""Most alternatives of a selection in normal form."""
+
+MAX_PRODUCT = 256
+"""Most alternatives that `&` makes out of those on both sides: it multiplies, and a query must stay affordable."""
 
 _KEPT_TAGS = 16_384
 """Tags whose check is remembered: a device uses the same ones again and again."""
@@ -52,7 +55,6 @@ def tag_fault(tag: object, what: str = "a tag") -> str | None:
     return None
 
 
-@lru_cache(maxsize=_KEPT_TAGS)
 def normal_tag(text: object) -> str:
     """Return a tag in normal form C.
 
@@ -62,6 +64,11 @@ def normal_tag(text: object) -> str:
     """
     if not isinstance(text, str):
         raise InvalidInput(f"a tag is a string, not {type(text).__name__}")
+    return _normal(text)
+
+
+@lru_cache(maxsize=_KEPT_TAGS)
+def _normal(text: str) -> str:
     tag = unicodedata.normalize("NFC", text)
     fault = tag_fault(tag)
     if fault is not None:
@@ -131,8 +138,8 @@ class Where:
         return Where(Alternative(one.tags, local=True) for one in self.alternatives)
 
     def __and__(self, other: "Where") -> "Where":
-        if len(self.alternatives) * len(other.alternatives) > MAX_ALTERNATIVES:
-            raise LimitExceeded(f"a selection has at most {MAX_ALTERNATIVES} alternatives")
+        if len(self.alternatives) * len(other.alternatives) > MAX_PRODUCT:
+            raise LimitExceeded(f"`&` joins at most {MAX_PRODUCT} alternatives with each other")
         return Where(a.joined(b) for a in self.alternatives for b in other.alternatives)
 
     def __or__(self, other: "Where") -> "Where":

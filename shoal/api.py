@@ -18,13 +18,13 @@ Queries and subscriptions answer with one JSON object a line. An error is `{"cod
 """
 
 import asyncio
-import contextlib
 import hmac
 import json
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
@@ -36,7 +36,9 @@ from lamport.ids import NodeId
 from lamport.offsets import OffsetMap
 from lamport.query import parse_query
 from lamport.reader import Order
+from lamport.tags import Where
 from shoal.node import Node
+from shoal.strictjson import parse_json
 from shoal.views import snapshot_to_json, status_to_json
 from transport.errors import LocalFault
 from transport.network import Address
@@ -44,8 +46,11 @@ from transport.network import Address
 MAX_BODY_BYTES = 1024 * 1024
 """Largest request body."""
 
-MAX_CONNECTIONS = 64
-"""Connections served at once; more are turned away."""
+MAX_REQUESTS = 64
+"""Requests answered at once; more are turned away."""
+
+MAX_SUBSCRIPTIONS = 48
+"""Of them subscriptions, so that the operator always gets through."""
 
 KEEP_ALIVE_S = 15.0
 """An idle subscription sends an empty line this often, so that a dead client is noticed."""
@@ -67,6 +72,7 @@ class _Fault(NamedTuple):
 
 _FAULTS: Mapping[type[Exception], _Fault] = {
     InvalidInput: _Fault(400, "ERR_BAD_REQUEST"),
+    LocalFault: _Fault(400, "ERR_BAD_REQUEST"),
     FishStopped: _Fault(500, "ERR_FISH_STOPPED"),
     StoreFull: _Fault(507, "ERR_STORE_FULL"),
     LogClosed: _Fault(503, "ERR_SHUTTING_DOWN"),
@@ -81,7 +87,7 @@ class ControlApi:
         self._fish = fish
         self._token = token
         self._hosts: frozenset[str] = frozenset()
-        self._connections = 0
+        self._requests = 0
         self._streaming: dict[asyncio.Task[Any], None] = {}
 
     @asynccontextmanager
@@ -107,13 +113,14 @@ class ControlApi:
             try:
                 await site.start()
             except OSError as error:
+                why = os.strerror(error.errno) if error.errno else error
                 raise LocalFault(
-                    f"the control API cannot listen at {address} ({error.strerror or error}):"
+                    f"the control API cannot listen at {address} ({why}):"
                     " stop what uses the port, or choose another with --api HOST:PORT"
                 ) from error
             bound = Address(address.host, runner.addresses[0][1])
             self._hosts = frozenset(
-                f"{host}:{bound.port}" for host in ("127.0.0.1", "localhost", "[::1]")
+                f"{host}:{bound.port}" for host in ("127.0.0.1", "localhost", "[::1]", address.host)
             )
             yield bound
         finally:
@@ -135,13 +142,13 @@ class ControlApi:
     @web.middleware
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Turn strangers away, and turn errors into answers."""
-        if self._connections >= MAX_CONNECTIONS:
-            return _error(
-                503, "ERR_SERVICE_OVERLOADED", f"at most {MAX_CONNECTIONS} requests at once"
-            )
-        self._connections += 1
+        if self._requests >= MAX_REQUESTS:
+            return _overloaded(f"at most {MAX_REQUESTS} requests at once")
+        self._requests += 1
         try:
             return self._stranger(request) or await handler(request)
+        except web.HTTPRequestEntityTooLarge:
+            return _error(413, "ERR_TOO_LARGE", f"a request has at most {MAX_BODY_BYTES} bytes")
         except web.HTTPException as error:
             return _error(
                 error.status, f"ERR_{error.reason.upper().replace(' ', '_')}", error.reason
@@ -155,7 +162,7 @@ class ControlApi:
             _log.exception("a request failed")
             return _error(500, "ERR_INTERNAL", "the node failed to answer; its log says why")
         finally:
-            self._connections -= 1
+            self._requests -= 1
 
     def _stranger(self, request: web.Request) -> web.Response | None:
         """The answer to a request that has no business here, None for one that has."""
@@ -185,8 +192,10 @@ class ControlApi:
 
     async def _post_heal(self, request: web.Request) -> web.Response:
         body = await _body(request)
-        node = body.get("node")
-        self._node.peers.heal(None if node is None else NodeId.parse(_text(body, "node")))
+        if "node" not in body:
+            raise InvalidInput("'node' must be a node id, or null for all")
+        node = None if body["node"] is None else NodeId.parse(_text(body, "node"))
+        self._node.peers.heal(node)
         return web.json_response({})
 
     async def _post_publish(self, request: web.Request) -> web.Response:
@@ -214,6 +223,8 @@ class ControlApi:
         body = await _body(request)
         where = parse_query(_text(body, "query"))
         lower = _bound(body, "lowerBound") or OffsetMap()
+        if len(self._streaming) >= MAX_SUBSCRIPTIONS:
+            return _overloaded(f"at most {MAX_SUBSCRIPTIONS} subscriptions at once")
         response = await _lines(request)
         task = asyncio.current_task()
         assert task is not None, "aiohttp runs handlers in tasks"
@@ -224,7 +235,7 @@ class ControlApi:
             del self._streaming[task]
         return response
 
-    async def _stream(self, response: web.StreamResponse, where: Any, lower: OffsetMap) -> None:
+    async def _stream(self, response: web.StreamResponse, where: Where, lower: OffsetMap) -> None:
         """Send stored events above `lower`, the offsets reached, then what comes, until somebody stops."""
         present = self._node.offsets
         async for page in self._node.log.read(where, lower=lower, upper=present):
@@ -243,9 +254,9 @@ class ControlApi:
             chosen = [one for one in batch.events if self._selects(where, one)]
             await response.write(b"".join(_line(event.to_json()) for event in chosen))
 
-    def _selects(self, where: Any, event: Event) -> bool:
+    def _selects(self, where: Where, event: Event) -> bool:
         is_local = event.stream.node == self._node.id
-        return bool(where.matches(event.tags, is_local=is_local))
+        return where.matches(event.tags, is_local=is_local)
 
     async def _get_fishes(self, _request: web.Request) -> web.Response:
         return web.json_response({"fish": sorted(self._fish)})
@@ -287,20 +298,19 @@ def _published(event: Event) -> dict[str, Any]:
     }
 
 
+def _overloaded(why: str) -> web.Response:
+    return _error(503, "ERR_SERVICE_OVERLOADED", why)
+
+
 def _error(status: int, code: str, message: str) -> web.Response:
     return web.json_response({"code": code, "message": message}, status=status)
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
-    with contextlib.suppress(ValueError, RecursionError):
-        value = json.loads(await request.read(), parse_constant=_refuse_constant)
-        if isinstance(value, dict):
-            return value
-    raise InvalidInput("the body is not a JSON object")
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    value = parse_json(await request.read())
+    if not isinstance(value, dict):
+        raise InvalidInput("the body must be a JSON object")
+    return value
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:

@@ -5,9 +5,10 @@ data folder. A failure is one line on standard error, saying what was wrong and 
 than 0 (see `shoal.errors`).
 """
 
+import io
 import os
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ _INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    _accept_any_terminal()
     parsed = parser().parse_args(arguments)
     try:
         status: int = parsed.command(parsed)
@@ -36,11 +38,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except BaseException as raised:
         error = unwrapped(raised)
-        if not isinstance(error, ShoalError | LogError | TransportError | FishError):
+        if not isinstance(error, ShoalError | LogError | TransportError | FishError | OSError):
             raise
         print(f"shoal: {error}", file=sys.stderr)
         return exit_status(error)
     return status
+
+
+def _accept_any_terminal() -> None:
+    """Print what a terminal has no characters for as escapes, rather than not at all."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _folder(text: str) -> str:
+    if not text:
+        raise ArgumentTypeError("the data folder is an empty text")
+    return text
 
 
 def parser() -> ArgumentParser:
@@ -139,7 +154,7 @@ def _add_peers(sub: Any) -> None:
 
 def _command(sub: Any, name: str, command: Any, text: str) -> ArgumentParser:
     added: ArgumentParser = sub.add_parser(name, help=text, description=text.capitalize() + ".")
-    data = os.environ.get("SHOAL_DATA")
+    data = os.environ.get("SHOAL_DATA") or None
     added.add_argument(
         "--data",
         metavar="DIR",

@@ -6,7 +6,6 @@ Each takes the parsed arguments and returns the exit status; errors travel as ex
 import asyncio
 import json
 import logging
-import math
 import os
 import sys
 from argparse import Namespace
@@ -16,10 +15,12 @@ from typing import Any
 
 from lamport.errors import InvalidInput
 from shoal.client import Client
+from shoal.control import awaited_control
 from shoal.daemon import run_daemon
 from shoal.errors import RequestRefused
 from shoal.folder import enrol_device, make_swarm
 from shoal.settings import load_settings
+from shoal.strictjson import parse_json
 from transport.keyfiles import read_swarm_key, write_admin_key, write_swarm_key
 
 ADMIN_SUFFIX = ".admin"
@@ -30,6 +31,8 @@ _FLAGS = ("listen", "api", "peers", "mdns", "fish")
 def swarm_init(arguments: Namespace) -> int:
     """Make a swarm: its key, and the admin's."""
     path = Path(arguments.out)
+    if not path.name:
+        raise InvalidInput(f"{arguments.out!r} names no file: give the new key file a name")
     admin_path = path.with_name(path.name + ADMIN_SUFFIX)
     swarm_key, admin_key = make_swarm()
     write_admin_key(admin_path, admin_key)
@@ -68,7 +71,7 @@ def run(arguments: Namespace) -> int:
 
 def publish(arguments: Namespace) -> int:
     """Publish one event and print its key."""
-    text = sys.stdin.buffer.read() if arguments.json == "-" else arguments.json
+    text = _standard_input() if arguments.json == "-" else arguments.json
     payload = _parsed(text)
 
     async def act(client: Client) -> None:
@@ -103,7 +106,7 @@ def fish(arguments: Namespace) -> int:
 
     async def act(client: Client) -> None:
         if arguments.name is None:
-            print(*await client.fish_names(), sep="\n")
+            print(*await client.fish_names() or ["no fish is hosted here"], sep="\n")
         else:
             print(json.dumps(await client.fish(arguments.name), indent=2, ensure_ascii=False))
 
@@ -116,9 +119,12 @@ def peers(arguments: Namespace) -> int:
     async def act(client: Client) -> None:
         status = await client.status()
         if arguments.action == "cut":
-            await client.cut(_resolved(arguments.node, status))
+            await client.cut(node := _resolved(arguments.node, status))
+            print(f"cut off from {node}; `shoal peers heal` ends it")
         elif arguments.action == "heal":
-            await client.heal(None if arguments.node is None else _resolved(arguments.node, status))
+            healed = None if arguments.node is None else _resolved(arguments.node, status)
+            await client.heal(healed)
+            print(f"healed: {healed or 'all peers'}")
         elif arguments.as_json:
             print(json.dumps(status["peers"], indent=2))
         else:
@@ -148,31 +154,26 @@ def demo(arguments: Namespace) -> int:
 
 def _with_client(arguments: Namespace, act: Any) -> int:
     async def go() -> None:
-        async with Client.of(Path(arguments.data)) as client:
+        async with Client(await awaited_control(Path(arguments.data))) as client:
             await act(client)
 
     asyncio.run(go())
     return 0
 
 
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise InvalidInput("there is no standard input to read the payload from")
+    return sys.stdin.buffer.read()
+
+
 def _parsed(text: str | bytes) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text)
+    except InvalidInput as error:
         raise InvalidInput(
-            f"the payload is no JSON ({error}); texts need quotes: '\"like this\"'"
+            f"the payload is {error}; a text needs quotes: '\"like this\"'"
         ) from error
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"{text} is beyond the largest number")
-    return value
 
 
 def _print_line(event: Mapping[str, Any]) -> None:
@@ -181,6 +182,8 @@ def _print_line(event: Mapping[str, Any]) -> None:
 
 def _resolved(text: str, status: Mapping[str, Any]) -> str:
     """The node that a text stands for: a whole id, or the unambiguous beginning of a known peer's."""
+    if not text:
+        raise InvalidInput("the node to cut or heal is an empty text")
     known = [peer["node"] for peer in status["peers"] if peer["node"].startswith(text)]
     if len(known) > 1:
         raise RequestRefused(f"{text!r} is the beginning of several peers: {', '.join(known)}")
@@ -199,6 +202,7 @@ def _status_text(status: Mapping[str, Any]) -> str:
         f"missing  {sum(status['missing'].values())} events known to exist elsewhere",
         *(f"           {stream}  {count}" for stream, count in status["missing"].items()),
         f"fish     {', '.join(status['fish']) or 'none'}",
+        *(f"           {why}" for why in status["stopped"].values()),
         *_peer_lines(status),
     ]
     return "\n".join(lines)

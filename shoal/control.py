@@ -1,5 +1,6 @@
 """The note that a running daemon leaves in its data folder: where its control API is, and the token it asks for."""
 
+import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -9,11 +10,16 @@ from pathlib import Path
 from random import Random
 
 from shoal.errors import DaemonUnreachable
-from shoal.folder import CONTROL_NAME
+from shoal.folder import CONTROL_NAME, is_locked
 from transport.errors import TransportError
 from transport.network import Address
 
 TOKEN_BYTES = 32
+
+START_LIMIT_S = 5.0
+"""How long a command waits for a daemon that holds the lock and does not listen yet."""
+
+POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +50,31 @@ def written_control(folder: Path, control: Control) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
+async def awaited_control(folder: Path) -> Control:
+    """How to reach the daemon of a data folder, waiting for one that is just starting.
+
+    Raises:
+        DaemonUnreachable: none runs, or it does not get to the point of listening.
+    """
+    deadline = asyncio.get_running_loop().time() + START_LIMIT_S
+    while True:
+        try:
+            return read_control(folder)
+        except DaemonUnreachable:
+            if not is_locked(folder) or asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(POLL_S)
+
+
 def read_control(folder: Path) -> Control:
     """How to reach the daemon of a data folder.
 
     Raises:
-        DaemonUnreachable: there is no note, or not a whole one: no daemon runs.
+        DaemonUnreachable: no daemon runs, whatever a dead one may have left behind.
     """
     try:
+        if not is_locked(folder):
+            raise FileNotFoundError("nobody holds the lock")
         note = json.loads((folder / CONTROL_NAME).read_text("utf-8"))
         return Control(Address.parse(note["address"]), str(note["token"]))
     except (OSError, ValueError, KeyError, TypeError, TransportError) as error:

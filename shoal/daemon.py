@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from fish.errors import FishStopped
 from lamport.errors import LogClosed, StoreError
 from shoal.api import ControlApi
 from shoal.control import Control, draw_token, written_control
@@ -45,17 +44,13 @@ async def run_daemon(settings: Settings, announce: Callable[[str], None]) -> Non
         seams = system_seams(settings.data, identity, listen=settings.listen, mdns=settings.mdns)
         node = await stack.enter_async_context(Node(identity, seams, peers=settings.peers))
         for one in fish.values():
-            node.pond.observe(one, on_stop=_report)
+            node.pond.observe(one)
         token = draw_token(random.SystemRandom())
         api = ControlApi(node, fish, token)
         address = await stack.enter_async_context(api.served(settings.api))
         stack.enter_context(written_control(settings.data, Control(address, token)))
         announce(f"node {node.id} listens at {node.listening}, control API at {address}")
         await stopped.wait()
-
-
-def _report(stopped: FishStopped) -> None:
-    _log.error("%s", stopped)
 
 
 def _stop_signal() -> asyncio.Event:

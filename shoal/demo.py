@@ -11,6 +11,7 @@ static addresses where multicast is not allowed. What each node believes is read
 import asyncio
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -31,6 +32,10 @@ MEETING_LIMIT_S = 5.0
 """How long mDNS may take before the demo falls back to static addresses."""
 
 CONVERGENCE_LIMIT_S = 8.0
+
+DEMO_LIMIT_S = 25.0
+"""The demo ends in under 30 s, one way or the other; stopping the daemons takes some of it."""
+
 POLL_S = 0.05
 
 _WORKER = "w1"
@@ -56,12 +61,23 @@ class DemoFailed(ShoalError):
 
 async def run_demo(*, mdns: bool = True) -> int:
     """Run the story; returns 0 if all nodes agree in the end, 1 if they do not."""
+    _stop_in_order()
     with tempfile.TemporaryDirectory(prefix="shoal-demo-") as name:
         folder = Path(name)
-        await _prepare(folder)
-        async with AsyncExitStack() as stack:
-            clients = await _meet(stack, folder, mdns=mdns)
-            return await _story(clients)
+        try:
+            async with asyncio.timeout(DEMO_LIMIT_S), AsyncExitStack() as stack:
+                await _prepare(folder)
+                clients = await _meet(stack, folder, mdns=mdns)
+                return await _story(clients)
+        except TimeoutError:
+            raise DemoFailed(f"the demo took longer than {DEMO_LIMIT_S:.0f} s") from None
+
+
+def _stop_in_order() -> None:
+    """Let a SIGTERM end the demo as Ctrl-C does: with the daemons that it started."""
+    task = asyncio.current_task()
+    assert task is not None, "the demo runs in a task"
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 async def _prepare(folder: Path) -> None:

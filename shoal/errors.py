@@ -49,6 +49,7 @@ _EXIT_STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (InvalidInput, os.EX_DATAERR),
     (RequestRefused, os.EX_DATAERR),
     (StoreError, os.EX_IOERR),
+    (OSError, os.EX_IOERR),
 )
 
 

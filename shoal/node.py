@@ -35,7 +35,10 @@ from transport.peers import Peers, PeerStatus
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """What a node knows of itself and its peers. `missing` counts, per stream, events known to exist elsewhere."""
+    """What a node knows of itself and its peers. `missing` counts, per stream, events known to exist elsewhere.
+
+    `fish` are those that run here, `stopped` those of them whose reducer raised, and what happened.
+    """
 
     node: NodeId
     stream: StreamId
@@ -46,6 +49,7 @@ class NodeStatus:
     peers: tuple[PeerStatus, ...]
     unreached: Mapping[str, str]
     fish: tuple[str, ...]
+    stopped: Mapping[str, str]
 
 
 class Node:
@@ -186,6 +190,7 @@ class Node:
             peers=peers,
             unreached=self.peers.unreached(),
             fish=self.pond.running,
+            stopped=self.pond.stopped,
         )
 
     async def _start(self) -> None:

@@ -20,6 +20,7 @@ def status_to_json(status: NodeStatus) -> dict[str, Any]:
         "peers": [peer_to_json(peer) for peer in status.peers],
         "unreached": dict(status.unreached),
         "fish": list(status.fish),
+        "stopped": dict(status.stopped),
     }
 
 

@@ -43,7 +43,7 @@ FLOORS = (
     (
         "lamport lamport.log fish fish.log fish.snapshots fish.observation fish.running fish.effects fish.pond"
         " transport transport.link transport.peers shoal.errors shoal.seams shoal.keys shoal.node shoal.views"
-        " shoal.worker"
+        " shoal.worker shoal.strictjson"
     ),
     # 4: the edge
     (

@@ -154,7 +154,9 @@ def _require_private(path: Path, remedy: str) -> None:
     try:
         status = path.stat()
     except FileNotFoundError as error:
-        raise IdentityError(f"there is no {path}: make a swarm or enrol this device") from error
+        raise IdentityError(
+            f"there is no {path}: `shoal swarm init` makes swarm keys, `shoal init` identities"
+        ) from error
     except OSError as error:
         raise IdentityError(f"cannot look at {path}: {error.strerror}") from error
     if status.st_uid not in (os.geteuid(), _ROOT):
@@ -168,7 +170,9 @@ def _fields(content: bytes, kind: _Kind) -> Mapping[str, Any]:
     try:
         fields = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise IdentityError("it is damaged (no JSON): restore it, or enrol again") from error
+        raise IdentityError(
+            "it is damaged (no JSON): restore it, or enrol in another folder"
+        ) from error
     if not isinstance(fields, dict) or fields.get("what") != kind.what:
         raise IdentityError(f"it is not what is needed here ({kind.what.partition(',')[0]})")
     if fields.get("format") != FORMAT:

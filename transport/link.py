@@ -33,7 +33,7 @@ TICK_S = 0.5
 GOODBYE_S = 0.5
 """How long a peer is given to take our last word."""
 
-FULL_DISK_PAUSE_S = 5.0
+FULL_DISK_PAUSE_S = 1.0
 """How long nothing is taken in after the disk was found full."""
 
 _log = logging.getLogger("shoal.transport")
@@ -120,7 +120,7 @@ class Link:
         while True:
             sealed = await self._ranges.get()
             try:
-                await self._log.receive(sealed)
+                added = await self._log.receive(sealed)
             except LogClosed as error:
                 raise LinkEnded("this node is stopping") from error
             except DivergedStream:
@@ -132,8 +132,9 @@ class Link:
             except StoreFull as error:
                 _log.error("nothing more is taken in for now: %s", error)
                 await asyncio.sleep(FULL_DISK_PAUSE_S)
+                self.session.untaken(sealed, self._now())
             else:
-                self.session.taken(sealed, self._now())
+                self.session.taken(sealed, self._now(), added=bool(added))
             self.wake()
 
     async def _send(self) -> NoReturn:

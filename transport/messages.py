@@ -132,7 +132,7 @@ def decode_message(data: bytes) -> Message | None:
         return None
     try:
         return reader(fields[1:])
-    except (InvalidInput, IndexError, ValueError) as error:
+    except (InvalidInput, IndexError, TypeError, ValueError) as error:
         raise PeerFault(f"a message of kind {fields[0]} is malformed: {error}") from error
 
 
@@ -192,7 +192,7 @@ def _binary(value: Any, size: int | None = None) -> bytes:
 
 def _integer(value: Any, least: int, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise ValueError(f"a number from {least} to {most} is due, not {value!r}")
+        raise ValueError(f"a number from {least} to {most} is due")
     return value
 
 
@@ -202,7 +202,7 @@ def _offset(value: Any) -> int:
 
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"yes or no is due, not {value!r}")  # noqa: TRY004 - one kind of fault
+        raise ValueError(f"yes or no is due, not {type(value).__name__}")  # noqa: TRY004 - one kind of fault
     return value
 
 

@@ -19,7 +19,13 @@ from lamport.errors import LogClosed
 from lamport.ids import NodeId
 from lamport.log import EventLog
 from lamport.offsets import OffsetMap, missing
-from transport.errors import ForgedEvents, LinkEnded, PeerRejected, TransportError
+from transport.errors import (
+    ForgedEvents,
+    LinkEnded,
+    LocalFault,
+    PeerRejected,
+    TransportError,
+)
 from transport.handshake import (
     HELLO_TIMEOUT_S,
     NONCE_BYTES,
@@ -139,7 +145,13 @@ class Peers:
         return new
 
     def cut(self, node: NodeId) -> None:
-        """Close the link to a node and refuse it until healed. For drills."""
+        """Close the link to a node and refuse it until healed. For drills.
+
+        Raises:
+            LocalFault: it is this very node.
+        """
+        if node == self._log.node:
+            raise LocalFault("a node cannot be cut off from itself: name a peer")
         self._cut[node] = None
         if node in self._links:
             self._links[node].end("cut by the operator")
@@ -258,6 +270,10 @@ class Peers:
         self._register(channel.peer, link)
         try:
             ended = await link.run(handshake.leftover)
+        except Exception as error:  # noqa: BLE001 - see below, and the log
+            # A bug of ours that one peer found must not take the other links along.
+            _log.exception("the link to %s failed", channel.peer.short)
+            ended = LinkEnded(f"failed here: {type(error).__name__}")
         finally:
             self._unregister(channel.peer, link)
         self._note_end(channel.peer, ended)

@@ -206,11 +206,16 @@ class Session:
                 raise LinkEnded(f"the peer said goodbye: {reason}")
         return None
 
-    def taken(self, sealed: SealedRange, now: float) -> None:
-        """The log took the range in (or held it already, or could not connect it)."""
+    def taken(self, sealed: SealedRange, now: float, *, added: bool = True) -> None:
+        """The log took the range in; it `added` nothing where it was held already or did not connect."""
         want = self._wants.get(sealed.stream)
-        if want is not None:
+        if want is not None and added:
             self._wants[sealed.stream] = replace(want, moved_at=now)
+        self.ask(now)
+
+    def untaken(self, sealed: SealedRange, now: float) -> None:
+        """Our log could not take the range in, through no fault of the peer: ask for it again."""
+        self._drop_want(sealed.stream)
         self.ask(now)
 
     def contradicted(self, sealed: SealedRange, now: float) -> None:
@@ -255,7 +260,8 @@ class Session:
         Raises:
             PeerFault: the peer has been silent for too long.
         """
-        self._heard_at += max(0.0, now - self._elapsed_at - UNHEARD_S)
+        stalled = max(0.0, now - self._elapsed_at - UNHEARD_S)
+        self._heard_at = min(now, self._heard_at + stalled)
         self._elapsed_at = now
         silent = now - self._heard_at
         if silent >= SILENCE_LIMIT_S:

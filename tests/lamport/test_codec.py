@@ -144,10 +144,11 @@ def test_a_crossed_limit_is_told_from_nonsense(name: str) -> None:
 
 @pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
 def test_numbers_that_are_not_finite_are_refused(number: float) -> None:
-    with pytest.raises(InvalidInput, match="finite"):
-        encode_draft(Draft((), [{"deep": number}]))
-    with pytest.raises(CorruptRange, match="finite"):
-        verify_event(STREAM, 0, event_of(payload=[{"deep": number}]))
+    for payload in (number, {"flat": number}, [{"deep": number}]):
+        with pytest.raises(InvalidInput, match="finite"):
+            encode_draft(Draft((), payload))
+        with pytest.raises(CorruptRange, match="finite"):
+            verify_event(STREAM, 0, event_of(payload=payload))
 
 
 @pytest.mark.parametrize(

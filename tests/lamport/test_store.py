@@ -4,6 +4,8 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -148,19 +150,26 @@ def test_a_program_whose_database_was_refused_can_end(tmp_path: Path) -> None:
     assert "Warning" not in ended.stderr
 
 
+@asynccontextmanager
+async def closing(connection: SqliteConnection) -> AsyncIterator[SqliteConnection]:
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
 def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
     fine = Statement("INSERT INTO t VALUES (?)", [(1,), (2,)])
 
     async def run() -> None:
-        connection = await SqliteDisk(tmp_path).open_writer()
-        await connection.transact([Statement("CREATE TABLE t (n UNIQUE)")])
-        for bad in (Statement("nonsense"), fine):
-            with pytest.raises(sqlite3.Error):
-                await connection.transact([fine, bad])
-        assert await connection.fetch("SELECT n FROM t") == []
-        await connection.transact([fine])
-        assert await connection.fetch("SELECT n FROM t") == [(1,), (2,)]
-        await connection.close()
+        async with closing(await SqliteDisk(tmp_path).open_writer()) as connection:
+            await connection.transact([Statement("CREATE TABLE t (n UNIQUE)")])
+            for bad in (Statement("nonsense"), fine):
+                with pytest.raises(sqlite3.Error):
+                    await connection.transact([fine, bad])
+            assert await connection.fetch("SELECT n FROM t") == []
+            await connection.transact([fine])
+            assert await connection.fetch("SELECT n FROM t") == [(1,), (2,)]
 
     asyncio.run(run())
 

@@ -13,6 +13,7 @@ from lamport.query import parse_query
 from lamport.tags import (
     ALL_EVENTS,
     MAX_ALTERNATIVES,
+    MAX_PRODUCT,
     MAX_TAG_BYTES,
     MAX_TAGS,
     Alternative,
@@ -189,16 +190,18 @@ def test_alternatives_are_not_published() -> None:
 
 
 def test_a_selection_has_at_most_4096_alternatives() -> None:
-    pairs = [Tag(f"x{n}") | Tag(f"y{n}") for n in range(13)]
-    where = pairs[0]
-    for pair in pairs[1:8]:
-        where = where & pair
-    assert len(where.alternatives) == 256
-    seventeen = Where(Alternative((f"z{n}",)) for n in range(17))
-    with pytest.raises(LimitExceeded, match=str(MAX_ALTERNATIVES)):
-        _ = where & seventeen
+    most = Where(Alternative((f"z{n}",)) for n in range(MAX_ALTERNATIVES))
+    assert len(most.alternatives) == MAX_ALTERNATIVES
     with pytest.raises(LimitExceeded, match="not 4097"):
-        Where(Alternative((f"z{n}",)) for n in range(MAX_ALTERNATIVES + 1))
+        _ = most | Tag("one more")
+
+
+def test_a_product_has_at_most_256_alternatives() -> None:
+    sixteen = Where(Alternative((f"x{n}",)) for n in range(16))
+    others = Where(Alternative((f"y{n}",)) for n in range(16))
+    assert len((sixteen & others).alternatives) == MAX_PRODUCT
+    with pytest.raises(LimitExceeded, match="at most 256"):
+        _ = sixteen & (others | Tag("one more"))
 
 
 def test_a_selection_cannot_be_changed() -> None:

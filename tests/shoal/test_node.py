@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fish import Fish
-from lamport import InvalidInput, InvalidQuery, LogError, Order, Tag, draft
+from lamport import ALL_EVENTS, InvalidInput, InvalidQuery, LogError, Order, Tag, draft
 from lamport.errors import StoreFailed, StoreFull
 from lamport.seams import Connection, Disk, Statement
 from shoal.daemon import unwrapped
@@ -205,3 +205,49 @@ def test_an_error_in_the_block_comes_out_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(BaseException) as raised:  # noqa: PT011 - which kind it is, is what is asked
         asyncio.run(story())
     assert isinstance(unwrapped(raised.value), KeyError)
+
+
+def test_a_reader_may_see_a_new_stream_before_its_writer_goes_on(tmp_path: Path) -> None:
+    """A commit is on the disk a moment before the log knows of it; a reader's thread may be that quick."""
+
+    async def story() -> None:
+        home_a, home_b = make_homes(tmp_path, "AB")
+        async with home_a.started() as a:
+            await a.publish("x", 1)
+            seams = system_seams(home_b.folder, home_b.identity, listen=LOOPBACK, mdns=False)
+            disk = PeekingDisk(seams.disk)
+            peers = [a.node.listening]
+            async with Node(home_b.identity, replace(seams, disk=disk), peers=peers) as node:
+                disk.peek = lambda: read_all(node)
+                while node.offsets != a.node.offsets:
+                    await node.log.changed()
+                assert disk.peeked >= 1
+
+    async def read_all(node: Node) -> None:
+        assert [event async for event in node.query(ALL_EVENTS, upper=node.offsets)] == []
+
+    asyncio.run(story())
+
+
+class PeekingDisk(FailingDisk):
+    """A real disk that lets somebody read between the end of a commit and the writer's hearing of it."""
+
+    def __init__(self, disk: Disk) -> None:
+        super().__init__(disk)
+        self.peek: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self.peeked = 0
+
+    async def open_writer(self) -> Connection:
+        return _PeekingConnection(await self._disk.open_writer(), self)
+
+
+class _PeekingConnection(_FailingConnection):
+    def __init__(self, connection: Connection, disk: PeekingDisk) -> None:
+        super().__init__(connection, disk)
+        self._peeking = disk
+
+    async def transact(self, statements: Iterable[Statement]) -> None:
+        await super().transact(statements)
+        if self._peeking.peek is not None:
+            self._peeking.peeked += 1
+            await self._peeking.peek()

@@ -96,7 +96,7 @@ def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
 
 @every_kind
 def test_a_missing_file_is_named_with_what_to_do(kind: Kind, path: Path) -> None:
-    with pytest.raises(IdentityError, match=rf"there is no {path}: make a swarm or enrol"):
+    with pytest.raises(IdentityError, match=rf"there is no {path}: `shoal swarm init` makes"):
         kind[2](path)
 
 

@@ -1,0 +1,22 @@
+"""JSON as it is defined: no NaN, no infinities; a text that is none is the caller's fault."""
+
+import json
+from typing import Any, NoReturn
+
+from lamport.errors import InvalidInput
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Read a JSON text.
+
+    Raises:
+        InvalidInput: it is none; the text says where.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"no JSON: {error}") from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
