@@ -16,7 +16,7 @@ from fish.definition import Fish, State, State_co
 from fish.errors import StateCodecError
 from fish.log import Log
 from fish.states import decode_state, encode_state
-from lamport.errors import StoreFull
+from lamport.errors import StoreRefused
 from lamport.event import Event
 from lamport.ids import EventKey
 from lamport.offsets import OffsetMap
@@ -83,7 +83,7 @@ class SnapshotShelf(Generic[State]):
                 await self._log.drop_snapshots(stored.fish, None)
                 self._is_foreign = False
             await self._log.save_snapshot(stored)
-        except StoreFull as error:
+        except StoreRefused as error:
             _LOGGER.warning("fish %r: no snapshot was kept: %s", stored.fish, error)
 
     async def drop(self, from_key: EventKey) -> None:
@@ -94,7 +94,7 @@ class SnapshotShelf(Generic[State]):
         """
         try:
             await self._log.drop_snapshots(self._fish.name, from_key)
-        except StoreFull as error:
+        except StoreRefused as error:
             # It stays, and is found not to hold when it is next looked at.
             _LOGGER.warning("fish %r: old snapshots were not dropped: %s", self._fish.name, error)
 

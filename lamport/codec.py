@@ -31,6 +31,7 @@ MAX_EVENT_BYTES = MAX_PAYLOAD_BYTES + (MAX_TAGS + 1) * (MAX_TAG_BYTES + 3) + 32
 """Largest event: payload, tags and application id at their limits, and the numbers."""
 
 _FIELDS = 5
+_CONTAINERS = (dict, list, tuple)
 _ARRAY_OF_FIVE = b"\x95"
 
 
@@ -110,7 +111,7 @@ def payload_fault(payload: Any) -> str | None:
         return None
     level: list[Any] = [payload]
     count = 1
-    for depth in range(MAX_NESTING + 1):
+    for _ in range(MAX_NESTING):
         inner: list[Any] = []
         for value in level:
             fault = _value_fault(value, inner)
@@ -124,8 +125,9 @@ def payload_fault(payload: Any) -> str | None:
         ):  # each value takes a byte or more; one that is shared counts each time
             return f"a payload has at most {MAX_PAYLOAD_BYTES} values"
         level = inner
-        if depth == MAX_NESTING:
-            break
+    faults = (_value_fault(value, []) for value in level if not isinstance(value, _CONTAINERS))
+    if not any(isinstance(value, _CONTAINERS) for value in level):
+        return next((fault for fault in faults if fault is not None), None)
     return f"a payload is nested at most {MAX_NESTING} deep"
 
 

@@ -15,15 +15,22 @@ from lamport.chain import (
     Head,
     Keys,
     Seal,
+    VerifiedRange,
     chained,
     connect_range,
     genesis,
 )
 from lamport.clock import LamportClock
 from lamport.codec import EncodedDraft, decode_event, encode_event
-from lamport.errors import CorruptRange, UnknownAuthor
+from lamport.errors import CorruptRange, QuarantinedRange, UnknownAuthor
 from lamport.event import Event
 from lamport.ids import StreamId
+
+MAX_LEAP = 2**32
+"""A range whose timestamps lie further above all known ones is not taken in: it would use up everybody's clock."""
+
+MAX_STREAMS_OF_NODE = 256
+"""Most streams of one node: a few are for retention, one comes with each restored backup."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,7 @@ class CommitBuilder:
 
         Raises:
             CorruptRange: it does not follow (see `connect_range`); nothing was added.
+            QuarantinedRange: it holds, but would hurt; nothing was added.
             UnknownAuthor: it came without a certificate, and there is none here; nothing was added.
         """
         received = checked.range
@@ -100,6 +108,7 @@ class CommitBuilder:
         verified = connect_range(checked, self._head(received.stream))
         if verified is None:
             return ()
+        self._require_harmless(verified)
         if node not in self._known_authors and node not in self._authors:
             if not verified.certificate:
                 raise UnknownAuthor(
@@ -111,6 +120,19 @@ class CommitBuilder:
         self._seals.append(verified.seal)
         self._clock = self._clock.raised(verified.head.lamport)
         return verified.events
+
+    def _require_harmless(self, verified: VerifiedRange) -> None:
+        """Raise `QuarantinedRange` for what would use up everybody's clock, or everybody's local stream numbers."""
+        stream, leap = verified.head.stream, verified.head.lamport - self._clock.highest
+        if leap > MAX_LEAP:
+            raise QuarantinedRange(f"stream {stream}: its timestamps leap ahead by {leap}")
+        if stream in self._heads or stream in self._known_heads:
+            return
+        known = {*self._known_heads, *self._heads}
+        if sum(other.node == stream.node for other in known) >= MAX_STREAMS_OF_NODE:
+            raise QuarantinedRange(
+                f"node {stream.node} has more than {MAX_STREAMS_OF_NODE} streams"
+            )
 
     def build(self) -> Commit:
         """The commit, sealed."""

@@ -30,6 +30,10 @@ class UnknownAuthor(CorruptRange):
     """A range came without the certificate of an author who is not known here yet. Ask again, for both."""
 
 
+class QuarantinedRange(LogError):
+    """A range holds, but taking it in could hurt everybody: its timestamps leap, or its author has too many streams."""
+
+
 class DivergedStream(CorruptRange):
     """A validly sealed range contradicts the prefix held here: two histories of one stream."""
 
@@ -38,7 +42,15 @@ class StoreError(LogError):
     """The store cannot go on as asked."""
 
 
-class StoreFull(StoreError):
+class StoreRefused(StoreError):
+    """The store cannot take this in now, and may be able to later. Nothing was stored; reads go on."""
+
+
+class StoreBusy(StoreRefused):
+    """Somebody else holds the database's lock for too long; close what else has it open."""
+
+
+class StoreFull(StoreRefused):
     """The disk is full. The append was refused; reads go on, and appends do once there is room."""
 
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from lamport.chain import Keys, SealedRange, check_range
 from lamport.codec import EncodedDraft, encode_draft
-from lamport.commit import CommitBuilder
-from lamport.errors import InvalidInput, LogClosed, LogError, StoreFull
+from lamport.commit import Commit, CommitBuilder
+from lamport.errors import InvalidInput, LogClosed, LogError, StoreRefused
 from lamport.event import Draft, Event
 from lamport.ids import EventKey, NodeId, StreamId
 from lamport.offsets import OffsetMap
@@ -32,7 +32,10 @@ MAX_PUBLISHED = 10_000
 """Most events of one call: they are one transaction, and others wait behind it."""
 
 MAX_COMMIT_EVENTS = 10_000
-"""A commit takes no further request once it holds this many events."""
+"""A commit takes no further request once it holds this many events …"""
+
+MAX_COMMIT_BYTES = 8 * 1024 * 1024
+"""… or bytes."""
 
 MAX_WAITING = 1_024
 """Requests under way at once; beyond that callers wait to be let in."""
@@ -44,7 +47,10 @@ KEPT_BATCHES = 256
 """Commits kept in memory for followers …"""
 
 KEPT_EVENTS = 20_000
-"""… and at most so many of their events; a follower behind that reads from the store."""
+"""… and at most so many of their events …"""
+
+KEPT_BYTES = 16 * 1024 * 1024
+"""… and of their bytes; a follower behind that reads from the store."""
 
 
 class Batch(NamedTuple):
@@ -59,7 +65,8 @@ class _Request:
     """Something the writer is to put into a commit, and where its result goes."""
 
     apply: Callable[[CommitBuilder], tuple[Event, ...]]
-    weight: int
+    events: int
+    bytes: int
     result: asyncio.Future[tuple[Event, ...]]
 
 
@@ -69,16 +76,24 @@ class _Recent:
 
     sequence: int = 0
     batches: deque[Batch] = field(default_factory=deque)
+    sizes: deque[int] = field(default_factory=deque)
     events: int = 0
+    bytes: int = 0
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: Batch, size: int) -> None:
         self.sequence += 1
         self.batches.append(batch)
+        self.sizes.append(size)
         self.events += len(batch.events)
-        while len(self.batches) > KEPT_BATCHES or (
-            self.events > KEPT_EVENTS and len(self.batches) > 1
-        ):
+        self.bytes += size
+        while len(self.batches) > 1 and self._too_much():
             self.events -= len(self.batches.popleft().events)
+            self.bytes -= self.sizes.popleft()
+
+    def _too_much(self) -> bool:
+        return (
+            len(self.batches) > KEPT_BATCHES or self.events > KEPT_EVENTS or self.bytes > KEPT_BYTES
+        )
 
     def since(self, sequence: int) -> list[Batch] | None:
         """The batches behind a number, oldest first; None where some are gone."""
@@ -137,7 +152,7 @@ class EventLog:
     async def publish(self, drafts: Sequence[Draft]) -> tuple[Event, ...]:
         """Append events in this order with rising timestamps; returns them once they are durable. All or none.
 
-        Cancelling the caller does not take back what has entered the queue.
+        Cancelling the caller withdraws what no commit has taken up yet; what one has goes through, all or none.
 
         Raises:
             InvalidInput: a draft breaks a rule or limit.
@@ -149,7 +164,10 @@ class EventLog:
                 f"one call publishes at most {MAX_PUBLISHED} events, not {len(drafts)}"
             )
         encoded = [encode_draft(draft) for draft in drafts]
-        return await self._submit(lambda builder: self._append(builder, encoded), len(encoded))
+        size = sum(len(one.rest) for one in encoded)
+        return await self._submit(
+            lambda builder: self._append(builder, encoded), len(encoded), size
+        )
 
     async def receive(self, received: SealedRange) -> tuple[Event, ...]:
         """Take in a peer's range; returns the events it added once they are durable.
@@ -164,7 +182,8 @@ class EventLog:
             checked = await self._work.run(check_range, received, self._keys)
         else:
             checked = check_range(received, self._keys)
-        return await self._submit(lambda builder: builder.receive(checked), len(received.events))
+        count, size = len(received.events), sum(map(len, received.events))
+        return await self._submit(lambda builder: builder.receive(checked), count, size)
 
     def read(
         self,
@@ -260,15 +279,15 @@ class EventLog:
         self._arrived.set()
 
     async def _submit(
-        self, apply: Callable[[CommitBuilder], tuple[Event, ...]], weight: int
+        self, apply: Callable[[CommitBuilder], tuple[Event, ...]], events: int, size: int
     ) -> tuple[Event, ...]:
-        if weight == 0:
+        if events == 0:
             return ()
         async with self._room:
             if self._closed:
                 raise _closed()
             result: asyncio.Future[tuple[Event, ...]] = asyncio.get_running_loop().create_future()
-            self._waiting.append(_Request(apply, weight, result))
+            self._waiting.append(_Request(apply, events, size, result))
             self._arrived.set()
             return await result
 
@@ -278,12 +297,12 @@ class EventLog:
     def _gather(self) -> list[_Request]:
         """Whatever waits, up to a commit's size, at least one request."""
         group: list[_Request] = []
-        weight = 0
-        while self._waiting and weight < MAX_COMMIT_EVENTS:
+        events = size = 0
+        while self._waiting and events < MAX_COMMIT_EVENTS and size < MAX_COMMIT_BYTES:
             request = self._waiting.popleft()
             if not request.result.cancelled():
                 group.append(request)
-                weight += request.weight
+                events, size = events + request.events, size + request.bytes
         return group
 
     async def _commit(self, group: list[_Request]) -> None:
@@ -300,21 +319,23 @@ class EventLog:
             commit = builder.build()
             if commit.events:
                 await self._store.commit(commit)
-        except StoreFull as error:
+        except StoreRefused as error:
             results = [one if isinstance(one, LogError) else error for one in results]
         except BaseException as error:
             # The disk failed or the task was cancelled in mid-commit: nobody may take these events for durable.
-            _settle(group, [_closed(f" ({error})") for _ in group])
+            text = f"the log stopped in the middle of this commit ({error}): it may or may not be stored"
+            _settle(group, [LogClosed(text) for _ in group])
             raise
         else:
             if commit.events:
-                self._publish_batch([one.event for one in commit.events])
+                self._publish_batch(commit)
         _settle(group, results)
 
-    def _publish_batch(self, events: list[Event]) -> None:
-        events.sort(key=lambda event: event.key)
+    def _publish_batch(self, commit: Commit) -> None:
+        events = sorted((one.event for one in commit.events), key=lambda event: event.key)
         self._offsets = self._offsets.raised({event.stream: event.offset for event in events})
-        self._recent.add(Batch(tuple(events), self._offsets))
+        size = sum(len(one.data) for one in commit.events)
+        self._recent.add(Batch(tuple(events), self._offsets), size)
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -392,8 +413,8 @@ class Follower:
         return Batch(tuple(events), self._offsets)
 
 
-def _closed(why: str = "") -> LogClosed:
-    return LogClosed(f"the log is closed{why}: nothing was stored")
+def _closed() -> LogClosed:
+    return LogClosed("the log is closed: nothing was stored")
 
 
 def _attempt(request: _Request, builder: CommitBuilder) -> tuple[Event, ...] | LogError:

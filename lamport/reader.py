@@ -9,6 +9,7 @@ into the total order here.
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import accumulate
 from typing import Any
 
 from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Seal, SealedRange, chained
@@ -71,14 +72,24 @@ class Reader:
             rows = await self._store.reader.fetch(
                 'SELECT bytes FROM events WHERE stream = ? AND "offset" >= ?'
                 ' ORDER BY "offset" LIMIT ?',
-                (row, first, MAX_SEALED_EVENTS),
+                (row, first, await self._fitting(row, first)),
             )
-            data = _fitting([data for (data,) in rows])
+            data = [data for (data,) in rows]
             seal = await self._seal_within(stream, row, first, first + len(data) - 1, limit)
         if seal is None:
             return None
         certificate = self._store.authors[stream.node]
         return SealedRange(first, tuple(data[: seal.offset - first + 1]), seal, certificate)
+
+    async def _fitting(self, row: int, first: int) -> int:
+        """How many events from an offset on fit one frame, at least one; they are measured before they are read."""
+        sizes = await self._store.reader.fetch(
+            'SELECT length(bytes) FROM events WHERE stream = ? AND "offset" >= ?'
+            ' ORDER BY "offset" LIMIT ?',
+            (row, first, MAX_SEALED_EVENTS),
+        )
+        totals: Iterable[int] = accumulate(size for (size,) in sizes)
+        return max(1, sum(total <= MAX_SEALED_BYTES for total in totals))
 
     async def hash_at(self, stream: StreamId, offset: int) -> bytes | None:
         """The chain's hash after an offset (-1: before the first event); None where that is not held."""
@@ -310,15 +321,3 @@ def _nearer(reached: int | None, other: int, descending: bool) -> int:  # noqa: 
     if reached is None:
         return other
     return max(reached, other) if descending else min(reached, other)
-
-
-def _fitting(events: Sequence[bytes]) -> list[bytes]:
-    """As many of these events as fit one frame, at least one."""
-    size = 0
-    fitting: list[bytes] = []
-    for data in events:
-        size += len(data)
-        if size > MAX_SEALED_BYTES and fitting:
-            break
-        fitting.append(data)
-    return fitting

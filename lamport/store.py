@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from lamport.chain import Head, Keys, genesis
 from lamport.clock import LamportClock
 from lamport.commit import Commit, StoredEvent
-from lamport.errors import StoreFailed, StoreFull, StoreMismatch
+from lamport.errors import StoreBusy, StoreFailed, StoreFull, StoreMismatch
 from lamport.ids import NodeId, StreamId
 from lamport.seams import Connection, Disk, Statement
 
@@ -36,6 +36,7 @@ _DURABLE = (
 )
 """A commit is on the disk before it returns. Not set before a database is known to be ours."""
 
+_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _FULL = {sqlite3.SQLITE_FULL}
 _MISFITS = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 _KEPT_TAG_HASHES = 65_536
@@ -90,10 +91,15 @@ class Store:
                     await writer.fetch(pragma)
                 await _migrate(writer)
                 await _claim(writer, keys, draw_stream_number)
-                store = cls(writer, await disk.open_reader(), keys)
-                await store._load()
+                reader = await disk.open_reader()
             except BaseException:
                 await writer.close()
+                raise
+            store = cls(writer, reader, keys)
+            try:
+                await store._load()
+            except BaseException:
+                await store.close()
                 raise
         return store
 
@@ -162,6 +168,9 @@ class Store:
         facts = await _facts(self._writer)
         self.clock = LamportClock(facts["clock"])
         self._own = StreamId(self._keys.node, facts["stream"])
+        if self._own not in self._row_of:
+            # Its number is set aside from the beginning: others may use up all that are left.
+            self._remember_row(self._own, self._next_row)
 
     def _number_streams(self, commit: Commit) -> None:
         """Give local numbers to the streams that are new with this commit. One that fails may leave them numbered."""
@@ -295,6 +304,8 @@ def translated_errors() -> Iterator[None]:
 def _raise_translated(error: sqlite3.Error) -> NoReturn:
     code = getattr(error, "sqlite_errorcode", None)
     primary = None if code is None else code & 0xFF
+    if primary in _LOCKED:
+        raise StoreBusy("another program holds the database's lock: close it") from error
     if primary in _FULL:
         raise StoreFull("the disk is full: nothing was stored; free some space") from error
     if primary in _MISFITS:

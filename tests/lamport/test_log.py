@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 
+import lamport.commit
 import lamport.log
 import lamport.reader
+from lamport.commit import MAX_LEAP
 from lamport.errors import (
     CorruptRange,
     DivergedStream,
     InvalidInput,
     LimitExceeded,
     LogClosed,
+    QuarantinedRange,
     StoreFailed,
     UnknownAuthor,
 )
@@ -488,7 +491,41 @@ def test_the_clock_is_raised_by_what_is_received(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_a_clock_at_its_end_refuses_appends_and_still_receives(tmp_path: Path) -> None:
+def test_a_leap_of_the_clock_is_quarantined_and_harms_nobody(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with open_log(tmp_path) as log:
+            await log.receive(Author(member("bob")).say(7))
+            with pytest.raises(QuarantinedRange, match="leap"):
+                await log.receive(Author(member("cyd")).say(7 + MAX_LEAP + 1))
+            assert log.lamport == 7
+            await log.receive(Author(member("dee")).say(7 + MAX_LEAP))
+            [event] = await log.publish(drafts(1))
+            assert event.lamport == 7 + MAX_LEAP + 1
+
+    asyncio.run(run())
+
+
+def test_a_node_with_too_many_streams_is_quarantined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lamport.commit, "MAX_STREAMS_OF_NODE", 2)
+
+    async def run() -> None:
+        async with open_log(tmp_path) as log:
+            for number in (1, 2):
+                await log.receive(Author(member("bob"), number).say(number))
+            with pytest.raises(QuarantinedRange, match="more than 2 streams"):
+                await log.receive(Author(member("bob"), 3).say(3))
+            await log.receive(Author(member("cyd")).say(3))
+            assert len(log.offsets) == 3
+
+    asyncio.run(run())
+
+
+def test_a_clock_at_its_end_refuses_appends_and_still_receives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lamport.commit, "MAX_LEAP", MAX_LAMPORT)
     bob = Author(member("bob"))
 
     async def run() -> None:

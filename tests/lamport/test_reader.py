@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+import lamport.commit
 import lamport.reader
 from lamport.chain import MAX_SEALED_BYTES, chained, verify_range
 from lamport.event import Event, draft
@@ -177,8 +178,9 @@ def test_alternatives_that_are_found_at_different_paces_lose_nothing(
 
 @pytest.mark.parametrize("order", [Order.ASCENDING, Order.DESCENDING])
 def test_a_thousand_equal_timestamps_are_one_group_in_stream_order(
-    tmp_path: Path, order: Order
+    tmp_path: Path, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lamport.commit, "MAX_STREAMS_OF_NODE", 2_000)
     authors = [Author(member("bob"), number) for number in range(1_100, 0, -1)]
 
     async def run() -> None:
