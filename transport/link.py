@@ -13,7 +13,14 @@ from functools import partial
 from typing import NoReturn
 
 from lamport.chain import SealedRange
-from lamport.errors import CorruptRange, DivergedStream, LogClosed, StoreFull, UnknownAuthor
+from lamport.errors import (
+    CorruptRange,
+    DivergedStream,
+    LogClosed,
+    QuarantinedRange,
+    StoreRefused,
+    UnknownAuthor,
+)
 from lamport.log import EventLog
 from transport.errors import ForgedEvents, LinkEnded, TransportError
 from transport.frames import FrameReader, frame
@@ -26,6 +33,9 @@ READ_BYTES = 256 * 1024
 
 WAITING_RANGES = 4
 """Received ranges that may wait for the log; beyond that the peer is not read from, and slows down."""
+
+MESSAGES_AT_ONCE = 32
+"""Messages taken from one read before others get a turn."""
 
 TICK_S = 0.5
 """How often a session hears that time passes."""
@@ -103,8 +113,12 @@ class Link:
         data = leftover
         while True:
             self.session.traffic.bytes_in += len(data)
-            for raw in frames.feed(data):
+            for number, raw in enumerate(frames.feed(data), 1):
                 await self._take(decode_message(raw))
+                if number % MESSAGES_AT_ONCE == 0:
+                    await asyncio.sleep(
+                        0
+                    )  # many small messages must not keep the node from all else
             data = await self.channel.read(READ_BYTES)
             if not data:
                 raise LinkEnded("the peer hung up")
@@ -129,7 +143,10 @@ class Link:
                 self.session.ask(self._now())
             except CorruptRange as error:
                 raise ForgedEvents(str(error)) from error
-            except StoreFull as error:
+            except QuarantinedRange as error:
+                _log.warning("not taken in: %s", error)
+                self.session.quarantine(sealed.stream)
+            except StoreRefused as error:
                 _log.error("nothing more is taken in for now: %s", error)
                 await asyncio.sleep(FULL_DISK_PAUSE_S)
                 self.session.untaken(sealed, self._now())
@@ -166,6 +183,8 @@ class Link:
     async def _tick(self) -> NoReturn:
         while True:
             await asyncio.sleep(TICK_S)
+            if self._ranges.full():
+                self.session.heard(self._now())  # it is we who do not read
             self.session.elapsed(self._now())
             self.wake()
 

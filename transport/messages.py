@@ -49,7 +49,7 @@ class Greeting:
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """How far the sender holds some streams. Heads replace what was said of the same stream before."""
+    """How far the sender holds some streams. What a sender holds only grows while a session lasts."""
 
     heads: tuple[Head, ...]
     complete: bool

@@ -37,10 +37,20 @@ class Address:
             or int(port) > MAX_PORT
         ):
             raise InvalidAddress(f"not an address (HOST:PORT, [IPV6]:PORT): {text!r}")
+        if not _can_be_looked_up(host):
+            raise InvalidAddress(f"not a host name: {host!r}")
         return cls(host, int(port))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _can_be_looked_up(host: str) -> bool:
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return host.isprintable()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from random import Random
 from types import MappingProxyType
 
 from lamport.chain import SealedRange
-from lamport.errors import LogClosed
+from lamport.errors import LogClosed, StoreError
 from lamport.ids import NodeId
 from lamport.log import EventLog
 from lamport.offsets import OffsetMap, missing
@@ -80,6 +80,7 @@ class PeerStatus:
     events_out: int = 0
     offsets: OffsetMap = field(default_factory=OffsetMap)
     diverged: tuple[str, ...] = ()
+    quarantined: tuple[str, ...] = ()
     last_error: str = ""
 
 
@@ -203,6 +204,7 @@ class Peers:
             events_out=traffic.events_out,
             offsets=session.offsets,
             diverged=tuple(str(stream) for stream in session.diverged),
+            quarantined=tuple(str(stream) for stream in session.quarantined),
             last_error=error,
         )
 
@@ -226,7 +228,8 @@ class Peers:
         """One attempt; returns whether there was a link (which has ended by now)."""
         try:
             channel = await self._network.dial(target.address)
-        except (OSError, TransportError, TimeoutError) as error:
+        except (OSError, TransportError, TimeoutError, ValueError) as error:
+            # A ValueError is a host name that cannot be looked up.
             target.error = str(error) or type(error).__name__
             return False
         try:
@@ -270,6 +273,8 @@ class Peers:
         self._register(channel.peer, link)
         try:
             ended = await link.run(handshake.leftover)
+        except StoreError:
+            raise  # the disk is nobody's peer: it ends the node
         except Exception as error:  # noqa: BLE001 - see below, and the log
             # A bug of ours that one peer found must not take the other links along.
             _log.exception("the link to %s failed", channel.peer.short)
@@ -357,7 +362,9 @@ class Peers:
         told = self._log.offsets
         while True:
             try:
-                await self._log.changed()
+                # Not simply "wait for a change": one may have come while the last news were being told.
+                while self._log.offsets == told:
+                    await self._log.changed()
             except LogClosed:
                 return
             now = self._log.offsets

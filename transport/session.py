@@ -14,8 +14,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import islice
 
-from lamport.chain import Head, SealedRange
+from lamport.chain import Head, SealedRange, chained
 from lamport.ids import NodeId, StreamId
 from lamport.offsets import OffsetMap
 from transport.errors import ForgedEvents, LinkEnded, PeerFault
@@ -34,7 +35,22 @@ from transport.messages import (
 )
 
 MAX_WANTS = 8
-"""Ranges one side may have asked for and not yet received in full."""
+"""Ranges one side asks for before it has received them in full."""
+
+MAX_SERVED = 64
+"""Ranges that may stand in line for a peer: more than it can want at once, for it learns elsewhere, too."""
+
+CLAIM_S = 2.0
+"""How long a stream is fetched from one peer alone, unless it gets on."""
+
+RENEWING_EVENTS = 100
+"""Events of a range that renew a claim, unless they fulfil the want; less is a trickle."""
+
+SCANNED_STREAMS = 64
+"""Streams looked at each time something may be asked for; the others have their turn the next time."""
+
+MAX_SET_ASIDE = 1_024
+"""Streams remembered as diverged or quarantined in one session."""
 
 WANTED_EVENTS = 10_000
 """Most events that one Want asks for, so that streams take turns."""
@@ -79,31 +95,46 @@ _ALLOWED: Mapping[Phase, tuple[type[Message], ...]] = {
 
 
 class Claims:
-    """Which session is fetching which stream: shared by all sessions of a node, so that none is fetched twice."""
+    """Which session is fetching which stream: shared by all sessions of a node, so that none is fetched twice.
+
+    A claim is good for a while and is renewed by progress worth the name. After that another session may fetch the
+    stream as well: a peer that trickles or stalls withholds nothing, and what comes twice does no harm.
+    """
 
     def __init__(self) -> None:
-        self._holder: dict[StreamId, Session] = {}
+        self._holder: dict[StreamId, tuple[Session, float]] = {}
 
-    def take(self, stream: StreamId, session: "Session") -> bool:
-        """Whether the session may fetch the stream; it then may until it gives it back."""
-        return self._holder.setdefault(stream, session) is session
+    def take(self, stream: StreamId, session: "Session", now: float) -> bool:
+        """Whether the session may fetch the stream, from now on."""
+        holder, since = self._holder.get(stream, (session, now))
+        if holder is not session and now - since < CLAIM_S:
+            return False
+        self._holder[stream] = (session, now)
+        return True
+
+    def renew(self, stream: StreamId, session: "Session", now: float) -> None:
+        """The session gets on well with the stream."""
+        if stream in self._holder and self._holder[stream][0] is session:
+            self._holder[stream] = (session, now)
 
     def give_back(self, stream: StreamId, session: "Session") -> None:
         """Let others fetch the stream."""
-        if self._holder.get(stream) is session:
+        if stream in self._holder and self._holder[stream][0] is session:
             del self._holder[stream]
 
     def give_back_all(self, session: "Session") -> None:
         """Let others fetch whatever this session was fetching."""
-        for stream in [s for s, holder in self._holder.items() if holder is session]:
-            del self._holder[stream]
+        for stream in list(self._holder):
+            self.give_back(stream, session)
 
 
 @dataclass(frozen=True, slots=True)
 class _OpenWant:
-    """A range we asked for."""
+    """A range we asked for: what is still due of it begins at `first`, behind the chain's `hash`."""
 
+    first: int
     last: int
+    hash: bytes
     moved_at: float
 
 
@@ -151,6 +182,7 @@ class Session:
         self.peer_program = ""
         self.theirs: dict[StreamId, int] = {}
         self.diverged: dict[StreamId, None] = {}
+        self.quarantined: dict[StreamId, None] = {}
         self.traffic = Traffic()
         self.round_trip_s: float | None = None
         self._own = own
@@ -210,7 +242,11 @@ class Session:
         """The log took the range in; it `added` nothing where it was held already or did not connect."""
         want = self._wants.get(sealed.stream)
         if want is not None and added:
-            self._wants[sealed.stream] = replace(want, moved_at=now)
+            seal = sealed.seal
+            moved = replace(want, first=seal.offset + 1, hash=seal.hash, moved_at=now)
+            self._wants[sealed.stream] = moved
+            if len(sealed.events) >= RENEWING_EVENTS or seal.offset >= want.last:
+                self._claims.renew(sealed.stream, self, now)
         self.ask(now)
 
     def untaken(self, sealed: SealedRange, now: float) -> None:
@@ -221,17 +257,25 @@ class Session:
     def contradicted(self, sealed: SealedRange, now: float) -> None:
         """The log refused the range because it contradicts the prefix held.
 
-        A range that was only pushed may be of another branch: asking for it with our hash tells. One that answers our
-        question was agreed to follow our hash.
+        One that answers our question must follow the hash that we asked with. Any other may be of another branch, as
+        may all that follows once the prefix has moved by somebody else's doing: asking again with our hash tells.
 
         Raises:
-            ForgedEvents: the range answers our question.
+            ForgedEvents: the range answers our question and does not follow from it.
         """
-        if sealed.stream in self._wants:
-            raise ForgedEvents(
-                f"stream {sealed.stream}: the range sent does not follow the hash it was asked with"
-            )
+        want = self._wants.get(sealed.stream)
+        if want is not None and want.first == sealed.first:
+            if chained(want.hash, sealed.events) != sealed.seal.hash:
+                raise ForgedEvents(
+                    f"stream {sealed.stream}: the range does not follow the hash it was asked with"
+                )
+            self._drop_want(sealed.stream)
         self.ask(now)
+
+    def quarantine(self, stream: StreamId) -> None:
+        """Our log will not take this stream in: do not ask for it again."""
+        self._drop_want(stream)
+        self._set_aside(self.quarantined, stream)
 
     def committed(self, stream: StreamId) -> None:
         """Our log holds more of a stream than before."""
@@ -279,11 +323,12 @@ class Session:
         if self.phase is not Phase.LIVE:
             return
         self._drop_fulfilled()
-        for stream in list(self._lacking):
-            if self.theirs.get(stream, -1) <= self._held(stream).offset:
-                del self._lacking[stream]
-            elif stream not in self._wants and self._may_ask_for(stream):
-                self._ask_for(stream, now)
+        for stream in list(islice(self._lacking, SCANNED_STREAMS)):
+            del self._lacking[stream]
+            if self.theirs.get(stream, -1) > self._held(stream).offset:
+                self._lacking[stream] = None  # behind the others now
+                if stream not in self._wants and self._may_ask_for(stream):
+                    self._ask_for(stream, now)
 
     def close(self) -> None:
         """Give back what this session was fetching."""
@@ -335,21 +380,27 @@ class Session:
     def _take_heads(self, message: Heads, now: float) -> None:
         for head in message.heads:
             self._learn(head.stream, head.offset)
-        if message.complete:
+        opened = message.complete and self.phase is not Phase.LIVE
+        if opened:
             self.phase = Phase.LIVE
-        self.ask(now)
+        if opened or message.heads:
+            self.ask(now)
 
     def _learn(self, stream: StreamId, offset: int) -> None:
         """The peer holds a stream up to an offset. What it holds only grows while a session lasts."""
         if stream not in self.theirs and len(self.theirs) >= MAX_TOLD_STREAMS:
             raise PeerFault(f"more than {MAX_TOLD_STREAMS} streams told of")
         self.theirs[stream] = max(self.theirs.get(stream, -1), offset)
-        if self.theirs[stream] > self._held(stream).offset:
-            self._lacking[stream] = None
+        if self.theirs[stream] <= self._held(stream).offset:
+            return
+        if stream == self._own:
+            # It knows more of our own stream than we do: this database is older than what we once said.
+            self._set_aside(self.diverged, stream)
+        self._lacking[stream] = None
 
     def _take_want(self, want: Want) -> None:
-        if want.stream not in self._out.serving and len(self._out.serving) >= MAX_WANTS:
-            raise PeerFault(f"more than {MAX_WANTS} ranges wanted at once")
+        if want.stream not in self._out.serving and len(self._out.serving) >= MAX_SERVED:
+            raise PeerFault(f"more than {MAX_SERVED} ranges wanted at once")
         self._out.serving[want.stream] = want
 
     def _take_events(self, sealed: SealedRange) -> SealedRange:
@@ -362,7 +413,7 @@ class Session:
             return
         self._drop_want(stream)
         if why is Why.DIVERGED:
-            self.diverged[stream] = None
+            self._set_aside(self.diverged, stream)
         self.theirs.pop(stream, None)
         self.ask(now)
 
@@ -377,12 +428,13 @@ class Session:
             self._ping = None
 
     def _ask_for(self, stream: StreamId, now: float) -> None:
-        if stream == self._own or stream in self.diverged or not self._claims.take(stream, self):
+        set_aside = stream in self.diverged or stream in self.quarantined
+        if stream == self._own or set_aside or not self._claims.take(stream, self, now):
             return
         head = self._held(stream)
         last = min(self.theirs[stream], head.offset + WANTED_EVENTS)
         self._abandoned.pop(stream, None)
-        self._wants[stream] = _OpenWant(last, now)
+        self._wants[stream] = _OpenWant(head.offset + 1, last, head.hash, now)
         unknown = not self._knows_author(stream.node)
         self._out.control.append(
             Want(stream, head.offset + 1, last, head.hash, certificate=unknown)
@@ -406,6 +458,11 @@ class Session:
         open_wants = [*self._wants.items(), *self._abandoned.items()]
         for stream in [s for s, want in open_wants if self._held(s).offset >= want.last]:
             self._drop_want(stream)
+
+    @staticmethod
+    def _set_aside(aside: dict[StreamId, None], stream: StreamId) -> None:
+        if len(aside) < MAX_SET_ASIDE:
+            aside[stream] = None
 
     def _drop_want(self, stream: StreamId) -> None:
         self._wants.pop(stream, None)

@@ -27,9 +27,12 @@ from transport.messages import (
     encode_message,
 )
 from transport.session import (
+    CLAIM_S,
     MAX_PUSHED_BYTES,
+    MAX_SERVED,
     MAX_WANTS,
     PING_INTERVAL_S,
+    RENEWING_EVENTS,
     SILENCE_LIMIT_S,
     UNHEARD_S,
     WANT_TIMEOUT_S,
@@ -350,11 +353,11 @@ def test_nothing_is_asked_before_the_peer_has_told_everything() -> None:
 
 def test_a_peer_that_wants_too_much_at_once_is_at_fault() -> None:
     session = lively(Holder(member()))
-    authors = [Author(member("bob"), number) for number in range(MAX_WANTS + 1)]
+    authors = [Author(member("bob"), number) for number in range(MAX_SERVED + 1)]
     *allowed, one_more = [Want(a.stream, 0, 1, HASH, certificate=False) for a in authors]
     for want in (*allowed, *allowed):
         session.take(want, 0)
-    with pytest.raises(PeerFault, match=f"more than {MAX_WANTS} ranges"):
+    with pytest.raises(PeerFault, match=f"more than {MAX_SERVED} ranges"):
         session.take(one_more, 0)
 
 
@@ -480,21 +483,32 @@ def test_asking_a_slow_peer_again_is_no_fault() -> None:
 def test_a_want_that_moves_does_not_time_out() -> None:
     holder, one, other, bob = two_sessions()
     again = Author(member("bob"))
-    bob.count(2)
+    bob.count(2 * RENEWING_EVENTS)
     one.take(head_of(bob), 0)
-    holder.hold(first := again.count(1))
-    one.taken(first, WANT_TIMEOUT_S - 1)
+    holder.hold(first := again.count(RENEWING_EVENTS))
+    one.taken(first, CLAIM_S - 0.5)
     for session in (one, other):
-        session.heard(WANT_TIMEOUT_S)
-        session.elapsed(WANT_TIMEOUT_S)
+        session.heard(CLAIM_S + 0.5)
+        session.elapsed(CLAIM_S + 0.5)
     assert wants(other) == []
 
 
-def test_a_want_before_its_timeout_stays_where_it_is() -> None:
+def test_a_claim_that_only_trickles_is_open_to_others() -> None:
+    holder, one, other, bob = two_sessions()
+    again = Author(member("bob"))
+    holder.hold(first := again.count(1))
+    one.taken(first, CLAIM_S - 0.5)
+    for session in (one, other):
+        session.heard(CLAIM_S)
+        session.elapsed(CLAIM_S)
+    assert wants(other) == [bob.stream]
+
+
+def test_a_want_is_open_to_others_only_after_a_while() -> None:
     _, one, other, bob = two_sessions()
     for session in (one, other):
-        session.heard(WANT_TIMEOUT_S - 0.1)
-        session.elapsed(WANT_TIMEOUT_S - 0.1)
+        session.heard(CLAIM_S - 0.1)
+        session.elapsed(CLAIM_S - 0.1)
     assert (wants(one), wants(other)) == ([bob.stream], [])
 
 
@@ -570,7 +584,20 @@ def test_a_contradicting_answer_to_our_own_question_is_forged() -> None:
     session.take(head_of(bob), 0)
     assert wants(session) == [bob.stream]
     with pytest.raises(ForgedEvents):
-        session.contradicted(sealed, 1)
+        session.contradicted(replace(sealed, seal=replace(sealed.seal, hash=HASH)), 1)
+
+
+def test_an_honest_answer_is_no_forgery_when_the_prefix_moved_meanwhile() -> None:
+    """Somebody else pushed another branch while this peer answered; it is asked again, with the new hash."""
+    holder, bob = Holder(member()), Author(member("bob"))
+    session = lively(holder)
+    sealed = bob.count(3)
+    session.take(head_of(bob), 0)
+    assert wants(session) == [bob.stream]
+    other = Author(member("bob"))
+    holder.hold(other.write(event_bytes(1, payload="another branch"), lamport=1))
+    session.contradicted(sealed, 1)
+    assert wants(session) == [bob.stream]
 
 
 def test_a_contradicting_push_is_asked_about() -> None:
