@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
@@ -54,17 +55,21 @@ async def run_daemon(settings: Settings, announce: Callable[[str], None]) -> Non
 
 
 def _stop_signal() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set; from then on the clock for stopping runs."""
+    """An event that SIGTERM and SIGINT set; from then on the clock for stopping runs.
+
+    The handlers are the interpreter's and the clock is a thread's: a reducer that never returns blocks the event loop.
+    """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def stop() -> None:
-        if not stopped.is_set():
-            loop.call_later(STOP_LIMIT_S, _cut_short)
-        stopped.set()
+    def stop(_number: int, _frame: object) -> None:
+        cutting = threading.Timer(STOP_LIMIT_S, _cut_short)
+        cutting.daemon = True
+        cutting.start()
+        loop.call_soon_threadsafe(stopped.set)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        signal.signal(number, stop)
     return stopped
 
 

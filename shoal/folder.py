@@ -12,6 +12,7 @@ The folder is 0700, and looser modes are refused: who reads it can act as this n
 import errno
 import fcntl
 import os
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -31,6 +32,8 @@ CONTROL_NAME = "control.json"
 SETTINGS_NAME = "shoal.toml"
 
 FOLDER_MODE = 0o700
+
+LOCK_ATTEMPTS, LOCK_PAUSE_S = 10, 0.03
 
 DEFAULT_LISTEN = Address("0.0.0.0", 4001)  # noqa: S104 - peers must reach it; strangers end in the TLS handshake
 
@@ -99,7 +102,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
         ) from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except OSError as error:
             if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
                 raise
@@ -113,6 +116,19 @@ def locked_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Take the lock, trying for a moment: whoever only asks whether it is held (`is_locked`) holds it that long."""
+    for attempt in range(LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if attempt == LOCK_ATTEMPTS - 1:
+                raise
+            time.sleep(LOCK_PAUSE_S)
+        else:
+            return
 
 
 def is_locked(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """JSON as it is defined: no NaN, no infinities; a text that is none is the caller's fault."""
 
 import json
+import math
 from typing import Any, NoReturn
 
 from lamport.errors import InvalidInput
@@ -13,9 +14,16 @@ def parse_json(text: str | bytes) -> Any:
         InvalidInput: it is none; the text says where.
     """
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"no JSON: {error}") from error
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is beyond the largest number")
+    return value
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -42,6 +42,7 @@ def peer_to_json(peer: PeerStatus) -> dict[str, Any]:
         "eventsOut": peer.events_out,
         "offsets": peer.offsets.to_json(),
         "diverged": list(peer.diverged),
+        "quarantined": list(peer.quarantined),
         "lastError": peer.last_error,
     }
 
