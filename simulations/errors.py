@@ -1,0 +1,20 @@
+"""What a simulation can end with besides success."""
+
+
+class SimulationError(Exception):
+    """Root of all errors of the simulator."""
+
+
+class LawBroken(SimulationError):
+    """A law does not hold; the text names the law, the nodes and what was seen."""
+
+
+class Deadlock(SimulationError):
+    """Nothing is scheduled and nothing can ever happen again."""
+
+
+class PowerLost(BaseException):
+    """What a dead device's code gets when it still reaches for its disk: nothing it does may count.
+
+    Not an `Exception`, so that nothing which merely goes on after errors goes on after this.
+    """

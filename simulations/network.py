@@ -1,0 +1,349 @@
+"""The network between simulated devices: authenticated byte streams over links that can be made bad.
+
+A link is directed. Bytes written at one end arrive in order at the other, as TCP has it: what is lost on the way is
+sent again and so comes later, and holds up what is behind it. A cut holds everything; when it heals, what is left of
+the connection goes on. Whoever gives up a connection tells the other end so, if the link lets that through; otherwise
+the other end is half open and must find out by itself.
+
+Announcements are single datagrams: they can be lost, doubled and overtaken.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+
+from lamport.ids import NodeId
+from simulations.trace import Trace
+from transport.identity import Identity, verify_certificate
+from transport.network import Accept, Address, Candidate, Found
+
+WINDOW_BYTES = 256 * 1024
+"""Bytes of one direction that may be under way; a writer beyond that waits, as behind full socket buffers."""
+
+SEGMENT_BYTES = 16 * 1024
+"""Bytes that travel together."""
+
+KNOCKS_S = (1.0, 2.0, 2.0)
+"""Pauses between the attempts of a dial to get through (RFC 6298: a second, doubling), until it gives up after 5 s."""
+
+RETRANSMISSION_S = 0.2
+"""How much later a lost segment comes; doubled for each further loss of it."""
+
+ANNOUNCEMENT_S = 1.0
+"""How often a node announces itself."""
+
+PORT = 4001
+
+
+@dataclass(slots=True)
+class Link:
+    """One direction between two devices."""
+
+    latency_s: float = 0.002
+    jitter_s: float = 0.001
+    loss: float = 0.0
+    duplication: float = 0.0
+    bandwidth: float = 50e6
+    cut: bool = False
+    stalled: bool = False
+    """As a cut, but for what is under way already, too, is held: connections stay open and silent."""
+
+    @property
+    def open(self) -> bool:
+        """Whether anything gets through now."""
+        return not (self.cut or self.stalled)
+
+
+@dataclass(slots=True)
+class _Port:
+    """A device that listens."""
+
+    certificate: bytes
+    accept: Accept
+    tasks: asyncio.TaskGroup
+
+
+@dataclass(slots=True)
+class Air:
+    """All links, and who listens where. Devices are known by their names, which are their hosts."""
+
+    randomness: random.Random
+    trace: Trace
+    multicast: bool = True
+    """Whether announcements get through at all."""
+    links: dict[tuple[str, str], Link] = field(default_factory=dict)
+    ports: dict[str, _Port] = field(default_factory=dict)
+    ears: dict[str, Found] = field(default_factory=dict)
+    streams: list["_Direction"] = field(default_factory=list)
+
+    def link(self, source: str, target: str) -> Link:
+        """The link from one device to another."""
+        return self.links.setdefault((source, target), Link())
+
+    def changed(self) -> None:
+        """Links were made better or worse: what waited may go on."""
+        self.streams = [stream for stream in self.streams if not stream.over]
+        for stream in self.streams:
+            stream.pump()
+
+    def delay_s(self, link: Link) -> float:
+        """How long a segment takes this time, losses included."""
+        delay = link.latency_s + link.jitter_s * self.randomness.random()
+        again = RETRANSMISSION_S
+        while self.randomness.random() < link.loss:
+            delay += again
+            again = min(again * 2, 5.0)
+        return delay
+
+
+class _Direction:
+    """One direction of a connection: a queue of segments on their way, and what has arrived."""
+
+    def __init__(self, air: Air, source: str, target: str) -> None:
+        self.source, self.target = source, target
+        self.over = False
+        self.arrived = bytearray()
+        self.ended = False
+        self._air = air
+        self._waiting: list[bytes | None] = []
+        self._flying = False
+        self._under_way = 0
+        self._readable = asyncio.Event()
+        self._writable = asyncio.Event()
+
+    async def write(self, data: bytes) -> None:
+        """Hand bytes over; waits while too many are under way."""
+        for start in range(0, len(data), SEGMENT_BYTES):
+            self._require_open()
+            self._send(data[start : start + SEGMENT_BYTES])
+            while self._under_way > WINDOW_BYTES:
+                self._writable.clear()
+                await self._writable.wait()
+                self._require_open()
+
+    async def read(self, limit: int) -> bytes:
+        """What has arrived, at least a byte; nothing at the end."""
+        while not self.arrived:
+            if self.ended:
+                return b""
+            self._readable.clear()
+            await self._readable.wait()
+        data = bytes(self.arrived[:limit])
+        del self.arrived[:limit]
+        return data
+
+    def finish(self) -> None:
+        """Tell the other end, behind everything under way, that nothing more comes."""
+        self._waiting.append(None)
+        self.pump()
+
+    def drop(self) -> None:
+        """Forget the direction: its reader is gone, or its writer."""
+        self.over = self.ended = True
+        self._waiting.clear()
+        self._readable.set()
+        self._writable.set()
+
+    def pump(self) -> None:
+        """Put the next segment on the way if the link is open."""
+        link = self._air.link(self.source, self.target)
+        if self._flying or self.over or not self._waiting or not link.open:
+            return
+        self._flying = True
+        segment = self._waiting.pop(0)
+        size = len(segment or b"")
+        delay = self._air.delay_s(link) + size / link.bandwidth
+        asyncio.get_running_loop().call_later(delay, self._arrive, segment)
+
+    def _send(self, segment: bytes) -> None:
+        self._waiting.append(segment)
+        self._under_way += len(segment)
+        self.pump()
+
+    def _arrive(self, segment: bytes | None) -> None:
+        self._flying = False
+        if self.over:
+            return
+        if not self._air.link(self.source, self.target).open:
+            self._waiting.insert(
+                0, segment
+            )  # it did not get through after all: sent again when it can
+            return
+        if segment is None:
+            self.ended = True
+        else:
+            self._note(segment)
+            self._under_way -= len(segment)
+            self.arrived += segment
+        self._readable.set()
+        self._writable.set()
+        self.pump()
+
+    def _note(self, segment: bytes) -> None:
+        now = asyncio.get_running_loop().time()
+        self._air.trace.note(now, self.target, "bytes", f"from {self.source}", segment)
+
+    def _require_open(self) -> None:
+        if self.over:
+            raise ConnectionResetError("the connection was dropped")
+
+
+class SimulatedChannel:
+    """One end of a connection; see `transport.network.Channel`."""
+
+    def __init__(
+        self,
+        *,
+        peer: NodeId,
+        certificate: bytes,
+        host: str,
+        outgoing: _Direction,
+        incoming: _Direction,
+    ) -> None:
+        self._peer = peer
+        self._certificate = certificate
+        self._remote = Address(host, PORT)
+        self._outgoing = outgoing
+        self._incoming = incoming
+
+    @property
+    def peer(self) -> NodeId:
+        """The node at the other end."""
+        return self._peer
+
+    @property
+    def peer_certificate(self) -> bytes:
+        """Its certificate."""
+        return self._certificate
+
+    @property
+    def remote(self) -> Address:
+        """Its host."""
+        return self._remote
+
+    async def read(self, limit: int) -> bytes:
+        """See `Channel.read`."""
+        return await self._incoming.read(limit)
+
+    async def write(self, data: bytes) -> None:
+        """See `Channel.write`."""
+        await self._outgoing.write(data)
+
+    def abort(self) -> None:
+        """See `Channel.abort`."""
+        if not self._incoming.over:
+            self._incoming.drop()
+            self._outgoing.finish()
+
+
+class SimulatedNetwork:
+    """The network seam of one run of a device."""
+
+    def __init__(self, air: Air, host: str, identity: Identity) -> None:
+        self._air = air
+        self._host = host
+        self._identity = identity
+        self._channels: list[SimulatedChannel] = []
+
+    async def dial(self, address: Address) -> SimulatedChannel:
+        """Connect to a device by its name."""
+        there = self._air.link(self._host, address.host)
+        back = self._air.link(address.host, self._host)
+        await self._knock(there, back, address)
+        await asyncio.sleep(self._air.delay_s(there) + self._air.delay_s(back))
+        port = self._air.ports.get(address.host)
+        if port is None:
+            raise ConnectionRefusedError(f"nobody listens at {address}")
+        return self._connect(address.host, port)
+
+    async def _knock(self, there: Link, back: Link, address: Address) -> None:
+        """Wait until a first segment gets through both ways; it is sent again after 1 s and 3 s, as TCP does."""
+        waited = 0.0
+        for pause in KNOCKS_S:
+            if there.open and back.open:
+                return
+            await asyncio.sleep(pause)
+            waited += pause
+        raise TimeoutError(f"{address} does not answer within {waited:.0f} s")
+
+    @asynccontextmanager
+    async def listen(self, accept: Accept) -> AsyncIterator[Address]:
+        """Be reachable under this device's name."""
+        async with asyncio.TaskGroup() as tasks:
+            self._air.ports[self._host] = _Port(self._identity.certificate, accept, tasks)
+            try:
+                yield Address(self._host, PORT)
+            finally:
+                del self._air.ports[self._host]
+                self.drop_all()
+                for task in tuple(tasks._tasks):  # noqa: SLF001 - there is no public list
+                    task.cancel()
+
+    def announce(self, _address: Address, found: Found) -> AbstractAsyncContextManager[None]:
+        """Send announcements to all who hear them, now and then."""
+        return self._announcing(found) if self._air.multicast else nullcontext()
+
+    def drop_all(self) -> None:
+        """Drop every connection, as a device does whose power goes: without a word."""
+        for channel in self._channels:
+            channel._incoming.drop()  # noqa: SLF001 - the device is one thing
+            channel._outgoing.drop()  # noqa: SLF001 - as above
+        self._channels.clear()
+
+    def _connect(self, host: str, port: _Port) -> SimulatedChannel:
+        out, back = _Direction(self._air, self._host, host), _Direction(self._air, host, self._host)
+        self._air.streams += [out, back]
+        peer = verify_certificate(port.certificate, self._identity.authority)
+        theirs = SimulatedChannel(
+            peer=self._identity.node,
+            certificate=self._identity.certificate,
+            host=self._host,
+            outgoing=back,
+            incoming=out,
+        )
+        port.tasks.create_task(_served(port.accept, theirs))
+        ours = SimulatedChannel(
+            peer=peer, certificate=port.certificate, host=host, outgoing=out, incoming=back
+        )
+        self._channels.append(ours)
+        return ours
+
+    @asynccontextmanager
+    async def _announcing(self, found: Found) -> AsyncIterator[None]:
+        self._air.ears[self._host] = found
+        speaking = asyncio.create_task(self._speak())
+        try:
+            yield
+        finally:
+            del self._air.ears[self._host]
+            speaking.cancel()
+
+    async def _speak(self) -> None:
+        candidate = Candidate(self._identity.node, (Address(self._host, PORT),))
+        while True:
+            for host in sorted(self._air.ears):
+                if host != self._host:
+                    self._say(host, candidate)
+            await asyncio.sleep(ANNOUNCEMENT_S * self._air.randomness.uniform(0.5, 1.5))
+
+    def _say(self, host: str, candidate: Candidate) -> None:
+        """Send one datagram: it may come once, twice, late, or not at all."""
+        link, draw = self._air.link(self._host, host), self._air.randomness.random
+        copies = 0 if draw() < link.loss else 2 if draw() < link.duplication else 1
+        for _ in range(copies):
+            delay = link.latency_s + link.jitter_s * draw()
+            asyncio.get_running_loop().call_later(delay, self._hear, host, candidate)
+
+    def _hear(self, host: str, candidate: Candidate) -> None:
+        ear = self._air.ears.get(host)
+        if ear is not None and self._air.link(self._host, host).open:
+            ear(candidate)
+
+
+async def _served(accept: Accept, channel: SimulatedChannel) -> None:
+    try:
+        await accept(channel)
+    finally:
+        channel.abort()
