@@ -14,7 +14,7 @@ from fish.errors import FishStopped
 
 _Shown_co = TypeVar("_Shown_co", covariant=True)
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger("shoal.fish")
 
 
 class Source(Protocol[_Shown_co]):

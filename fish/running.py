@@ -38,7 +38,7 @@ class Limits:
     """Reducer calls between two stored snapshots: a restart then costs about as many."""
 
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger("shoal.fish")
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from lamport.ids import EventKey
 from lamport.offsets import OffsetMap
 from lamport.snapshots import StoredSnapshot
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger("shoal.fish")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,10 @@ class LawBroken(SimulationError):
     """A law does not hold; the text names the law, the nodes and what was seen."""
 
 
+class DeviceOff(SimulationError):
+    """Something was asked of a device on which no node runs."""
+
+
 class Deadlock(SimulationError):
     """Nothing is scheduled and nothing can ever happen again."""
 

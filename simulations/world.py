@@ -26,8 +26,8 @@ from lamport.tags import Tags
 from shoal.node import Node
 from shoal.seams import Seams
 from simulations.disk import Platter, SimulatedDisk
-from simulations.errors import LawBroken, PowerLost
-from simulations.network import PORT, Air, SimulatedNetwork
+from simulations.errors import DeviceOff, LawBroken, PowerLost
+from simulations.network import PORT, Air, Link, SimulatedNetwork
 from simulations.trace import Trace
 from transport.identity import Identity, SwarmKey, enrol, make_swarm
 from transport.network import Address
@@ -82,8 +82,9 @@ class Device:
 
     @property
     def node(self) -> Node:
-        """The running node."""
-        assert self._node is not None, f"{self.name} is not running"
+        """The running node; raises `DeviceOff` where none runs."""
+        if self._node is None:
+            raise DeviceOff(f"no node runs on {self.name}")
         return self._node
 
     @property
@@ -302,9 +303,16 @@ class World:
     def heal(self) -> None:
         """Make every link whole and quick again."""
         for link in self.air.links.values():
-            link.cut = link.stalled = False
-            link.loss = 0.0
-            link.latency_s, link.jitter_s = 0.002, 0.001
+            self._mend(link)
+        self.air.changed()
+
+    def set_cut(self, source: Device, target: Device, *, cut: bool) -> None:
+        """Cut one direction, or let it through again."""
+        self._set_cut([(source.name, target.name)], cut=cut)
+
+    def mend(self, source: Device, target: Device) -> None:
+        """Make one direction whole and quick again."""
+        self._mend(self.air.link(source.name, target.name))
         self.air.changed()
 
     def stall(self, source: Device, target: Device) -> None:
@@ -315,6 +323,12 @@ class World:
         """Make one direction slow and lossy."""
         link = self.air.link(source.name, target.name)
         link.latency_s, link.jitter_s, link.loss = latency_s, latency_s / 2, loss
+
+    @staticmethod
+    def _mend(link: Link) -> None:
+        link.cut = link.stalled = False
+        link.loss = 0.0
+        link.latency_s, link.jitter_s = 0.002, 0.001
 
     def _set_cut(self, pairs: Sequence[tuple[str, str]], *, cut: bool) -> None:
         for source, target in pairs:

@@ -1,0 +1,171 @@
+"""What is going to happen in a run: a list of timed operations, drawn from a seed, that can be saved and cut down.
+
+Each seed first decides which kinds of hardship there are at all, and how often (Groce et al., "Swarm Testing", 2012:
+runs that leave some kinds out find what runs with everything hide), and then draws the operations. From there on the
+list is all there is: playing it again gives the same run, and playing a part of it is how a failure is made small.
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from simulations.errors import SimulationError
+
+PUBLISH_EVERY_S = 3.0
+"""How often each node publishes, on average."""
+
+QUIETEST_EVERY_S, BUSIEST_EVERY_S = 60.0, 5.0
+"""Bounds of the rate at which one kind of hardship strikes; drawn log-uniformly between them."""
+
+MAX_NODES = 6
+"""Nodes of a drawn world; more on request."""
+
+FORMAT = 1
+
+
+class Operation(NamedTuple):
+    """One thing that is done: when (virtual seconds), what, to which devices (by number), and how much of it."""
+
+    at: float
+    kind: str
+    devices: tuple[int, ...]
+    amount: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run before it is run. `options` are the rates drawn, for people; the operations say it all."""
+
+    seed: int
+    nodes: int
+    lines: bool
+    seconds: float
+    options: Mapping[str, float]
+    operations: tuple[Operation, ...]
+
+    def only(self, operations: Sequence[Operation]) -> "Plan":
+        """The same plan with a part of its operations."""
+        return replace(self, operations=tuple(operations))
+
+    def to_json(self) -> str:
+        """A text from which the plan can be played again."""
+        value = {
+            "what": "a plan of a shoal simulation",
+            "format": FORMAT,
+            "seed": self.seed,
+            "nodes": self.nodes,
+            "lines": self.lines,
+            "seconds": self.seconds,
+            "options": dict(self.options),
+            "operations": [list(operation) for operation in self.operations],
+        }
+        return json.dumps(value, indent=1)
+
+    @classmethod
+    def read(cls, path: Path) -> "Plan":
+        """Read a saved plan; raise `SimulationError` where the file is none."""
+        try:
+            value = json.loads(path.read_text("utf-8"))
+            operations = tuple(
+                Operation(at, kind, tuple(who), n) for at, kind, who, n in value["operations"]
+            )
+            _require_format(value["format"])
+            return cls(
+                value["seed"],
+                value["nodes"],
+                value["lines"],
+                value["seconds"],
+                value["options"],
+                operations,
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SimulationError(f"{path} is no plan of a simulation: {error}") from error
+
+
+def _require_format(number: object) -> None:
+    if number != FORMAT:
+        raise ValueError(f"format {number!r}, this program reads {FORMAT}")
+
+
+def draw_plan(seed: int, *, nodes: int | None = None, seconds: float = 60.0) -> Plan:
+    """The plan of a seed. `seconds` is how long there is hardship; a quiet phase follows."""
+    draw = random.Random(f"plan {seed}")  # noqa: S311 - repeatable on purpose
+    count = nodes or draw.randint(2, MAX_NODES)
+    lines = draw.random() < 0.25  # noqa: PLR2004 - a quarter of the worlds are lines
+    options = {kind: _rate(draw) for kind in HARDSHIPS if draw.random() < 0.5}  # noqa: PLR2004 - swarm testing
+    operations = [*_work(draw, count, seconds)]
+    for kind, every_s in options.items():
+        operations += _strikes(draw, kind, every_s, count, seconds)
+    return Plan(seed, count, lines, seconds, options, tuple(sorted(operations)))
+
+
+def _rate(draw: random.Random) -> float:
+    return float(BUSIEST_EVERY_S * (QUIETEST_EVERY_S / BUSIEST_EVERY_S) ** draw.random())
+
+
+def _work(draw: random.Random, nodes: int, seconds: float) -> Iterator[Operation]:
+    """What applications do: publish, now and then a burst; begin and end work."""
+    for device in range(nodes):
+        at = draw.expovariate(1 / PUBLISH_EVERY_S)
+        while at < seconds:
+            kind = draw.choice(("publish", "publish", "start_work", "stop_work", "burst"))
+            yield Operation(round(at, 6), kind, (device,), draw.randint(1, 300))
+            at += draw.expovariate(1 / PUBLISH_EVERY_S)
+
+
+def _strikes(
+    draw: random.Random, kind: str, every_s: float, nodes: int, seconds: float
+) -> Iterator[Operation]:
+    """One kind of hardship, beginning and (where it lasts) ending again and again."""
+    hardship = HARDSHIPS[kind]
+    at = draw.expovariate(1 / every_s)
+    while at < seconds:
+        devices = hardship.choose(draw, nodes)
+        yield Operation(round(at, 6), kind, devices, round(draw.random(), 6))
+        if hardship.ends_with:
+            lasting = draw.expovariate(1 / every_s)
+            end = min(at + lasting, seconds)
+            yield Operation(round(end, 6), hardship.ends_with, devices, 0.0)
+        at += draw.expovariate(1 / every_s)
+
+
+def _one(draw: random.Random, nodes: int) -> tuple[int, ...]:
+    return (draw.randrange(nodes),)
+
+
+def _pair(draw: random.Random, nodes: int) -> tuple[int, ...]:
+    source = draw.randrange(nodes)
+    return source, (source + draw.randint(1, nodes - 1)) % nodes
+
+
+def _group(draw: random.Random, nodes: int) -> tuple[int, ...]:
+    return tuple(sorted(draw.sample(range(nodes), draw.randint(1, nodes - 1))))
+
+
+class _Hardship(NamedTuple):
+    """Whom a kind of hardship strikes, and the operation that ends it, if it lasts."""
+
+    choose: Callable[[random.Random, int], tuple[int, ...]]
+    ends_with: str = ""
+
+
+HARDSHIPS: Mapping[str, _Hardship] = {
+    "partition": _Hardship(_group, "heal_partition"),
+    "isolate": _Hardship(_one, "heal"),
+    "cut": _Hardship(_pair, "mend"),
+    "flap": _Hardship(_pair, "mend"),
+    "stall": _Hardship(_pair, "mend"),
+    "slow": _Hardship(_pair, "mend"),
+    "power_cut": _Hardship(_one, "start"),
+    "restart": _Hardship(_one),
+    "clock_jump": _Hardship(_one),
+    "disk_full": _Hardship(_one, "disk_freed"),
+}
+
+
+def plan_value(plan: Plan) -> dict[str, Any]:
+    """What is printed of a plan beside a failure."""
+    return {"nodes": plan.nodes, "lines": plan.lines, "options": dict(plan.options)}
