@@ -123,9 +123,12 @@ class CommitBuilder:
 
     def _require_harmless(self, verified: VerifiedRange) -> None:
         """Raise `QuarantinedRange` for what would use up everybody's clock, or everybody's local stream numbers."""
-        stream, leap = verified.head.stream, verified.head.lamport - self._clock.highest
-        if leap > MAX_LEAP:
-            raise QuarantinedRange(f"stream {stream}: its timestamps leap ahead by {leap}")
+        stream, highest = verified.head.stream, self._clock.highest
+        for event in verified.events:
+            if event.lamport - highest > MAX_LEAP:
+                leap = event.lamport - highest
+                raise QuarantinedRange(f"stream {stream}: its timestamps leap ahead by {leap}")
+            highest = max(highest, event.lamport)
         if stream in self._heads or stream in self._known_heads:
             return
         known = {*self._known_heads, *self._heads}

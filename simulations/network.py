@@ -36,16 +36,20 @@ ANNOUNCEMENT_S = 1.0
 
 PORT = 4001
 
+LATENCY_S = 0.002
+BANDWIDTH = 50e6
+"""A good link: how long a segment takes (and up to half as long again), and how many bytes a second."""
+
 
 @dataclass(slots=True)
 class Link:
     """One direction between two devices."""
 
-    latency_s: float = 0.002
-    jitter_s: float = 0.001
+    latency_s: float = LATENCY_S
+    jitter_s: float = LATENCY_S / 2
     loss: float = 0.0
     duplication: float = 0.0
-    bandwidth: float = 50e6
+    bandwidth: float = BANDWIDTH
     cut: bool = False
     stalled: bool = False
     """As a cut, but for what is under way already, too, is held: connections stay open and silent."""

@@ -27,7 +27,7 @@ from shoal.node import Node
 from shoal.seams import Seams
 from simulations.disk import Platter, SimulatedDisk
 from simulations.errors import DeviceOff, LawBroken, PowerLost
-from simulations.network import PORT, Air, Link, SimulatedNetwork
+from simulations.network import BANDWIDTH, LATENCY_S, PORT, Air, Link, SimulatedNetwork
 from simulations.trace import Trace
 from transport.identity import Identity, SwarmKey, enrol, make_swarm
 from transport.network import Address
@@ -319,16 +319,25 @@ class World:
         """Let nothing through in one direction, and close nothing: connections stay open and silent."""
         self.air.link(source.name, target.name).stalled = True
 
-    def slow(self, source: Device, target: Device, *, latency_s: float, loss: float = 0.0) -> None:
-        """Make one direction slow and lossy."""
+    def slow(
+        self,
+        source: Device,
+        target: Device,
+        *,
+        latency_s: float = LATENCY_S,
+        loss: float = 0.0,
+        bandwidth: float = BANDWIDTH,
+    ) -> None:
+        """Make one direction slow and lossy; the bandwidth is in bytes a second."""
         link = self.air.link(source.name, target.name)
         link.latency_s, link.jitter_s, link.loss = latency_s, latency_s / 2, loss
+        link.bandwidth = bandwidth
 
     @staticmethod
     def _mend(link: Link) -> None:
         link.cut = link.stalled = False
         link.loss = 0.0
-        link.latency_s, link.jitter_s = 0.002, 0.001
+        link.latency_s, link.jitter_s, link.bandwidth = LATENCY_S, LATENCY_S / 2, BANDWIDTH
 
     def _set_cut(self, pairs: Sequence[tuple[str, str]], *, cut: bool) -> None:
         for source, target in pairs:

@@ -179,6 +179,7 @@ class Link:
         data = frame(encode_message(message))
         self.session.traffic.bytes_out += len(data)
         await self.channel.write(data)
+        self.session.said(self._now())
 
     async def _tick(self) -> NoReturn:
         while True:

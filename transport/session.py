@@ -19,7 +19,7 @@ from itertools import islice
 from lamport.chain import Head, SealedRange, chained
 from lamport.ids import NodeId, StreamId
 from lamport.offsets import OffsetMap
-from transport.errors import ForgedEvents, LinkEnded, PeerFault
+from transport.errors import LinkEnded, PeerFault
 from transport.messages import (
     MAX_HEADS,
     Declined,
@@ -196,6 +196,7 @@ class Session:
         self._out = _Outbox(heads=dict.fromkeys(streams))
         self._out.control.append(Greeting(program))
         self._heard_at = now
+        self._said_at = now
         self._elapsed_at = now
         self._ping: tuple[int, float] | None = None
         self._pings = 0
@@ -208,6 +209,10 @@ class Session:
     def heard(self, now: float) -> None:
         """Bytes of the peer arrived."""
         self._heard_at = now
+
+    def said(self, now: float) -> None:
+        """Bytes of ours went out."""
+        self._said_at = now
 
     def take(self, message: Message, now: float) -> SealedRange | None:
         """Take in a message; returns the range to put into the log, if it was one.
@@ -257,19 +262,15 @@ class Session:
     def contradicted(self, sealed: SealedRange, now: float) -> None:
         """The log refused the range because it contradicts the prefix held.
 
-        One that answers our question must follow the hash that we asked with. Any other may be of another branch, as
-        may all that follows once the prefix has moved by somebody else's doing: asking again with our hash tells.
-
-        Raises:
-            ForgedEvents: the range answers our question and does not follow from it.
+        It bears its author's seal, so this is no forgery of the peer's: the author has two histories, or somebody else
+        moved our prefix while the peer answered. One that answers our question shows that the peer holds the other
+        history; any other is asked about, with our hash.
         """
         want = self._wants.get(sealed.stream)
         if want is not None and want.first == sealed.first:
-            if chained(want.hash, sealed.events) != sealed.seal.hash:
-                raise ForgedEvents(
-                    f"stream {sealed.stream}: the range does not follow the hash it was asked with"
-                )
             self._drop_want(sealed.stream)
+            if chained(want.hash, sealed.events) != sealed.seal.hash:
+                self._set_aside(self.diverged, sealed.stream)
         self.ask(now)
 
     def quarantine(self, stream: StreamId) -> None:
@@ -310,6 +311,9 @@ class Session:
         silent = now - self._heard_at
         if silent >= SILENCE_LIMIT_S:
             raise PeerFault(f"silent for {silent:.1f} s")
+        if silent < PING_INTERVAL_S <= now - self._said_at and not self._out.control:
+            # The peer sends and sends and hears nothing; its own question waits behind what it sends.
+            self._out.control.append(Pong(0))
         if silent >= PING_INTERVAL_S and self._ping is None:
             self._pings = (self._pings + 1) % _TOKENS
             self._ping = (self._pings, now)

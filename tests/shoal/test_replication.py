@@ -12,6 +12,7 @@ import pytest
 
 from lamport import OffsetMap, Tag, draft
 from lamport.chain import SealedRange
+from lamport.codec import encode_draft, encode_event
 from lamport.log import EventLog
 from lamport.store import Store
 from shoal.keys import IdentityKeys
@@ -206,8 +207,10 @@ def test_a_made_up_certificate_is_refused_although_the_rest_is_stolen(tmp_path: 
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("place", ["event", "hash", "signature", "certificate"])
-def test_a_batch_that_does_not_hold_is_refused_whole(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("place", ["tags", "hash", "signature", "certificate"])
+def test_a_batch_that_does_not_hold_is_refused_whole_and_its_sender_banned(
+    tmp_path: Path, place: str
+) -> None:
     async def story() -> None:
         swarm_key, _ = make_swarm(random.Random(7))
         home, hostile = make_homes(tmp_path, "AX", swarm_key)
@@ -222,6 +225,22 @@ def test_a_batch_that_does_not_hold_is_refused_whole(tmp_path: Path, place: str)
             [status] = a.node.status().peers
             assert not status.connected
             assert status.last_error
+
+    asyncio.run(story())
+
+
+def test_a_batch_that_does_not_chain_to_its_seal_is_refused_whole(tmp_path: Path) -> None:
+    """Its seal is the author's, so somebody holds another history: that stream is set aside, and told."""
+
+    async def story() -> None:
+        swarm_key, _ = make_swarm(random.Random(7))
+        home, hostile = make_homes(tmp_path, "AX", swarm_key)
+        sealed = await a_sealed_range(hostile)
+        async with home.started() as a, session(hostile, a.node.listening) as channel:
+            insisting = asyncio.create_task(insist(channel, forged(sealed, "event")))
+            await until(lambda: any(peer.diverged for peer in a.node.status().peers))
+            assert a.node.offsets == OffsetMap()
+            insisting.cancel()
 
     asyncio.run(story())
 
@@ -274,6 +293,9 @@ def forged(sealed: SealedRange, place: str) -> SealedRange:
         case "event":
             events = (*sealed.events[:5], flipped(sealed.events[5]), *sealed.events[6:])
             return replace(sealed, events=events)
+        case "tags":
+            broken = encode_event(1, 0, encode_draft(draft("x", 1))).replace(b"\xa1x", b"\xa0y", 1)
+            return replace(sealed, events=(broken, *sealed.events[1:]))
         case "certificate":
             return replace(sealed, certificate=flipped(sealed.certificate))
         case "hash":

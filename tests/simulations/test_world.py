@@ -140,6 +140,22 @@ def test_a_stalled_peer_holds_nobody_up() -> None:
     tell(story, 1)
 
 
+def test_a_backlog_crosses_a_slow_link_without_losing_it() -> None:
+    """Ranges take longer than a silent peer is waited for; both sides must know that somebody is there."""
+
+    async def story(world: World) -> None:
+        a, b = world.nodes
+        await world.run(seconds=3)
+        world.isolate(b)
+        await asyncio.gather(*(a.publish(X, "z" * 1_000) for _ in range(1_000)))
+        world.heal()
+        world.slow(a, b, bandwidth=60_000)
+        await world.run(seconds=60)
+        assert a.node.offsets == b.node.offsets
+
+    tell(story, 1, nodes=2)
+
+
 def test_work_opened_behind_a_cut_is_not_ended_by_a_stop_that_did_not_mean_it() -> None:
     def on_change(work: WorkIds, event: dict[str, list[str]], metadata: object) -> WorkIds:
         key = metadata.event_key  # type: ignore[attr-defined]

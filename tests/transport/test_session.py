@@ -10,7 +10,7 @@ from lamport.chain import Head, SealedRange, genesis, verify_range
 from lamport.errors import DivergedStream
 from lamport.ids import NodeId, StreamId
 from tests.lamport.keys import Author, Member, event_bytes, member
-from transport.errors import ForgedEvents, LinkEnded, PeerFault
+from transport.errors import LinkEnded, PeerFault
 from transport.messages import (
     MAX_HEADS,
     Declined,
@@ -577,14 +577,27 @@ def test_two_histories_of_one_stream_are_found_out_and_nothing_is_lost() -> None
     assert a.holder.held(b.holder.author.stream).offset == 1
 
 
-def test_a_contradicting_answer_to_our_own_question_is_forged() -> None:
+def test_an_answer_of_another_history_is_not_asked_for_again() -> None:
     holder, bob = Holder(member()), Author(member("bob"))
     session = lively(holder)
     sealed = bob.count(2)
     session.take(head_of(bob), 0)
     assert wants(session) == [bob.stream]
-    with pytest.raises(ForgedEvents):
-        session.contradicted(replace(sealed, seal=replace(sealed.seal, hash=HASH)), 1)
+    session.contradicted(replace(sealed, seal=replace(sealed.seal, hash=HASH)), 1)
+    assert list(session.diverged) == [bob.stream]
+    assert wants(session) == []
+
+
+def test_a_peer_that_only_receives_says_now_and_then_that_it_is_there() -> None:
+    session = lively(Holder(member()))
+    for step in range(1, 9):
+        session.heard(step / 2)
+        session.elapsed(step / 2)
+    assert said(session) == [Pong(0)]
+    session.said(4)
+    session.heard(4.5)
+    session.elapsed(4.5)
+    assert said(session) == []
 
 
 def test_an_honest_answer_is_no_forgery_when_the_prefix_moved_meanwhile() -> None:
@@ -652,6 +665,7 @@ def test_a_pong_tells_the_round_trip_and_other_pongs_do_not() -> None:
         round_trips.append(session.round_trip_s)
     assert round_trips == [None, 0.75]
     session.heard(2.75)
+    session.said(2.75)
     tick(session, 2.75, 2.75 + PING_INTERVAL_S)
     [again] = said(session)
     assert isinstance(again, Ping)
