@@ -56,7 +56,7 @@ class SqliteConnection:
         """Run the statements as one transaction, in one hop to the connection's thread."""
         # aiosqlite has no public call that runs several statements in one hop; every other way costs a hop for each.
         raw = self._connection._conn  # noqa: SLF001 - see above
-        await self._connection._execute(_transact, raw, tuple(statements))  # type: ignore[no-untyped-call]  # noqa: SLF001
+        await self._connection._execute(run_transaction, raw, tuple(statements))  # type: ignore[no-untyped-call]  # noqa: SLF001
 
     async def close(self) -> None:
         """Close the connection."""
@@ -70,7 +70,8 @@ async def _connect(path: Path | str) -> SqliteConnection:
     return SqliteConnection(connection)
 
 
-def _transact(connection: sqlite3.Connection, statements: Iterable[Statement]) -> None:
+def run_transaction(connection: sqlite3.Connection, statements: Iterable[Statement]) -> None:
+    """Run the statements as one transaction, here and now: all or none."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         for sql, rows in statements:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from lamport.seams import Statement
+from lamport.sqlite import run_transaction
 from simulations.errors import PowerLost
 
 
@@ -75,7 +76,7 @@ class SimulatedDisk:
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode = sqlite3.SQLITE_FULL
             raise error
-        _run(self._platter.database, statements)
+        run_transaction(self._platter.database, statements)
         self._committed(statements)
 
 
@@ -98,18 +99,3 @@ class SimulatedConnection:
 
     async def close(self) -> None:
         """Nothing to close: the platter stays."""
-
-
-def _run(database: sqlite3.Connection, statements: Sequence[Statement]) -> None:
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        for sql, rows in statements:
-            if rows is None:
-                database.execute(sql)
-            else:
-                database.executemany(sql, rows)
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise
