@@ -2,6 +2,7 @@
 
     run --seeds 1..1000 [--nodes N] [--minutes M]     ends with `N seeds, M failed`
     replay FILE                                       plays a saved plan again
+    planted [--seeds 1..1000]                         ends with `N planted, M found`
 
 A seed that fails is made small and saved as `failing-SEED.json`. The exit status is 1 if one failed.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from simulations.errors import SimulationError
 from simulations.plan import Plan, draw_plan, plan_value
+from simulations.planted import BUGS, hunt
 from simulations.play import Outcome, play, shrunk
 
 SECONDS = 60.0
@@ -43,6 +45,19 @@ def _run(arguments: Namespace) -> int:
     print(f"{virtual_s:.0f} s of virtual time at {rate:.0f} x real time")
     print(f"{len(seeds)} seeds, {failed} failed")
     return 1 if failed else 0
+
+
+def _planted(arguments: Namespace) -> int:
+    found = 0
+    for bug in BUGS:
+        outcome = hunt(bug, arguments.seeds)
+        found += outcome is not None
+        how = (
+            "NOT FOUND" if outcome is None else f"seed {outcome.plan.seed}: {outcome.failure[:90]}"
+        )
+        print(f"{bug.name:40} {how}", flush=True)
+    print(f"{len(BUGS)} planted, {found} found")
+    return 0 if found == len(BUGS) else 1
 
 
 def _replay(arguments: Namespace) -> int:
@@ -81,6 +96,9 @@ def _parser() -> ArgumentParser:
     run.add_argument("--nodes", type=int, metavar="N", help="drawn from the seed if not given")
     run.add_argument("--minutes", type=float, default=1.0, metavar="M", help="of hardship, virtual")
     run.set_defaults(command=_run)
+    hunting = sub.add_parser("planted", help="plant bugs, and see the laws find them")
+    hunting.add_argument("--seeds", type=_seeds, default=_seeds("1..1000"), metavar="A..B")
+    hunting.set_defaults(command=_planted)
     replay = sub.add_parser("replay", help="play a saved plan again")
     replay.add_argument("file", type=Path, metavar="FILE")
     replay.set_defaults(command=_replay)

@@ -67,6 +67,7 @@ class _Port:
     certificate: bytes
     accept: Accept
     tasks: asyncio.TaskGroup
+    channels: "list[SimulatedChannel]"
 
 
 @dataclass(slots=True)
@@ -276,7 +277,9 @@ class SimulatedNetwork:
     async def listen(self, accept: Accept) -> AsyncIterator[Address]:
         """Be reachable under this device's name."""
         async with asyncio.TaskGroup() as tasks:
-            self._air.ports[self._host] = _Port(self._identity.certificate, accept, tasks)
+            self._air.ports[self._host] = _Port(
+                self._identity.certificate, accept, tasks, self._channels
+            )
             try:
                 yield Address(self._host, PORT)
             finally:
@@ -307,6 +310,7 @@ class SimulatedNetwork:
             outgoing=back,
             incoming=out,
         )
+        port.channels.append(theirs)
         port.tasks.create_task(_served(port.accept, theirs))
         ours = SimulatedChannel(
             peer=peer, certificate=port.certificate, host=host, outgoing=out, incoming=back

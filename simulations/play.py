@@ -18,7 +18,7 @@ from fish.work import WorkIds
 from lamport.errors import LogError
 from lamport.event import draft
 from lamport.tags import Tag
-from simulations.errors import DeviceOff
+from simulations.errors import DeviceOff, LawBroken
 from simulations.laws import Auditor, Listener, check_converged
 from simulations.loop import run_simulated
 from simulations.plan import Operation, Plan
@@ -29,6 +29,9 @@ FAR_CONVERGENCE_S = 10.0
 """Law 7 for worlds of many nodes or of long lines: each further hop is another link to make."""
 
 MANY_NODES = 16
+
+QUIET_LIMIT_S = 60.0
+"""Virtual time that a run may take beyond its plan; one that takes longer waits for what never comes."""
 
 X, WORK_TAG = Tag("x"), Tag("work")
 
@@ -118,7 +121,7 @@ def shrunk(plan: Plan, fails: Callable[[Plan], bool]) -> Plan:
 async def _played(run: _Run) -> float:
     world, loop = run.world, asyncio.get_running_loop()
     run.auditor.watch()
-    async with world.started():
+    async with asyncio.timeout(run.plan.seconds + QUIET_LIMIT_S), world.started():
         run.listeners += [Listener(device) for device in world.nodes]
         for operation in run.plan.operations:
             await asyncio.sleep(max(0.0, operation.at - loop.time()))
@@ -142,8 +145,22 @@ async def _quiet(run: _Run) -> None:
     for device in world.nodes:
         run.auditor.check_acknowledged(device)
     await check_converged(world, FISH)
+    await _check_work(run)
     for listener in run.listeners:
         await listener.check()
+
+
+async def _check_work(run: _Run) -> None:
+    """Law 12, by another way than the fish: what is open is what was started, without what was named as ended."""
+    for device in run.world.nodes:
+        events = [event async for event in device.node.query(WORK_TAG)]
+        started = {str(event.key) for event in events if event.payload["type"] == "started"}
+        named = {key for event in events for key in event.payload.get("ended", ())}
+        work = await device.pond.current_state(WORK)
+        if set(work.texts) != started - named:
+            raise LawBroken(
+                f"law 12: {device.name} has {len(work)} open work, not {len(started - named)}"
+            )
 
 
 async def _unless_stopped(work: Awaitable[object]) -> None:

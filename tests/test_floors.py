@@ -56,7 +56,8 @@ FLOORS = (
     (
         "simulations simulations.errors simulations.loop simulations.trace simulations.disk"
         " simulations.network simulations.world simulations.laws"
-        " simulations.plan simulations.play simulations.__main__"
+        " simulations.plan simulations.play simulations.planted"
+        " simulations.__main__"
     ),
 )
 FLOOR_OF = {module: number for number, names in enumerate(FLOORS) for module in names.split()}
