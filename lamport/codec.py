@@ -120,15 +120,14 @@ def payload_fault(payload: Any) -> str | None:
         if not inner:
             return None
         count += len(inner)
-        if (
-            count > MAX_PAYLOAD_BYTES
-        ):  # each value takes a byte or more; one that is shared counts each time
+        if count > MAX_PAYLOAD_BYTES:
+            # Each value takes a byte or more, and one that is shared is written each time.
             return f"a payload has at most {MAX_PAYLOAD_BYTES} values"
         level = inner
-    faults = (_value_fault(value, []) for value in level if not isinstance(value, _CONTAINERS))
-    if not any(isinstance(value, _CONTAINERS) for value in level):
-        return next((fault for fault in faults if fault is not None), None)
-    return f"a payload is nested at most {MAX_NESTING} deep"
+    if any(isinstance(value, _CONTAINERS) for value in level):
+        return f"a payload is nested at most {MAX_NESTING} deep"
+    faults = (_value_fault(value, []) for value in level)
+    return next((fault for fault in faults if fault is not None), None)
 
 
 def _is_plain(key: Any, value: Any) -> bool:
