@@ -32,16 +32,17 @@ class _Resident(Generic[State]):
         self.has_effects = False
 
 
-_USUAL = Limits()
+USUAL = Limits()
+"""The bounds of a fish, unless a pond is given others."""
 
 
 class Pond:
     """The fish of one node."""
 
-    def __init__(self, log: Log, tasks: asyncio.TaskGroup, *, limits: Limits = _USUAL) -> None:
+    def __init__(self, log: Log, tasks: asyncio.TaskGroup, *, limits: Limits | None = None) -> None:
         """Run fish on this log; the group must be entered when the first fish is named, and outlive the pond."""
         self._log = log
-        self._limits = limits
+        self._limits = limits or USUAL
         self._group = tasks
         self._tasks: list[asyncio.Task[None]] = []
         self._residents: dict[tuple[str, int], _Resident[Any]] = {}

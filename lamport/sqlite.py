@@ -7,7 +7,7 @@ import logging
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiosqlite
 
@@ -70,7 +70,24 @@ async def _connect(path: Path | str) -> SqliteConnection:
     return SqliteConnection(connection)
 
 
-def run_transaction(connection: sqlite3.Connection, statements: Iterable[Statement]) -> None:
+class RawConnection(Protocol):
+    """What a transaction needs of a connection: `sqlite3.Connection`, or one that is called the same way."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        ...
+
+    def execute(self, sql: str, /) -> object:
+        """Run one statement."""
+        ...
+
+    def executemany(self, sql: str, rows: Sequence[Sequence[Any]], /) -> object:
+        """Run one statement for each row of parameters."""
+        ...
+
+
+def run_transaction(connection: RawConnection, statements: Iterable[Statement]) -> None:
     """Run the statements as one transaction, here and now: all or none."""
     connection.execute("BEGIN IMMEDIATE")
     try:

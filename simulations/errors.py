@@ -17,6 +17,18 @@ class Deadlock(SimulationError):
     """Nothing is scheduled and nothing can ever happen again."""
 
 
+class FishImpure(SimulationError):
+    """A fish's reducer is no pure function of state, payload and metadata; the text says which and why."""
+
+
+class NodesDiffer(SimulationError, AssertionError):
+    """Nodes hold or answer different things where a test says they agree; the text says who says what."""
+
+
+class NotDeterministic(SimulationError):
+    """Two runs of one seed went differently: something in the test or its fish does not come from the seed."""
+
+
 class PowerLost(BaseException):
     """What a dead device's code gets when it still reaches for its disk: nothing it does may count.
 

@@ -1,8 +1,9 @@
 """The laws that every run must keep, whatever happens.
 
 `Auditor` looks at the disks themselves, not through the code it judges: after every commit it reads what is new there
-and holds it against what was said in the whole run. Laws about what comes to be (equal heads, equal states, delivery)
-are checked after a quiet phase by `check_converged`.
+and holds it against what was said in the whole run. What is delivered and shown is judged in `simulations.watching`, as
+it happens. Laws about what comes to be (equal heads, equal states) are checked after a quiet phase by
+`check_converged`.
 
 The numbers are those of the design's list of laws: 1 durability, 2 no gaps, 3 the chain, 4 no invention, 5 causality,
 6 one order, 7 convergence, 8 equal states, 9 snapshots change nothing, 10 heads never go back, 11 delivery,
@@ -11,25 +12,37 @@ The numbers are those of the design's list of laws: 1 durability, 2 no gaps, 3 t
 
 import asyncio
 import hashlib
+import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
 
+import lamport.log
 from fish.definition import Fish, Metadata
 from fish.states import encode_state
 from lamport.event import Event
-from lamport.ids import EventKey, NodeId, StreamId
-from lamport.log import MAX_WAITING
+from lamport.ids import NodeId, StreamId
 from lamport.tags import ALL_EVENTS
+from simulations.device import Device
 from simulations.errors import LawBroken
-from simulations.world import Device, World
-from transport.link import WAITING_RANGES
+from simulations.trace import Kind, Note
+from simulations.world import World
+from transport.link import WAITING_RANGES, Link
 
 MAX_TASKS_PER_DEVICE = 200
-"""Law 14: tasks of one device; a handful for itself, a few for each peer and fish."""
+MAX_TASKS_PER_LINK = 10
+"""Law 14: a link's tasks are a handful at either end; besides, there are those of devices, fish and the run itself."""
+
+TASKS_COUNTED_EVERY = 64
+"""Commits; counting walks over all tasks."""
+
+SILENCE_S = 10.0
+"""Law 14: a link on which nothing came for so long must have been given up."""
+
+Authored = Callable[[Device, StreamId, int], None]
 
 
 @dataclass(slots=True)
@@ -47,19 +60,29 @@ class Auditor:
 
     world: World
     said: dict[tuple[StreamId, int], bytes] = field(default_factory=dict)
+    sealed: dict[tuple[StreamId, int], tuple[Any, ...]] = field(default_factory=dict)
     known: dict[tuple[str, StreamId], _Known] = field(default_factory=dict)
     highest: dict[str, int] = field(default_factory=dict)
     before: dict[str, int] = field(default_factory=dict)
     commits: int = 0
+    authored: list[Authored] = field(default_factory=list)
+    """Called with the device and the event's stream and offset when an event comes to its author's disk."""
 
     def watch(self) -> None:
         """Look at every commit from now on."""
         self.world.watchers.append(self._committed)
 
+    def holds(self, device: Device, stream: StreamId, offset: int) -> bool:
+        """Whether an event was seen on a device's disk."""
+        return self._known_of(device, stream).offset >= offset
+
     def _committed(self, device: Device) -> None:
         self.commits += 1
         try:
             self.look(device)
+            self.check_bounds(device)
+            if self.commits % TASKS_COUNTED_EVERY == 0:
+                self._check_tasks()
         except LawBroken as broken:
             self.world.broken(str(broken))
 
@@ -69,12 +92,11 @@ class Auditor:
         Raises:
             LawBroken: it breaks a law.
         """
-        self.before[device.name] = self.highest.get(device.name, 0)
-        database = device.platter.database
-        rows = database.execute(
+        self.before[_disk(device)] = self.highest.get(_disk(device), 0)
+        rows = device.platter.fetch(
             "SELECT row, node, number, head, hash FROM streams ORDER BY node, number"
         )
-        for row, node, number, head, hash_ in rows.fetchall():
+        for row, node, number, head, hash_ in rows:
             stream = StreamId(NodeId(node), number)
             known = self._known_of(device, stream)
             if head < known.offset:
@@ -89,43 +111,47 @@ class Auditor:
     def check_acknowledged(self, device: Device) -> None:
         """Law 1: whatever was acknowledged is on the author's disk."""
         for event in device.acknowledged:
-            if self._known_of(device, event.stream).offset < event.offset:
+            if not self.holds(device, event.stream, event.offset):
                 raise LawBroken(f"law 1: {device.name} lost {event.key}, which it had acknowledged")
 
     def check_bounds(self, device: Device) -> None:
-        """Law 14: queues and tasks stay under their bounds."""
+        """Law 14: queues stay under their bounds, and no dead connection is kept."""
         if not device.running:
             return
-        waiting = len(device.node.log._waiting)  # noqa: SLF001 - an auditor looks into everything
-        links = device.node.peers._links.values()  # noqa: SLF001 - as above
-        ranges = max((link._ranges.qsize() for link in links), default=0)  # noqa: SLF001 - as above
-        if waiting > MAX_WAITING or ranges > WAITING_RANGES:
-            raise LawBroken(f"law 14: queues of {device.name}: {waiting} requests, {ranges} ranges")
+        waiting = len(device.node.log._waiting)
+        if waiting > lamport.log.MAX_WAITING:
+            raise LawBroken(f"law 14: {waiting} requests wait for the log of {device.name}")
+        for link in device.node.peers._links.values():
+            _check_link(device, link)
+
+    def _check_tasks(self) -> None:
         tasks = len(asyncio.all_tasks())
-        if tasks > MAX_TASKS_PER_DEVICE * len(self.world.nodes):
+        if tasks > MAX_TASKS_PER_LINK * len(self.world.nodes) ** 2 + MAX_TASKS_PER_DEVICE:
             raise LawBroken(f"law 14: {tasks} tasks")
 
     def _known_of(self, device: Device, stream: StreamId) -> _Known:
-        known = self.known.get((device.name, stream))
+        known = self.known.get((_disk(device), stream))
         if known is None:
-            known = self.known[device.name, stream] = _Known(hash=self._origin(device, stream))
+            known = self.known[_disk(device), stream] = _Known(hash=self._origin(device, stream))
         return known
 
     def _read_on(
         self, device: Device, row: int, stream: StreamId, known: _Known, head: int
     ) -> None:
-        events = device.platter.database.execute(
+        events = device.platter.fetch(
             'SELECT "offset", bytes, key FROM events WHERE stream = ? AND "offset" > ?'
             ' ORDER BY "offset"',
             (row, known.offset),
-        ).fetchall()
-        own = stream.node == device.identity.node
+        )
+        own, first = stream.node == device.identity.node, known.offset + 1
         for offset, data, key in events:
             if offset != known.offset + 1:
                 raise LawBroken(f"law 2: {device.name} has a gap in {stream} before {offset}")
             self._check_event(device, stream, offset, data, key, own=own)
             known.offset, known.hash = offset, hashlib.sha256(known.hash + data).digest()
             known.lamport = self._risen(device, stream, known, data)
+            self._tell(device, stream, offset, known.lamport, own=own)
+        self._check_seals(device, row, stream, first, own=own)
         if known.offset != head:
             raise LawBroken(
                 f"law 2: {device.name} claims {stream} up to {head}, has {known.offset}"
@@ -134,14 +160,31 @@ class Auditor:
     def _check_event(
         self, device: Device, stream: StreamId, offset: int, data: bytes, key: int, *, own: bool
     ) -> None:
-        if own:
-            self.said.setdefault((stream, offset), data)
+        if own and self.said.setdefault((stream, offset), data) != data:
+            raise LawBroken(f"law 3: {device.name} wrote a second event at {stream} {offset}")
         if self.said.get((stream, offset)) != data:
             raise LawBroken(
                 f"law 4: {device.name} holds {stream} {offset}, which its author never wrote"
             )
         if msgpack.unpackb(data)[0] != key >> 20:
             raise LawBroken(f"law 6: {device.name} files {stream} {offset} under another timestamp")
+
+    def _check_seals(
+        self, device: Device, row: int, stream: StreamId, first: int, *, own: bool
+    ) -> None:
+        """Law 3: what vouches for a stream is what its author signed."""
+        seals = device.platter.fetch(
+            'SELECT "offset", hash, clock, horizon, signature FROM seals'
+            ' WHERE stream = ? AND "offset" >= ?',
+            (row, first),
+        )
+        for seal in seals:
+            if own:
+                self.sealed.setdefault((stream, seal[0]), seal)
+            if self.sealed.get((stream, seal[0])) != seal:
+                raise LawBroken(
+                    f"law 3: {device.name} holds a forged seal of {stream} at {seal[0]}"
+                )
 
     def _risen(self, device: Device, stream: StreamId, known: _Known, data: bytes) -> int:
         """The event's timestamp: above the stream's last and, for its author, above all that was on the disk before.
@@ -151,17 +194,43 @@ class Auditor:
         lamport = int(msgpack.unpackb(data)[0])
         floor = known.lamport
         if stream.node == device.identity.node:
-            floor = max(floor, self.before.get(device.name, 0))
+            floor = max(floor, self.before.get(_disk(device), 0))
         if lamport <= floor:
             raise LawBroken(f"law 5: {device.name} holds {lamport} in {stream} after {floor}")
-        self.highest[device.name] = max(self.highest.get(device.name, 0), lamport)
+        self.highest[_disk(device)] = max(self.highest.get(_disk(device), 0), lamport)
         return lamport
+
+    def _tell(
+        self, device: Device, stream: StreamId, offset: int, lamport: int, *, own: bool
+    ) -> None:
+        for watcher in self.authored if own else ():
+            watcher(device, stream, offset)
+        if self.world.trace.keeps:
+            author = self.world.name_of(stream.node)
+            kind = Kind.EVENT if own else Kind.RECEIVED
+            now = asyncio.get_running_loop().time()
+            label = f"{lamport}/{author}:{offset}"
+            self.world.trace.show(Note(now, device.name, kind, label, "" if own else author))
 
     def _origin(self, device: Device, stream: StreamId) -> bytes:
         """The chain's beginning, worked out here once more."""
         number = struct.pack("!Q", stream.number)
         domain = b"shoal/chain/1\0"
         return hashlib.sha256(domain + device.identity.swarm + stream.node + number).digest()
+
+
+def _disk(device: Device) -> str:
+    """Names a disk: after a declared restore it is another one."""
+    return f"{device.name}/{device.restores}"
+
+
+def _check_link(device: Device, link: Link) -> None:
+    ranges = link._ranges
+    if ranges.qsize() > ranges.maxsize or not 0 < ranges.maxsize <= WAITING_RANGES:
+        raise LawBroken(f"law 14: {ranges.qsize()} ranges wait for the log of {device.name}")
+    silent_s = asyncio.get_running_loop().time() - getattr(link.channel, "heard_at", math.inf)
+    if silent_s > SILENCE_S and not ranges.full():
+        raise LawBroken(f"law 14: {device.name} keeps a link that was silent for {silent_s:.0f} s")
 
 
 async def check_converged(world: World, fish: Sequence[Fish[Any]]) -> None:
@@ -182,11 +251,15 @@ async def _check_states(world: World, fish: Fish[Any], order: Sequence[Event]) -
         expected = encode_state(folded(fish, order, device.identity.node))
         if state != expected:
             raise LawBroken(f"law 9: {fish.name} at {device.name} is not the fold of its events")
-        now = asyncio.get_running_loop().time()
-        world.trace.note(now, device.name, "state", fish.name, state)
+        world.note(device.name, Kind.STATE, state_text(fish.name, state), state)
         states.append(state)
     if any(state != states[0] for state in states):
         raise LawBroken(f"law 8: {fish.name} differs between nodes that hold the same events")
+
+
+def state_text(name: str, state: bytes) -> str:
+    """How a state is noted: the fish's name and the beginning of the state's digest."""
+    return f"{name} {hashlib.sha256(state).hexdigest()[:8]}"
 
 
 def folded(fish: Fish[Any], order: Sequence[Event], node: NodeId) -> Any:
@@ -203,33 +276,3 @@ def folded(fish: Fish[Any], order: Sequence[Event], node: NodeId) -> Any:
 
 async def _order(device: Device) -> list[Event]:
     return [event async for event in device.node.query(ALL_EVENTS)]
-
-
-class Listener:
-    """Law 11: a live subscription that must see every matching event once."""
-
-    def __init__(self, device: Device) -> None:
-        self.seen: list[EventKey] = []
-        self._device = device
-        self._start = device.starts
-        self._task = asyncio.create_task(self._listen())
-
-    async def _listen(self) -> None:
-        async for event in self._device.node.subscribe(ALL_EVENTS):
-            self.seen.append(event.key)
-
-    async def check(self) -> None:
-        """Hold what was seen against what is held; nothing where the device was switched off meanwhile."""
-        if not self._device.running or self._device.starts != self._start:
-            self._task.cancel()
-            return
-        held = [event.key for event in await _order(self._device)]
-        for _ in range(200):
-            if len(self.seen) >= len(held):
-                break
-            await asyncio.sleep(0.01)
-        self._task.cancel()
-        if sorted(self.seen) != held:
-            raise LawBroken(
-                f"law 11: a subscriber at {self._device.name} saw {len(self.seen)} of {len(held)}"
-            )

@@ -6,13 +6,33 @@ and no signals; asking for a thread is an error.
 """
 
 import asyncio
+import gc
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from heapq import heappop
 from typing import Any, NoReturn, TypeVar
 
 from simulations.errors import Deadlock
 
+COLLECT_EVERY = 200_000
+"""Steps of the loop between two garbage collections: a day of a factory fits into memory."""
+
 _Result = TypeVar("_Result")
+
+
+class _Task(asyncio.Task[Any]):
+    """A task whose hash is its number: a task group keeps its tasks in a set, and cancels them in the set's order.
+
+    Usual tasks are hashed by their address, so that the order of a cancellation would differ from run to run.
+    """
+
+    def __init__(self, number: int, coroutine: Coroutine[Any, Any, Any], **options: Any) -> None:
+        self.number = number  # first: the base class puts the task into a set
+        super().__init__(coroutine, **options)
+
+    def __hash__(self) -> int:
+        return self.number
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
@@ -23,49 +43,86 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.steps = 0
         self._now = 0.0
         self._randomness = randomness
-        # The base class asks its selector to wait for events; here waiting is moving the clock.
-        self._selector = self
+        self._tasks = 0
+        self.set_task_factory(self._make_task)  # type: ignore[arg-type]  # typeshed's protocol is private
+
+    def _make_task(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
+    ) -> asyncio.Task[Any]:
+        self._tasks += 1
+        return _Task(self._tasks, coroutine, loop=loop, **options)
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self._now
 
-    def select(self, timeout: float | None) -> tuple[()]:
-        """Let the time pass until the next timer, and shuffle what is ready."""
+    def _run_once(self) -> None:
+        """Run what is ready, in an order drawn from the seed; if nothing is, let time pass until the next timer.
+
+        In the place of the base class's method of the same name, which waits for real events and keeps their order.
+        """
         ready = self._ready  # type: ignore[attr-defined]
-        if timeout is None and not ready:
-            raise Deadlock("nothing is scheduled: the simulation waits for ever")
-        if timeout:
-            self._now += timeout
-        if len(ready) > 1:
-            shuffled = list(ready)
-            self._randomness.shuffle(shuffled)
-            ready.clear()
-            ready.extend(shuffled)
+        timers = self._scheduled  # type: ignore[attr-defined]
+        _drop_cancelled(timers)
+        if not ready:
+            if not timers:
+                raise Deadlock("nothing is scheduled: the simulation waits for ever")
+            self._now = max(self._now, timers[0].when())
+        while timers and timers[0].when() <= self._now:
+            ready.append(heappop(timers))
+        due = list(ready)
+        ready.clear()
+        if len(due) > 1:
+            self._randomness.shuffle(due)
+        for handle in due:
+            if not handle.cancelled():
+                handle._run()  # noqa: SLF001 - this is the loop
+        self._count()
+
+    def _count(self) -> None:
         self.steps += 1
-        return ()
+        if self.steps % COLLECT_EVERY == 0:
+            gc.collect()
+
+    def _timer_handle_cancelled(self, _handle: asyncio.TimerHandle) -> None:
+        """A cancelled timer goes when its time comes."""
 
     def run_in_executor(self, *_: object) -> NoReturn:
         """Refuse: a thread would bring real time and real scheduling in."""
         raise RuntimeError("there are no threads in a simulation")
 
-    def _process_events(self, _events: object) -> None:
-        """Nothing comes from outside."""
-
     def _write_to_self(self) -> None:
         """Nobody has to be woken: there is one thread."""
+
+
+def _drop_cancelled(timers: list[asyncio.TimerHandle]) -> None:
+    while timers and timers[0].cancelled():
+        heappop(timers)
 
 
 def run_simulated(coroutine: Coroutine[Any, Any, _Result], randomness: random.Random) -> _Result:
     """Run a coroutine to its end on a loop of its own; returns its result."""
     loop = SimulatedLoop(randomness)
+    with _garbage_kept():
+        try:
+            asyncio.set_event_loop(loop)
+            return loop.run_until_complete(coroutine)
+        finally:
+            asyncio.set_event_loop(None)
+            _cancel_rest(loop)
+            loop.close()
+
+
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Let no garbage be collected by itself: finalizers would run at moments that no seed decides."""
+    was_enabled = gc.isenabled()
+    gc.disable()
     try:
-        asyncio.set_event_loop(loop)
-        return loop.run_until_complete(coroutine)
+        yield
     finally:
-        asyncio.set_event_loop(None)
-        _cancel_rest(loop)
-        loop.close()
+        if was_enabled:
+            gc.enable()
 
 
 def _cancel_rest(loop: SimulatedLoop) -> None:

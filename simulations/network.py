@@ -10,12 +10,14 @@ Announcements are single datagrams: they can be lost, doubled and overtaken.
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from lamport.ids import NodeId
-from simulations.trace import Trace
+from simulations.trace import Kind, Note, Trace
+from simulations.wire import Eavesdropper, forged
 from transport.identity import Identity, verify_certificate
 from transport.network import Accept, Address, Candidate, Found
 
@@ -52,12 +54,35 @@ class Link:
     bandwidth: float = BANDWIDTH
     cut: bool = False
     stalled: bool = False
-    """As a cut, but for what is under way already, too, is held: connections stay open and silent."""
+    """As a cut, but what is under way already, too, is held: connections stay open and silent."""
+    forges: str = ""
+    """What is altered in the next range of events, once: `event`, `seal`, or nothing."""
+    changed_at: float = 0.0
+    """When it was last made better or worse."""
 
     @property
     def open(self) -> bool:
         """Whether anything gets through now."""
         return not (self.cut or self.stalled)
+
+    @property
+    def condition(self) -> str:
+        """What is the matter with it, in a word."""
+        if not self.open:
+            return "cut" if self.cut else "stalled"
+        return "open" if (self.latency_s, self.loss, self.bandwidth) == _GOOD else "slow"
+
+    def mend(self) -> bool:
+        """Make it whole and quick again; returns whether that changed anything."""
+        was_good = self.condition == "open" and not self.duplication
+        self.cut = self.stalled = False
+        self.forges = ""
+        self.loss = self.duplication = 0.0
+        self.latency_s, self.jitter_s, self.bandwidth = LATENCY_S, LATENCY_S / 2, BANDWIDTH
+        return not was_good
+
+
+_GOOD = (LATENCY_S, 0.0, BANDWIDTH)
 
 
 @dataclass(slots=True)
@@ -81,7 +106,7 @@ class Air:
     links: dict[tuple[str, str], Link] = field(default_factory=dict)
     ports: dict[str, _Port] = field(default_factory=dict)
     ears: dict[str, Found] = field(default_factory=dict)
-    streams: list["_Direction"] = field(default_factory=list)
+    streams: list["Direction"] = field(default_factory=list)
 
     def link(self, source: str, target: str) -> Link:
         """The link from one device to another."""
@@ -93,6 +118,18 @@ class Air:
         for stream in self.streams:
             stream.pump()
 
+    def on_the_way(self, source: str, target: str, data: bytes) -> bytes:
+        """What becomes of bytes that are sent: the same, unless the link forges and they are a range of events."""
+        link = self.link(source, target)
+        if not link.forges:
+            return data
+        altered = forged(data, link.forges)
+        if altered != data:
+            link.forges = ""
+            now = asyncio.get_running_loop().time()
+            self.trace.note(Note(now, target, Kind.OPERATION, "gets a forged range", source, now))
+        return altered
+
     def delay_s(self, link: Link) -> float:
         """How long a segment takes this time, losses included."""
         delay = link.latency_s + link.jitter_s * self.randomness.random()
@@ -103,16 +140,20 @@ class Air:
         return delay
 
 
-class _Direction:
+class Direction:
     """One direction of a connection: a queue of segments on their way, and what has arrived."""
 
     def __init__(self, air: Air, source: str, target: str) -> None:
         self.source, self.target = source, target
         self.over = False
+        self.dead = False
+        """Whether one end lost its power: what is sent goes nowhere, and nobody is told until it is on again."""
         self.arrived = bytearray()
         self.ended = False
+        self.heard_at = asyncio.get_running_loop().time()
         self._air = air
-        self._waiting: list[bytes | None] = []
+        self._waiting: deque[tuple[bytes | None, float]] = deque()
+        self._ear = Eavesdropper()
         self._flying = False
         self._under_way = 0
         self._readable = asyncio.Event()
@@ -120,6 +161,7 @@ class _Direction:
 
     async def write(self, data: bytes) -> None:
         """Hand bytes over; waits while too many are under way."""
+        data = self._air.on_the_way(self.source, self.target, data)
         for start in range(0, len(data), SEGMENT_BYTES):
             self._require_open()
             self._send(data[start : start + SEGMENT_BYTES])
@@ -141,7 +183,7 @@ class _Direction:
 
     def finish(self) -> None:
         """Tell the other end, behind everything under way, that nothing more comes."""
-        self._waiting.append(None)
+        self._waiting.append((None, asyncio.get_running_loop().time()))
         self.pump()
 
     def drop(self) -> None:
@@ -157,38 +199,54 @@ class _Direction:
         if self._flying or self.over or not self._waiting or not link.open:
             return
         self._flying = True
-        segment = self._waiting.pop(0)
-        size = len(segment or b"")
-        delay = self._air.delay_s(link) + size / link.bandwidth
-        asyncio.get_running_loop().call_later(delay, self._arrive, segment)
+        segment, since = self._waiting.popleft()
+        delay = self._air.delay_s(link) + len(segment or b"") / link.bandwidth
+        asyncio.get_running_loop().call_later(delay, self._arrive, segment, since)
 
     def _send(self, segment: bytes) -> None:
-        self._waiting.append(segment)
+        self._waiting.append((segment, asyncio.get_running_loop().time()))
         self._under_way += len(segment)
         self.pump()
 
-    def _arrive(self, segment: bytes | None) -> None:
+    def _arrive(self, segment: bytes | None, since: float) -> None:
         self._flying = False
         if self.over:
             return
-        if not self._air.link(self.source, self.target).open:
-            self._waiting.insert(
-                0, segment
-            )  # it did not get through after all: sent again when it can
+        if self.dead:
+            self._arrive_nowhere(segment, since)
+        elif not self._air.link(self.source, self.target).open:
+            self._note(Kind.LOST, segment, since)
+            self._waiting.appendleft((segment, since))  # sent again when the link is open
+        else:
+            self._deliver(segment, since)
+
+    def _arrive_nowhere(self, segment: bytes | None, since: float) -> None:
+        """A device that is on again answers what it knows nothing of with a reset; one that is off says nothing."""
+        if self.target in self._air.ports:
+            self.drop()
             return
+        self._note(Kind.LOST, segment, since)
+        self._flying = True
+        asyncio.get_running_loop().call_later(RETRANSMISSION_S, self._arrive, segment, since)
+
+    def _deliver(self, segment: bytes | None, since: float) -> None:
         if segment is None:
             self.ended = True
         else:
-            self._note(segment)
+            self._note(Kind.MESSAGE, segment, since)
             self._under_way -= len(segment)
             self.arrived += segment
+        self.heard_at = asyncio.get_running_loop().time()
         self._readable.set()
         self._writable.set()
         self.pump()
 
-    def _note(self, segment: bytes) -> None:
-        now = asyncio.get_running_loop().time()
-        self._air.trace.note(now, self.target, "bytes", f"from {self.source}", segment)
+    def _note(self, kind: Kind, segment: bytes | None, since: float) -> None:
+        if segment is None:
+            return
+        now, trace = asyncio.get_running_loop().time(), self._air.trace
+        text = self._ear.told(segment) if trace.keeps and kind is Kind.MESSAGE else ""
+        trace.note(Note(now, self.target, kind, text, self.source, since), segment)
 
     def _require_open(self) -> None:
         if self.over:
@@ -204,14 +262,15 @@ class SimulatedChannel:
         peer: NodeId,
         certificate: bytes,
         host: str,
-        outgoing: _Direction,
-        incoming: _Direction,
+        outgoing: Direction,
+        incoming: Direction,
     ) -> None:
         self._peer = peer
         self._certificate = certificate
         self._remote = Address(host, PORT)
         self._outgoing = outgoing
         self._incoming = incoming
+        self._is_dead = False
 
     @property
     def peer(self) -> NodeId:
@@ -228,6 +287,11 @@ class SimulatedChannel:
         """Its host."""
         return self._remote
 
+    @property
+    def heard_at(self) -> float:
+        """When anything last came from the peer."""
+        return self._incoming.heard_at
+
     async def read(self, limit: int) -> bytes:
         """See `Channel.read`."""
         return await self._incoming.read(limit)
@@ -238,9 +302,17 @@ class SimulatedChannel:
 
     def abort(self) -> None:
         """See `Channel.abort`."""
-        if not self._incoming.over:
-            self._incoming.drop()
+        if self._is_dead or self._incoming.over:
+            return
+        self._incoming.drop()
+        if self._outgoing.dead:
+            self._outgoing.drop()
+        else:
             self._outgoing.finish()
+
+    def die(self) -> None:
+        """Lose this end's power: nothing goes out any more, nothing that comes is answered."""
+        self._is_dead = self._incoming.dead = self._outgoing.dead = True
 
 
 class SimulatedNetwork:
@@ -292,15 +364,17 @@ class SimulatedNetwork:
         """Send announcements to all who hear them, now and then."""
         return self._announcing(found) if self._air.multicast else nullcontext()
 
-    def drop_all(self) -> None:
-        """Drop every connection, as a device does whose power goes: without a word."""
+    def drop_all(self, *, silently: bool = False) -> None:
+        """Give up every connection, as a system does for a process that ends; `silently`, as a power cut does."""
         for channel in self._channels:
-            channel._incoming.drop()  # noqa: SLF001 - the device is one thing
-            channel._outgoing.drop()  # noqa: SLF001 - as above
+            if silently:
+                channel.die()
+            else:
+                channel.abort()
         self._channels.clear()
 
     def _connect(self, host: str, port: _Port) -> SimulatedChannel:
-        out, back = _Direction(self._air, self._host, host), _Direction(self._air, host, self._host)
+        out, back = Direction(self._air, self._host, host), Direction(self._air, host, self._host)
         self._air.streams += [out, back]
         peer = verify_certificate(port.certificate, self._identity.authority)
         theirs = SimulatedChannel(
@@ -339,10 +413,21 @@ class SimulatedNetwork:
     def _say(self, host: str, candidate: Candidate) -> None:
         """Send one datagram: it may come once, twice, late, or not at all."""
         link, draw = self._air.link(self._host, host), self._air.randomness.random
-        copies = 0 if draw() < link.loss else 2 if draw() < link.duplication else 1
+        copies = self._copies(link)
+        if not copies:
+            now = asyncio.get_running_loop().time()
+            note = Note(now, host, Kind.LOST, "announcement", self._host, now)
+            self._air.trace.note(note)
         for _ in range(copies):
             delay = link.latency_s + link.jitter_s * draw()
             asyncio.get_running_loop().call_later(delay, self._hear, host, candidate)
+
+    def _copies(self, link: Link) -> int:
+        """How often a datagram comes."""
+        draw = self._air.randomness.random
+        if draw() < link.loss:
+            return 0
+        return 2 if draw() < link.duplication else 1
 
     def _hear(self, host: str, candidate: Candidate) -> None:
         ear = self._air.ears.get(host)

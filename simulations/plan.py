@@ -13,12 +13,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from simulations.errors import SimulationError
+from simulations.knobs import KNOBS
 
 PUBLISH_EVERY_S = 3.0
 """How often each node publishes, on average."""
 
 QUIETEST_EVERY_S, BUSIEST_EVERY_S = 60.0, 5.0
 """Bounds of the rate at which one kind of hardship strikes; drawn log-uniformly between them."""
+
+WORK: Mapping[str, int] = {
+    "publish": 10,
+    "start_work": 5,
+    "stop_work": 4,
+    "burst": 1,
+    "crowd": 1,
+}
+"""What applications do, and how often one of these."""
+
+MAX_BURST = 1_000
+"""Events that are published in one piece at most; sizes are drawn log-uniformly."""
 
 MAX_NODES = 6
 """Nodes of a drawn world; more on request."""
@@ -42,6 +55,10 @@ class Plan:
     seed: int
     nodes: int
     lines: bool
+    harsh: bool
+    """Whether disks lose and tear what was not synced; otherwise every commit is whole."""
+    knobs: tuple[str, ...]
+    """Which bounds are turned down."""
     seconds: float
     options: Mapping[str, float]
     operations: tuple[Operation, ...]
@@ -58,6 +75,8 @@ class Plan:
             "seed": self.seed,
             "nodes": self.nodes,
             "lines": self.lines,
+            "harsh": self.harsh,
+            "knobs": list(self.knobs),
             "seconds": self.seconds,
             "options": dict(self.options),
             "operations": [list(operation) for operation in self.operations],
@@ -77,6 +96,8 @@ class Plan:
                 value["seed"],
                 value["nodes"],
                 value["lines"],
+                value["harsh"],
+                tuple(value["knobs"]),
                 value["seconds"],
                 value["options"],
                 operations,
@@ -90,16 +111,24 @@ def _require_format(number: object) -> None:
         raise ValueError(f"format {number!r}, this program reads {FORMAT}")
 
 
-def draw_plan(seed: int, *, nodes: int | None = None, seconds: float = 60.0) -> Plan:
-    """The plan of a seed. `seconds` is how long there is hardship; a quiet phase follows."""
+def draw_plan(
+    seed: int, *, nodes: int | None = None, seconds: float = 60.0, every_kind: bool = False
+) -> Plan:
+    """The plan of a seed.
+
+    `seconds` is how long there is hardship; a quiet phase follows. `nodes` is drawn if not given, and so are the kinds
+    of hardship unless it is to be `every_kind`.
+    """
     draw = random.Random(f"plan {seed}")  # noqa: S311 - repeatable on purpose
     count = nodes or draw.randint(2, MAX_NODES)
     lines = draw.random() < 0.25  # noqa: PLR2004 - a quarter of the worlds are lines
-    options = {kind: _rate(draw) for kind in HARDSHIPS if draw.random() < 0.5}  # noqa: PLR2004 - swarm testing
+    harsh = draw.random() < 0.1  # noqa: PLR2004 - the harsh disk is slow: a tenth of the worlds
+    knobs = tuple(name for name in KNOBS if draw.random() < 0.2)  # noqa: PLR2004 - most worlds turn down three
+    options = {kind: _rate(draw) for kind in HARDSHIPS if draw.random() < 0.5 or every_kind}  # noqa: PLR2004 - swarm testing
     operations = [*_work(draw, count, seconds)]
     for kind, every_s in options.items():
         operations += _strikes(draw, kind, every_s, count, seconds)
-    return Plan(seed, count, lines, seconds, options, tuple(sorted(operations)))
+    return Plan(seed, count, lines, harsh, knobs, seconds, options, tuple(sorted(operations)))
 
 
 def _rate(draw: random.Random) -> float:
@@ -111,8 +140,8 @@ def _work(draw: random.Random, nodes: int, seconds: float) -> Iterator[Operation
     for device in range(nodes):
         at = draw.expovariate(1 / PUBLISH_EVERY_S)
         while at < seconds:
-            kind = draw.choice(("publish", "publish", "start_work", "stop_work", "burst"))
-            yield Operation(round(at, 6), kind, (device,), draw.randint(1, 300))
+            (kind,) = draw.choices(tuple(WORK), tuple(WORK.values()))
+            yield Operation(round(at, 6), kind, (device,), int(MAX_BURST ** draw.random()))
             at += draw.expovariate(1 / PUBLISH_EVERY_S)
 
 
@@ -159,7 +188,9 @@ HARDSHIPS: Mapping[str, _Hardship] = {
     "flap": _Hardship(_pair, "mend"),
     "stall": _Hardship(_pair, "mend"),
     "slow": _Hardship(_pair, "mend"),
+    "forge": _Hardship(_pair),
     "power_cut": _Hardship(_one, "start"),
+    "crash": _Hardship(_one, "start"),
     "restart": _Hardship(_one),
     "clock_jump": _Hardship(_one),
     "disk_full": _Hardship(_one, "disk_freed"),
@@ -168,4 +199,10 @@ HARDSHIPS: Mapping[str, _Hardship] = {
 
 def plan_value(plan: Plan) -> dict[str, Any]:
     """What is printed of a plan beside a failure."""
-    return {"nodes": plan.nodes, "lines": plan.lines, "options": dict(plan.options)}
+    return {
+        "nodes": plan.nodes,
+        "lines": plan.lines,
+        "harsh": plan.harsh,
+        "knobs": list(plan.knobs),
+        "options": dict(plan.options),
+    }

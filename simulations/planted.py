@@ -6,19 +6,27 @@ the ordinary laws on ordinary seeds; nothing in the production code knows of thi
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
+import lamport.commit
+import lamport.log
+import lamport.store
 import transport.session
-from fish.snapshots import SnapshotShelf
+from fish.snapshots import Snapshot, SnapshotShelf
 from fish.timeline import Timeline
 from fish.work import WorkIds
+from lamport.chain import CheckedRange, Head, VerifiedRange
 from lamport.clock import LamportClock
 from lamport.commit import Commit
+from lamport.errors import StoreFull
+from lamport.ids import NodeId
 from lamport.log import EventLog, Follower
 from lamport.reader import Reader
+from lamport.seams import Statement
 from lamport.store import Store
+from shoal.keys import IdentityKeys
 from simulations.plan import draw_plan
 from simulations.play import Outcome, play
 from transport.peers import Peers
@@ -107,6 +115,90 @@ def _doubled(right: Any) -> Any:
     return from_memory
 
 
+def _unchained(_right: Any) -> Any:
+    def connect_range(checked: CheckedRange, head: Head) -> VerifiedRange | None:
+        received, seal = checked.range, checked.range.seal
+        if received.first > head.offset + 1 or seal.offset <= head.offset:
+            return None
+        known = head.offset + 1 - received.first
+        reached = Head(seal.stream, seal.offset, seal.hash, checked.events[-1].lamport)
+        data, events = received.events[known:], checked.events[known:]
+        return VerifiedRange(reached, events, data, seal, received.certificate)
+
+    return connect_range
+
+
+def _certificate_only(_right: Any) -> Any:
+    def verify(self: IdentityKeys, node: NodeId, _signature: bytes, _data: bytes) -> bool:
+        return len(node) == len(self.node)
+
+    return verify
+
+
+def _refusal_swallowed(right: Any) -> Any:
+    async def commit(self: Store, commit: Commit) -> None:
+        with suppress(StoreFull):
+            await right(self, commit)
+
+    return commit
+
+
+def _only_the_first_answered(right: Any) -> Any:
+    def settle(group: Any, results: Any) -> None:
+        right(list(group)[:1], results[:1])
+
+    return settle
+
+
+def _clock_of_own_events(right: Any) -> Any:
+    async def load(self: Store) -> None:
+        await right(self)
+        own = self.heads.get(self.own)
+        self.clock = LamportClock(own.lamport if own is not None else 0)
+
+    return load
+
+
+def _oldest_forgotten(right: Any) -> Any:
+    def from_memory(self: Follower, sequence: int) -> Any:
+        batches = self._recent.since(sequence)
+        return right(self, sequence + 1 if batches is not None and len(batches) > 1 else sequence)
+
+    return from_memory
+
+
+def _first_tag_only(right: Any) -> Any:
+    def statements(self: Store, commit: Commit) -> Iterator[Statement]:
+        for statement in right(self, commit):
+            rows = statement.rows
+            is_tags = "INTO tags" in statement.sql and rows is not None
+            yield Statement(statement.sql, list(rows)[:1]) if is_tags else statement
+
+    return statements
+
+
+def _without_certificate(right: Any) -> Any:
+    def serve(self: Session, want: Any, sealed: Any, *, diverged: bool = False) -> Any:
+        return right(self, replace(want, certificate=False), sealed, diverged=diverged)
+
+    return serve
+
+
+def _covers_too_much(right: Any) -> Any:
+    def stored(self: SnapshotShelf[Any], snapshot: Snapshot[Any]) -> Any:
+        return right(self, replace(snapshot, offsets=self._log.offsets))
+
+    return stored
+
+
+def _page_without_its_last(right: Any) -> Any:
+    async def page(self: Reader, *arguments: Any, **named: Any) -> Any:
+        found = await right(self, *arguments, **named)
+        return found if found.reached is None else replace(found, rows=found.rows[:-1])
+
+    return page
+
+
 def _never(value: Any) -> Callable[[Any], Any]:
     """A function that always gives this."""
     return lambda _right: lambda *_args, **_named: value
@@ -122,6 +214,15 @@ def _never_async(value: Any) -> Callable[[Any], Any]:
     return make
 
 
+def _instead(value: Any) -> Callable[[Any], Any]:
+    """Another value in the place of a constant."""
+    return lambda _right: value
+
+
+UNSYNCED = tuple(
+    p.replace("synchronous = FULL", "synchronous = OFF") for p in lamport.store._DURABLE
+)
+
 BUGS: tuple[Bug, ...] = (
     Bug("acknowledged before the commit", Store, "commit", _acknowledged_too_early),
     Bug("no clock raise on receive", LamportClock, "raised", lambda _: lambda self, _lamport: self),
@@ -134,8 +235,22 @@ BUGS: tuple[Bug, ...] = (
     Bug("resets ignored", Timeline, "_resets", _never(False)),  # noqa: FBT003 - the value that is always given
     Bug("relayed events told to nobody", Session, "committed", _never(None)),
     Bug("a stop ends all work", WorkIds, "closed", lambda _: lambda _self, _keys: WorkIds()),
-    Bug("a silent peer is waited for", transport.session, "SILENCE_LIMIT_S", lambda _: 3_600.0),
+    Bug("a silent peer is waited for", transport.session, "SILENCE_LIMIT_S", _instead(3_600.0)),
     Bug("a dialler that waits for a minute", Peers, "_backoff_s", _never(60.0)),
     Bug("no heads told at the beginning", Session, "_take_heads", _never(None)),
     Bug("news forgotten after the first", Peers, "_spread", _never_async(None)),
+    Bug("an offset is taken without its hash", lamport.commit, "connect_range", _unchained),
+    Bug("seals are not verified", IdentityKeys, "verify", _certificate_only),
+    Bug("a full disk answers as if it had room", Store, "commit", _refusal_swallowed),
+    Bug("a full disk is taken for a broken one", lamport.store, "_FULL", _instead(frozenset())),
+    Bug(
+        "a commit answers its first request only", lamport.log, "_settle", _only_the_first_answered
+    ),
+    Bug("a restart forgets the clock", Store, "_load", _clock_of_own_events),
+    Bug("merged commits lose the oldest", Follower, "_from_memory", _oldest_forgotten),
+    Bug("one tag of a commit is indexed", Store, "_statements", _first_tag_only),
+    Bug("nothing is synced", lamport.store, "_DURABLE", _instead(UNSYNCED)),
+    Bug("no certificates are handed on", Session, "serve", _without_certificate),
+    Bug("a snapshot covers what it never saw", SnapshotShelf, "_stored", _covers_too_much),
+    Bug("a full page loses its last row", Reader, "_page", _page_without_its_last),
 )

@@ -13,11 +13,12 @@ LAST_LINE = {
     "03_two_nodes.py": "the tablet counts 7",
     "04_work_across_a_cut.py": "healed, they agree: True - open: 1",
 }
+TESTS = {"05_partition_test.py": "2 passed"}
 LIMIT_S = 60.0
 
 
 def test_every_example_is_run() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == set(LAST_LINE)
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*LAST_LINE, *TESTS}
 
 
 @pytest.mark.parametrize("name", sorted(LAST_LINE))
@@ -26,3 +27,11 @@ def test_an_example_ends_with_what_it_promises(name: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == LAST_LINE[name]
+
+
+@pytest.mark.parametrize("name", sorted(TESTS))
+def test_an_example_of_a_test_passes(name: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / name)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].startswith(TESTS[name])

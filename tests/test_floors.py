@@ -54,9 +54,14 @@ FLOORS = (
     ),
     # above the edge: the simulator, which runs the node and is imported by nothing
     (
-        "simulations simulations.errors simulations.loop simulations.trace simulations.disk"
-        " simulations.network simulations.world simulations.laws"
+        "simulations simulations.errors simulations.loop simulations.trace simulations.disk simulations.harsh"
+        " simulations.wire simulations.network simulations.device simulations.world simulations.laws"
+        " simulations.watching simulations.acts simulations.markers simulations.knobs simulations.campaign"
         " simulations.plan simulations.play simulations.planted"
+        " simulations.session simulations.purity simulations.sim simulations.drill simulations.swarm"
+        " simulations.plugin"
+        " simulations.gist simulations.layout simulations.paint simulations.picture"
+        " simulations.telling simulations.stories"
         " simulations.__main__"
     ),
 )

@@ -12,8 +12,9 @@ import pytest
 
 from fish import Fish, WorkIds
 from lamport import Tag
-from simulations.laws import Auditor, Listener, check_converged
+from simulations.laws import Auditor, check_converged
 from simulations.loop import run_simulated
+from simulations.watching import Listener
 from simulations.world import World
 
 ROOT = Path(__file__).parent.parent.parent
@@ -31,7 +32,7 @@ def tell(
         auditor = Auditor(world)
         auditor.watch()
         async with world.started():
-            listeners = [Listener(device) for device in world.nodes]
+            listeners = [Listener(device, auditor) for device in world.nodes]
             await story(world)
             await world.converge()
             for device in world.nodes:

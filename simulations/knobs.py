@@ -1,0 +1,66 @@
+"""Bounds turned down, so that runs of a minute come to where production comes after a year.
+
+Every queue, page and cache of the node has a named bound. A seed turns some of them down to almost nothing: what
+happens beyond a bound must be as right as what happens below it, and nothing about a bound is agreed between nodes, so
+any value is a right one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import fish.pond
+import lamport.commit
+import lamport.log
+import lamport.reader
+import lamport.snapshot_table
+import simulations.network
+import transport.link
+import transport.peers
+import transport.session
+from fish.running import Limits
+from simulations.errors import SimulationError
+
+
+class Knob(NamedTuple):
+    """A bound: in which module, its name there, and the value it is turned down to."""
+
+    module: Any
+    attribute: str
+    value: Any
+
+
+KNOBS: Mapping[str, Knob] = {
+    "commits of 3 events": Knob(lamport.log, "MAX_COMMIT_EVENTS", 3),
+    "4 requests wait for the log": Knob(lamport.log, "MAX_WAITING", 4),
+    "memory keeps one commit": Knob(lamport.log, "KEPT_BATCHES", 1),
+    "every range is checked by a worker": Knob(lamport.log, "CHECKED_INLINE", 0),
+    "pages of 3 events": Knob(lamport.reader, "PAGE_EVENTS", 3),
+    "a seal every 5 events": Knob(lamport.commit, "MAX_SEALED_EVENTS", 5),
+    "one stored snapshot": Knob(lamport.snapshot_table, "KEPT_SNAPSHOTS", 1),
+    "fish with little memory": Knob(fish.pond, "USUAL", Limits(waiting_events=4, snapshot_every=8)),
+    "wants of 10 events": Knob(transport.session, "WANTED_EVENTS", 10),
+    "pushes of 5 events": Knob(transport.peers, "PUSHED_EVENTS", 5),
+    "little is pushed ahead": Knob(transport.session, "MAX_PUSHED_BYTES", 1_500),
+    "one want at a time": Knob(transport.session, "MAX_WANTS", 1),
+    "a want waits for a second": Knob(transport.session, "WANT_TIMEOUT_S", 1.0),
+    "one range waits": Knob(transport.link, "WAITING_RANGES", 1),
+    "small socket buffers": Knob(simulations.network, "WINDOW_BYTES", 2_048),
+}
+"""Every bound that seeds turn down, by what it then means."""
+
+
+@contextmanager
+def turned_down(names: Sequence[str]) -> Iterator[None]:
+    """Turn these bounds down while the context is open; raise `SimulationError` for a name that is none."""
+    unknown = sorted(set(names) - set(KNOBS))
+    if unknown:
+        raise SimulationError(f"no such bounds: {', '.join(unknown)}")
+    with ExitStack() as back:
+        for name in names:
+            knob = KNOBS[name]
+            back.callback(
+                setattr, knob.module, knob.attribute, getattr(knob.module, knob.attribute)
+            )
+            setattr(knob.module, knob.attribute, knob.value)
+        yield

@@ -1,0 +1,244 @@
+"""Interesting states: what a run must have been through at times for its silence to mean anything.
+
+A marker names a state in which bugs like to live, and the call by which it can be told. While `reached` is open, those
+functions are watched: they do what they do, and a marker whose condition holds is noted. Seeds that keep all laws and
+never come by "late event behind every checkpoint" have not tested time travel.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from fish.running import RunningFish
+from fish.snapshots import SnapshotShelf
+from fish.timeline import Timeline
+from fish.work import WorkIds
+from lamport.errors import StoreFull
+from lamport.log import EventLog, Follower
+from lamport.store import Store
+from simulations import laws
+from simulations.disk import SimulatedDisk
+from simulations.errors import PowerLost
+from simulations.network import Direction, SimulatedNetwork
+from simulations.trace import Kind
+from transport.errors import ForgedEvents, PeerFault
+from transport.handshake import Refusal
+from transport.link import Link
+from transport.peers import Peers
+from transport.session import CLAIM_S, Claims, Session
+
+
+class Call(NamedTuple):
+    """A call that was watched: its arguments (`self` first), and what it returned or raised."""
+
+    arguments: tuple[Any, ...]
+    named: dict[str, Any]
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Marker(NamedTuple):
+    """A state, where it is told, and the condition. `before` says that it is looked at before the call, not behind."""
+
+    name: str
+    owner: Any
+    attribute: str
+    holds: Callable[[Call], bool]
+    before: bool = False
+
+
+@contextmanager
+def reached() -> Iterator[set[str]]:
+    """Collect the names of the markers that are reached while the context is open."""
+    names: set[str] = set()
+    places = dict.fromkeys((marker.owner, marker.attribute) for marker in MARKERS)
+    right = [(owner, attribute, owner.__dict__[attribute]) for owner, attribute in places]
+    for owner, attribute, function in right:
+        there = [m for m in MARKERS if (m.owner, m.attribute) == (owner, attribute)]
+        setattr(owner, attribute, _watched(function, there, names))
+    try:
+        yield names
+    finally:
+        for owner, attribute, function in right:
+            setattr(owner, attribute, function)
+
+
+def _watched(function: Any, markers: Sequence[Marker], names: set[str]) -> Any:
+    """The same function, which notes the markers that its calls reach."""
+    before = [marker for marker in markers if marker.before]
+    behind = [marker for marker in markers if not marker.before]
+
+    @wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        _note(before, Call(arguments, named), names)
+        try:
+            result = function(*arguments, **named)
+        except BaseException as error:
+            _note(behind, Call(arguments, named, error=error), names)
+            raise
+        _note(behind, Call(arguments, named, result), names)
+        return result
+
+    @wraps(function)
+    async def call_async(*arguments: Any, **named: Any) -> Any:
+        _note(before, Call(arguments, named), names)
+        try:
+            result = await function(*arguments, **named)
+        except BaseException as error:
+            _note(behind, Call(arguments, named, error=error), names)
+            raise
+        _note(behind, Call(arguments, named, result), names)
+        return result
+
+    return call_async if inspect.iscoroutinefunction(function) else call
+
+
+def _note(markers: Sequence[Marker], call: Call, names: set[str]) -> None:
+    for marker in markers:
+        if marker.name not in names and marker.holds(call):
+            names.add(marker.name)
+
+
+def _always(_call: Call) -> bool:
+    return True
+
+
+def _raised(kind: type[BaseException]) -> Callable[[Call], bool]:
+    return lambda call: isinstance(call.error, kind)
+
+
+def _returned(value: Any) -> Callable[[Call], bool]:
+    return lambda call: call.error is None and call.result is value
+
+
+def _argument(place: int, value: Any) -> Callable[[Call], bool]:
+    return lambda call: call.arguments[place] is value
+
+
+def _without_power(call: Call) -> bool:
+    return call.error is not None and not call.arguments[0].has_power
+
+
+def _late_before_reset(call: Call) -> bool:
+    timeline, event = call.arguments
+    horizon = timeline.horizon
+    return call.result is False and horizon is not None and event.key < horizon
+
+
+def _claimed_by_other(call: Call) -> bool:
+    claims, stream, session, now = call.arguments
+    holder, since = claims._holder.get(stream, (session, now))
+    return holder is not session and now - since >= CLAIM_S
+
+
+def _wants_from_the_middle(call: Call) -> bool:
+    session, stream, _ = call.arguments
+    want = session._wants.get(stream)
+    return want is not None and want.first > 0
+
+
+def _survives(call: Call) -> bool:
+    return bool(call.arguments[1]) and bool(call.result)
+
+
+def _several_nodes(call: Call) -> bool:
+    return len({one.event.stream.node for one in call.arguments[1].events}) > 1
+
+
+def _ties(call: Call) -> bool:
+    return any(a.lamport == b.lamport for a, b in pairwise(call.result))
+
+
+def _clock_falls(call: Call) -> bool:
+    return any(a.timestamp > b.timestamp for a, b in pairwise(call.result))
+
+
+def _reset_from_afar(call: Call) -> bool:
+    return bool(call.arguments[0].over)
+
+
+MARKERS: tuple[Marker, ...] = (
+    # the log
+    Marker("several requests share a commit", EventLog, "_gather", lambda c: len(c.result) > 1),
+    Marker("several authors in one commit", Store, "commit", _several_nodes),
+    Marker("publish refused by a full disk", EventLog, "publish", _raised(StoreFull)),
+    Marker(
+        "follower fell behind what memory keeps",
+        Follower,
+        "_from_memory",
+        lambda c: c.result is None and c.arguments[0]._sequence is None,
+    ),
+    Marker("power lost before a commit", SimulatedDisk, "pause_to_write", _without_power),
+    Marker(
+        "power lost between commit and answer", SimulatedDisk, "pause_to_answer", _without_power
+    ),
+    Marker("power lost in the middle of a commit", SimulatedDisk, "transact", _raised(PowerLost)),
+    Marker("two events with one timestamp", laws, "_order", _ties),
+    Marker("follower reads from the disk", Follower, "_from_store", lambda c: c.result is not None),
+    Marker("wall clocks contradict the order", laws, "_order", _clock_falls),
+    # fish
+    Marker("late event behind a checkpoint", Timeline, "rewind_to", lambda c: c.result is not None),
+    Marker("late event behind every checkpoint", Timeline, "rewind_to", _returned(value=None)),
+    Marker("late event before a reset", Timeline, "_is_late", _late_before_reset),
+    Marker("start from a stored snapshot", Timeline, "restore", _always),
+    Marker(
+        "stored snapshot does not hold",
+        SnapshotShelf,
+        "_spoilt_from",
+        lambda c: c.result is not None,
+    ),
+    Marker("late event behind a snapshot", SnapshotShelf, "drop", _always),
+    Marker(
+        "news in the middle of a replay",
+        RunningFish,
+        "_travel",
+        lambda c: c.arguments[0]._news is not None,
+    ),
+    Marker("work survives a close that did not name it", WorkIds, "closed", _survives),
+    Marker("fish lost its inbox", RunningFish, "_read_missed", _always),
+    # links
+    Marker("nobody answers a dial", SimulatedNetwork, "dial", _raised(TimeoutError)),
+    Marker("nobody listens", SimulatedNetwork, "dial", _raised(ConnectionRefusedError)),
+    Marker("bytes lost on the way", Direction, "_note", _argument(1, Kind.LOST)),
+    Marker("announcement lost", SimulatedNetwork, "_copies", lambda c: c.result == 0),
+    Marker("announcement doubled", SimulatedNetwork, "_copies", lambda c: c.result > 1),
+    Marker("half-open connection reset", Direction, "_arrive_nowhere", _reset_from_afar),
+    Marker(
+        "half-open connection goes on in silence",
+        Direction,
+        "_arrive_nowhere",
+        lambda c: not c.arguments[0].over,
+    ),
+    Marker("dialled from both ends at once", Peers, "_supersedes", _returned(value=False)),
+    Marker(
+        "link replaced by a newer one",
+        Link,
+        "end",
+        lambda c: str(c.arguments[1]).startswith("replaced"),
+    ),
+    Marker("silent peer given up", Session, "elapsed", _raised(PeerFault)),
+    Marker(
+        "link ended in the middle of a transfer",
+        Session,
+        "close",
+        lambda c: bool(c.arguments[0]._wants),
+        before=True,
+    ),
+    # gossip
+    Marker("transfer resumed behind what was held", Session, "_ask_for", _wants_from_the_middle),
+    Marker("stream claimed by another link", Claims, "take", _returned(value=False)),
+    Marker("claim taken over from a slow link", Claims, "take", _claimed_by_other, before=True),
+    Marker("range came twice", Session, "taken", lambda c: not c.named["added"]),
+    Marker("range refused by a full disk", Session, "untaken", _always),
+    Marker("stuck transfer left to others", Session, "_abandon_stuck", _returned(value=True)),
+    Marker(
+        "author's certificate handed on", Session, "serve", lambda c: c.arguments[1].certificate
+    ),
+    Marker("seal refused", Peers, "_note_end", lambda c: isinstance(c.arguments[2], ForgedEvents)),
+    Marker("banned peer turned away", Peers, "_reason_to_refuse", _returned(Refusal.BANNED)),
+    Marker("stream set aside", Session, "_set_aside", _always),
+)
+"""Every marker; a thousand seeds that miss one have failed."""

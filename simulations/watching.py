@@ -1,0 +1,196 @@
+"""Laws about what a node shows to those who use it, judged at the moment it shows it.
+
+`Listener` is a live subscription: events come to it from the disk, in order, each once. `StateWatch` sees every state
+that any fish of any node shows, and remembers which events it was made of: whoever shows another state of the same
+events breaks law 8. `PairWatch` holds two healthy neighbours to law 15: whatever happens to others, what one of them
+publishes comes to the other.
+"""
+
+import asyncio
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from fish.definition import Fish
+from fish.errors import PondClosed, StateCodecError
+from fish.states import encode_state
+from lamport.event import Event
+from lamport.ids import EventKey, StreamId
+from lamport.offsets import OffsetMap
+from lamport.tags import ALL_EVENTS
+from simulations.device import Device
+from simulations.errors import LawBroken
+from simulations.laws import Auditor, state_text
+from simulations.trace import Kind
+from simulations.world import World
+
+SETTLED_S = 5.0
+"""How long two neighbours must have been healthy before law 15 counts on their link."""
+
+ARRIVAL_S = 5.0
+"""Law 15: how long an event may take to a healthy neighbour."""
+
+LISTENER_S = 2.0
+"""How long a subscriber may lag behind a log that rests."""
+
+
+class Listener:
+    """Law 11: a live subscription that must see every event once, in its stream's order, and only what is on disk."""
+
+    def __init__(self, device: Device, auditor: Auditor) -> None:
+        self.seen: list[EventKey] = []
+        self._cursor: dict[StreamId, int] = {}
+        self._device = device
+        self._auditor = auditor
+        self._start = device.starts
+        self._delivered = asyncio.Event()
+        self._task = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        async for event in self._device.node.subscribe(ALL_EVENTS):
+            self._check(event)
+            self.seen.append(event.key)
+            self._delivered.set()
+
+    def _check(self, event: Event) -> None:
+        name, world = self._device.name, self._auditor.world
+        if not self._auditor.holds(self._device, event.stream, event.offset):
+            world.broken(f"law 11: {name} was handed {event.key}, which is not on its disk")
+        due = self._cursor.get(event.stream, -1) + 1
+        if event.offset != due:
+            world.broken(f"law 10: {name} was handed {event.key}, {event.stream} {due} was due")
+        self._cursor[event.stream] = event.offset
+
+    async def check(self) -> None:
+        """Hold what was seen against what is held, and end; nothing where the device was switched off meanwhile."""
+        try:
+            if self._device.running and self._device.starts == self._start:
+                await self._compare()
+        finally:
+            await self.end()
+
+    async def end(self) -> None:
+        """Subscribe no longer. How the subscription ended where a device was switched off is nobody's business."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _compare(self) -> None:
+        held = [event.key async for event in self._device.node.query(ALL_EVENTS)]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LISTENER_S):
+                while len(self.seen) < len(held):
+                    self._delivered.clear()
+                    await self._delivered.wait()
+        if sorted(self.seen) != held:
+            raise LawBroken(
+                f"law 11: a subscriber at {self._device.name} saw {len(self.seen)} of {len(held)}"
+            )
+
+
+@dataclass(slots=True)
+class StateWatch:
+    """Law 8, at every state shown: equal sets of events give byte-equal states."""
+
+    world: World
+    shown: dict[tuple[str, int, OffsetMap], tuple[str, bytes]] = field(default_factory=dict)
+    """For each fish (name, version) and set of events: which device showed a state first, and the state's digest."""
+    _watched: set[tuple[str, int, str]] = field(default_factory=set)
+
+    def watch(self) -> None:
+        """Watch every fish of every pond from its first commit on."""
+        self.world.watchers.append(self._committed)
+
+    def _committed(self, device: Device) -> None:
+        for name in device.pond.running if device.running else ():
+            if (device.name, device.starts, name) not in self._watched:
+                self._watched.add((device.name, device.starts, name))
+                fish = device.pond.find(name)
+                assert fish is not None, "it runs"
+                self.watch_fish(device, fish)
+
+    def watch_fish(self, device: Device, fish: Fish[Any]) -> None:
+        """Watch one fish of one device; that starts it. Fish of local events differ from node to node, and are not."""
+        self._watched.add((device.name, device.starts, fish.name))
+        if not is_local(fish):
+            with suppress(PondClosed):  # the last commit of a pond is its snapshots
+                device.pond.observe(fish, partial(self._shown, device, fish))
+
+    def _shown(self, device: Device, fish: Fish[Any], state: Any) -> None:
+        try:
+            data = encode_state(state)
+        except StateCodecError:
+            return  # a state that cannot be compared is its author's choice; it is never kept in a snapshot either
+        self.world.note(device.name, Kind.STATE, state_text(fish.name, data), data)
+        residents = device.pond._residents
+        current = residents[fish.name, fish.version].running._current
+        assert current is not None, "it was shown"
+        seen = (device.name, hashlib.sha256(data).digest())
+        first = self.shown.setdefault((fish.name, fish.version, current.offsets), seen)
+        if first[1] != seen[1]:
+            self.world.broken(
+                f"law 8: {fish.name} at {device.name} differs from {first[0]} at the same offsets"
+            )
+
+
+@dataclass(slots=True)
+class PairWatch:
+    """Law 15: healthy pairs progress though any third node is stalled, cut off or dead."""
+
+    auditor: Auditor
+    checked: int = 0
+
+    def watch(self) -> None:
+        """Look at every event that is written from now on."""
+        self.auditor.authored.append(self._authored)
+
+    def _authored(self, device: Device, stream: StreamId, offset: int) -> None:
+        loop = asyncio.get_running_loop()
+        healthy = self._healthy_neighbours(device, loop.time() - SETTLED_S)
+        if healthy:
+            loop.call_later(ARRIVAL_S, self._check, device, healthy, (stream, offset), loop.time())
+
+    def _check(
+        self, device: Device, targets: list[Device], event: tuple[StreamId, int], written: float
+    ) -> None:
+        still = self._healthy_neighbours(device, written - SETTLED_S)
+        for target in targets:
+            self.checked += 1
+            if target in still and not self.auditor.holds(target, *event):
+                self.auditor.world.broken(
+                    f"law 15: {event[0]} {event[1]} is not at {target.name} {ARRIVAL_S} s after {device.name} wrote it"
+                )
+
+    def _healthy_neighbours(self, device: Device, since: float) -> list[Device]:
+        world = self.auditor.world
+        if not _was_well(device, since):
+            return []
+        return [
+            other
+            for other in world.linked_with(device)
+            if _was_well(other, since)
+            and world.open_since(device, other) <= since
+            and not _distrust(other, device)
+        ]
+
+
+def is_local(fish: Fish[Any]) -> bool:
+    """Whether a fish selects by where an event was published."""
+    return any(one.local for one in fish.where.alternatives)
+
+
+def _was_well(device: Device, since: float) -> bool:
+    """Whether a device has been running on a disk with room since then."""
+    return device.running and device.well_since <= since and not device.platter.full
+
+
+def _distrust(target: Device, source: Device) -> bool:
+    """Whether something forged stands between two devices: one banned the other, or the target set a stream aside."""
+    banned = target.node.peers._banned_until, source.node.peers._banned_until
+    links = target.node.peers._links.values()
+    return (
+        source.node.id in banned[0]
+        or target.node.id in banned[1]
+        or any(link.session.diverged for link in links)
+    )
