@@ -32,7 +32,7 @@ MAX_COMMITS = 3
 MAX_ACCESSES = 30
 """Of its file, that a disk may still make before its power goes; a small commit makes about five."""
 
-MAX_CROWD = 50
+MAX_CROWD = 30
 """Publishers that call at once."""
 
 X, WORK_TAG = Tag("x"), Tag("work")

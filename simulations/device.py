@@ -219,13 +219,17 @@ class Device:
         await self._ended()
 
     async def _ended(self) -> None:
-        task, self._task, self._node = self._task, None, None
+        task, self._node = self._task, None
         if task is not None:
             await asyncio.gather(task, return_exceptions=True)
+            if self._task is task:
+                self._task = None
 
     async def _live(self, ready: asyncio.Future[None]) -> None:
+        seams = self._seams()
+        disk = self._disk
         try:
-            async with Node(self.identity, self._seams(), peers=self._addresses()) as node:
+            async with Node(self.identity, seams, peers=self._addresses()) as node:
                 self._node = node
                 ready.set_result(None)
                 await self._stop.wait()
@@ -234,13 +238,9 @@ class Device:
                 ready.set_exception(
                     error if isinstance(error, Exception) else LawBroken(repr(error))
                 )
-            elif self._died_by_itself(error):
+            elif disk is not None and disk.has_power and _is_death(error):
                 self.world.broken(f"node {self.name} died of {error!r}")
             raise
-
-    def _died_by_itself(self, error: BaseException) -> bool:
-        has_power = self._disk is not None and self._disk.has_power
-        return has_power and not isinstance(error, asyncio.CancelledError | PowerLost)
 
     def _seams(self) -> Seams:
         self._disk = SimulatedDisk(
@@ -277,3 +277,8 @@ class Device:
             self._commits_left -= 1
             if not self._commits_left:
                 self._lost_power()
+
+
+def _is_death(error: BaseException) -> bool:
+    """Whether a node ended with this by itself, and not because it was ended."""
+    return not isinstance(error, asyncio.CancelledError | PowerLost)

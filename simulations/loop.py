@@ -63,23 +63,21 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """
         ready = self._ready  # type: ignore[attr-defined]
         timers = self._scheduled  # type: ignore[attr-defined]
-        _drop_cancelled(timers)
+        while timers and timers[0]._cancelled:  # noqa: SLF001 - this is the loop
+            heappop(timers)
         if not ready:
             if not timers:
                 raise Deadlock("nothing is scheduled: the simulation waits for ever")
-            self._now = max(self._now, timers[0].when())
-        while timers and timers[0].when() <= self._now:
+            self._now = max(self._now, timers[0]._when)  # noqa: SLF001 - as above
+        while timers and timers[0]._when <= self._now:  # noqa: SLF001 - as above
             ready.append(heappop(timers))
         due = list(ready)
         ready.clear()
         if len(due) > 1:
             self._randomness.shuffle(due)
         for handle in due:
-            if not handle.cancelled():
-                handle._run()  # noqa: SLF001 - this is the loop
-        self._count()
-
-    def _count(self) -> None:
+            if not handle._cancelled:  # noqa: SLF001 - as above
+                handle._run()  # noqa: SLF001 - as above
         self.steps += 1
         if self.steps % COLLECT_EVERY == 0:
             gc.collect()
@@ -93,11 +91,6 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         """Nobody has to be woken: there is one thread."""
-
-
-def _drop_cancelled(timers: list[asyncio.TimerHandle]) -> None:
-    while timers and timers[0].cancelled():
-        heappop(timers)
 
 
 def run_simulated(coroutine: Coroutine[Any, Any, _Result], randomness: random.Random) -> _Result:

@@ -6,7 +6,7 @@ never come by "late event behind every checkpoint" have not tested time travel.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from itertools import pairwise
@@ -55,51 +55,65 @@ def reached() -> Iterator[set[str]]:
     """Collect the names of the markers that are reached while the context is open."""
     names: set[str] = set()
     places = dict.fromkeys((marker.owner, marker.attribute) for marker in MARKERS)
-    right = [(owner, attribute, owner.__dict__[attribute]) for owner, attribute in places]
-    for owner, attribute, function in right:
-        there = [m for m in MARKERS if (m.owner, m.attribute) == (owner, attribute)]
-        setattr(owner, attribute, _watched(function, there, names))
+    watches = [_Watch(owner, attribute, names) for owner, attribute in places]
+    for watch in watches:
+        watch.begin()
     try:
         yield names
     finally:
-        for owner, attribute, function in right:
-            setattr(owner, attribute, function)
+        for watch in watches:
+            watch.end()
 
 
-def _watched(function: Any, markers: Sequence[Marker], names: set[str]) -> Any:
-    """The same function, which notes the markers that its calls reach."""
-    before = [marker for marker in markers if marker.before]
-    behind = [marker for marker in markers if not marker.before]
+class _Watch:
+    """Watches the calls of one function, until all that can be told by them was reached."""
 
-    @wraps(function)
-    def call(*arguments: Any, **named: Any) -> Any:
-        _note(before, Call(arguments, named), names)
-        try:
-            result = function(*arguments, **named)
-        except BaseException as error:
-            _note(behind, Call(arguments, named, error=error), names)
-            raise
-        _note(behind, Call(arguments, named, result), names)
-        return result
+    def __init__(self, owner: Any, attribute: str, names: set[str]) -> None:
+        self._owner, self._attribute = owner, attribute
+        self._function = owner.__dict__[attribute]
+        self._markers = [m for m in MARKERS if (m.owner, m.attribute) == (owner, attribute)]
+        self._names = names
 
-    @wraps(function)
-    async def call_async(*arguments: Any, **named: Any) -> Any:
-        _note(before, Call(arguments, named), names)
-        try:
-            result = await function(*arguments, **named)
-        except BaseException as error:
-            _note(behind, Call(arguments, named, error=error), names)
-            raise
-        _note(behind, Call(arguments, named, result), names)
-        return result
+    def begin(self) -> None:
+        """Put a function that is watched in the place of the one that is not."""
+        function, note = self._function, self._note
 
-    return call_async if inspect.iscoroutinefunction(function) else call
+        @wraps(function)
+        def call(*arguments: Any, **named: Any) -> Any:
+            note(Call(arguments, named), before=True)
+            try:
+                result = function(*arguments, **named)
+            except BaseException as error:
+                note(Call(arguments, named, error=error))
+                raise
+            note(Call(arguments, named, result))
+            return result
 
+        @wraps(function)
+        async def call_async(*arguments: Any, **named: Any) -> Any:
+            note(Call(arguments, named), before=True)
+            try:
+                result = await function(*arguments, **named)
+            except BaseException as error:
+                note(Call(arguments, named, error=error))
+                raise
+            note(Call(arguments, named, result))
+            return result
 
-def _note(markers: Sequence[Marker], call: Call, names: set[str]) -> None:
-    for marker in markers:
-        if marker.name not in names and marker.holds(call):
-            names.add(marker.name)
+        watched = call_async if inspect.iscoroutinefunction(function) else call
+        setattr(self._owner, self._attribute, watched)
+
+    def end(self) -> None:
+        """Put the function back."""
+        setattr(self._owner, self._attribute, self._function)
+
+    def _note(self, call: Call, *, before: bool = False) -> None:
+        for marker in self._markers:
+            if marker.before is before and marker.holds(call):
+                self._names.add(marker.name)
+                self._markers = [one for one in self._markers if one is not marker]
+        if not self._markers:
+            self.end()
 
 
 def _always(_call: Call) -> bool:

@@ -22,15 +22,15 @@ QUIETEST_EVERY_S, BUSIEST_EVERY_S = 60.0, 5.0
 """Bounds of the rate at which one kind of hardship strikes; drawn log-uniformly between them."""
 
 WORK: Mapping[str, int] = {
-    "publish": 10,
-    "start_work": 5,
-    "stop_work": 4,
+    "publish": 20,
+    "start_work": 10,
+    "stop_work": 8,
     "burst": 1,
     "crowd": 1,
 }
 """What applications do, and how often one of these."""
 
-MAX_BURST = 1_000
+MAX_BURST = 500
 """Events that are published in one piece at most; sizes are drawn log-uniformly."""
 
 MAX_NODES = 6
@@ -123,7 +123,7 @@ def draw_plan(
     count = nodes or draw.randint(2, MAX_NODES)
     lines = draw.random() < 0.25  # noqa: PLR2004 - a quarter of the worlds are lines
     harsh = draw.random() < 0.1  # noqa: PLR2004 - the harsh disk is slow: a tenth of the worlds
-    knobs = tuple(name for name in KNOBS if draw.random() < 0.2)  # noqa: PLR2004 - most worlds turn down three
+    knobs = tuple(name for name in KNOBS if draw.random() < 0.15)  # noqa: PLR2004 - most worlds turn down two
     options = {kind: _rate(draw) for kind in HARDSHIPS if draw.random() < 0.5 or every_kind}  # noqa: PLR2004 - swarm testing
     operations = [*_work(draw, count, seconds)]
     for kind, every_s in options.items():

@@ -88,8 +88,9 @@ class Link:
             self._ended.set_result(LinkEnded(reason))
 
     def wake(self) -> None:
-        """There may be something to send."""
-        self._work.set()
+        """There may be something to send. Most ticks and most news of others give this peer nothing to hear."""
+        if self.session.has_to_send:
+            self._work.set()
 
     async def _run_part(self, part: Callable[[], Awaitable[NoReturn]]) -> None:
         """Run one of the link's tasks; what ends it ends the link.

@@ -340,6 +340,12 @@ class Session:
         self._wants.clear()
         self._abandoned.clear()
 
+    @property
+    def has_to_send(self) -> bool:
+        """Whether `next_message` or `next_serving` has something."""
+        out = self._out
+        return bool(out.control or out.pushed or out.heads or out.greeting or out.serving)
+
     def next_message(self) -> Message | None:
         """The next message to send, None where nothing waits (there may still be something to serve)."""
         out = self._out
