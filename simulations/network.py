@@ -310,6 +310,11 @@ class SimulatedChannel:
         else:
             self._outgoing.finish()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether both directions are forgotten."""
+        return self._incoming.over and self._outgoing.over
+
     def die(self) -> None:
         """Lose this end's power: nothing goes out any more, nothing that comes is answered."""
         self._is_dead = self._incoming.dead = self._outgoing.dead = True
@@ -384,6 +389,8 @@ class SimulatedNetwork:
             outgoing=back,
             incoming=out,
         )
+        _forget_ended(port.channels)
+        _forget_ended(self._channels)
         port.channels.append(theirs)
         port.tasks.create_task(_served(port.accept, theirs))
         ours = SimulatedChannel(
@@ -433,6 +440,10 @@ class SimulatedNetwork:
         ear = self._air.ears.get(host)
         if ear is not None and self._air.link(self._host, host).open:
             ear(candidate)
+
+
+def _forget_ended(channels: "list[SimulatedChannel]") -> None:
+    channels[:] = [channel for channel in channels if not channel.is_over]
 
 
 async def _served(accept: Accept, channel: SimulatedChannel) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from simulations.errors import SimulationError
 from simulations.knobs import KNOBS
+from simulations.world import Shape
 
 PUBLISH_EVERY_S = 3.0
 """How often each node publishes, on average."""
@@ -36,6 +37,9 @@ MAX_BURST = 500
 MAX_NODES = 6
 """Nodes of a drawn world; more on request."""
 
+MANY_NODES = 16
+"""Above so many, links of all with all cost more than they show, and each node publishes less."""
+
 FORMAT = 1
 
 
@@ -54,7 +58,7 @@ class Plan:
 
     seed: int
     nodes: int
-    lines: bool
+    shape: Shape
     harsh: bool
     """Whether disks lose and tear what was not synced; otherwise every commit is whole."""
     knobs: tuple[str, ...]
@@ -74,7 +78,7 @@ class Plan:
             "format": FORMAT,
             "seed": self.seed,
             "nodes": self.nodes,
-            "lines": self.lines,
+            "shape": self.shape,
             "harsh": self.harsh,
             "knobs": list(self.knobs),
             "seconds": self.seconds,
@@ -95,7 +99,7 @@ class Plan:
             return cls(
                 value["seed"],
                 value["nodes"],
-                value["lines"],
+                value["shape"],
                 value["harsh"],
                 tuple(value["knobs"]),
                 value["seconds"],
@@ -121,14 +125,21 @@ def draw_plan(
     """
     draw = random.Random(f"plan {seed}")  # noqa: S311 - repeatable on purpose
     count = nodes or draw.randint(2, MAX_NODES)
-    lines = draw.random() < 0.25  # noqa: PLR2004 - a quarter of the worlds are lines
+    shape = _shape(draw, count)
     harsh = draw.random() < 0.1  # noqa: PLR2004 - the harsh disk is slow: a tenth of the worlds
     knobs = tuple(name for name in KNOBS if draw.random() < 0.15)  # noqa: PLR2004 - most worlds turn down two
     options = {kind: _rate(draw) for kind in HARDSHIPS if draw.random() < 0.5 or every_kind}  # noqa: PLR2004 - swarm testing
     operations = [*_work(draw, count, seconds)]
     for kind, every_s in options.items():
         operations += _strikes(draw, kind, every_s, count, seconds)
-    return Plan(seed, count, lines, harsh, knobs, seconds, options, tuple(sorted(operations)))
+    return Plan(seed, count, shape, harsh, knobs, seconds, options, tuple(sorted(operations)))
+
+
+def _shape(draw: random.Random, nodes: int) -> Shape:
+    """A quarter of the worlds are lines. Many nodes are never all linked with each other."""
+    if nodes > MANY_NODES:
+        return "graph"
+    return "line" if draw.random() < 0.25 else "mesh"  # noqa: PLR2004 - a quarter
 
 
 def _rate(draw: random.Random) -> float:
@@ -137,12 +148,13 @@ def _rate(draw: random.Random) -> float:
 
 def _work(draw: random.Random, nodes: int, seconds: float) -> Iterator[Operation]:
     """What applications do: publish, now and then a burst; begin and end work."""
+    every_s = PUBLISH_EVERY_S * max(1.0, nodes / MANY_NODES)
     for device in range(nodes):
-        at = draw.expovariate(1 / PUBLISH_EVERY_S)
+        at = draw.expovariate(1 / every_s)
         while at < seconds:
             (kind,) = draw.choices(tuple(WORK), tuple(WORK.values()))
             yield Operation(round(at, 6), kind, (device,), int(MAX_BURST ** draw.random()))
-            at += draw.expovariate(1 / PUBLISH_EVERY_S)
+            at += draw.expovariate(1 / every_s)
 
 
 def _strikes(
@@ -201,7 +213,7 @@ def plan_value(plan: Plan) -> dict[str, Any]:
     """What is printed of a plan beside a failure."""
     return {
         "nodes": plan.nodes,
-        "lines": plan.lines,
+        "shape": plan.shape,
         "harsh": plan.harsh,
         "knobs": list(plan.knobs),
         "options": dict(plan.options),

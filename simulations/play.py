@@ -26,7 +26,8 @@ from simulations.world import CONVERGENCE_S, World
 FAR_CONVERGENCE_S = 10.0
 """Law 7 for worlds of many nodes or of long lines: each further hop is another link to make."""
 
-MANY_NODES = 16
+UNDER_WAY_S = 3.0
+"""How long something forged may still be on its way, or wait for a disk."""
 
 QUIET_LIMIT_S = 60.0
 """Virtual time that a run may take beyond its plan; one that takes longer waits for what never comes."""
@@ -50,7 +51,7 @@ def play(plan: Plan, *, keeps: bool = False) -> Outcome:
     world = World(
         plan.seed,
         plan.nodes,
-        lines=plan.lines,
+        shape=plan.shape,
         keeps=keeps,
         make_platter=_harsh_platter() if plan.harsh else None,
     )
@@ -119,14 +120,10 @@ async def _played(run: Run) -> float:
 async def _quiet(run: Run) -> None:
     """Heal everything, wait for what is under way, and hold what came of it against the laws."""
     world = run.world
-    far = run.plan.nodes > MANY_NODES or run.plan.lines
+    far = run.plan.shape != "mesh"
     limit_s = FAR_CONVERGENCE_S if far else CONVERGENCE_S
-    for device in world.nodes:
-        if device.running and _distrusting(device):
-            await (
-                device.restart()
-            )  # an operator lets in again whom a forger on the way made look bad
-            run.started(device)
+    if any(operation.kind == "forge" for operation in run.plan.operations):
+        await _let_in_again(run)
     await world.converge(limit_s)
     await asyncio.gather(*run.under_way)
     await world.converge(limit_s)
@@ -137,6 +134,16 @@ async def _quiet(run: Run) -> None:
     for listener in run.listeners:
         await listener.check()
     world.check()
+
+
+async def _let_in_again(run: Run) -> None:
+    """An operator lets in again whom a forger on the way made look bad; so far, a restart does that."""
+    await run.world.recover()
+    await asyncio.sleep(UNDER_WAY_S)
+    for device in run.world.nodes:
+        if _distrusting(device):
+            await device.restart()
+            run.started(device)
 
 
 def _distrusting(device: Device) -> bool:

@@ -16,6 +16,7 @@ import math
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from typing import Literal
 
 from lamport.ids import NodeId
 from lamport.offsets import OffsetMap
@@ -31,6 +32,11 @@ CONVERGENCE_S = 5.0
 
 FLAP_S = 1.0
 
+FURTHER_LINKS = 2
+"""In a graph, besides the one to the next device; each link counts at both ends."""
+
+Shape = Literal["mesh", "line", "graph"]
+
 _LETTERS = 26
 
 Committed = Callable[[Device], None]
@@ -45,26 +51,27 @@ class World:
         seed: int,
         nodes: int,
         *,
-        lines: bool = False,
+        shape: Shape = "mesh",
         keeps: bool = False,
         make_platter: Callable[[random.Random], Platter] | None = None,
     ) -> None:
         """Prepare a world.
 
-        With `lines` each device knows only the next, otherwise all know all. `keeps` says whether notes are kept for a
-        picture. `make_platter` makes the disks; without it they are in memory.
+        In a `mesh` all devices know all, in a `line` each knows only the next, in a `graph` each knows the next and two
+        drawn from the seed, so that it has six links on average. `keeps` says
+        whether notes are kept for a picture. `make_platter` makes the disks; without it they are in memory.
         """
         self.seed = seed
         self.trace = Trace(keeps=keeps)
-        self.air = Air(self.generator("air"), self.trace, multicast=not lines)
+        self.air = Air(self.generator("air"), self.trace, multicast=shape == "mesh")
         self.watchers: list[Committed] = []
         self.faults: list[str] = []
-        self._lines = lines
         self._make_platter = make_platter
         self._swarm_key = make_swarm(self.generator("swarm"))[0]
         self._flapping: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._names: dict[NodeId, str] = {}
         self.nodes = tuple(self._make_device(number) for number in range(nodes))
+        self._knows = self._drawn_knowledge(shape)
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator["World"]:
@@ -90,18 +97,15 @@ class World:
 
     def neighbours(self, device: Device) -> list[str]:
         """Whom a device is told to dial."""
-        names = [other.name for other in self.nodes]
-        if self._lines:
-            place = names.index(device.name)
-            return names[place + 1 : place + 2]
-        return [name for name in names if name != device.name]
+        return [other.name for other in self._knows[device]]
 
     def linked_with(self, device: Device) -> list[Device]:
         """The devices that it has a link with when all is well."""
-        if not self._lines:
-            return [other for other in self.nodes if other is not device]
-        place = self.nodes.index(device)
-        return [*self.nodes[max(0, place - 1) : place], *self.nodes[place + 1 : place + 2]]
+        return [
+            other
+            for other in self.nodes
+            if other in self._knows[device] or device in self._knows[other]
+        ]
 
     def open_since(self, source: Device, target: Device) -> float:
         """Since when the links between two devices are whole and quick, both ways; infinity where they are not."""
@@ -143,11 +147,7 @@ class World:
         Raises:
             LawBroken: it takes longer than the limit, by default `CONVERGENCE_S`.
         """
-        self.heal()
-        for device in self.nodes:
-            device.spare()
-            if not device.running:
-                await device.start()
+        await self.recover()
         deadline = _now() + (limit_s or CONVERGENCE_S)
         while not self.equal:
             self.check()
@@ -157,6 +157,14 @@ class World:
                 )
             await asyncio.sleep(0.05)
         self.check()
+
+    async def recover(self) -> None:
+        """Heal all links, give all disks room, and switch everything on."""
+        self.heal()
+        for device in self.nodes:
+            device.spare()
+            if not device.running:
+                await device.start()
 
     @property
     def equal(self) -> bool:
@@ -250,6 +258,7 @@ class World:
         copy = self._made(f"{device.name}{chr(ord('2') + device.restores)}", device)
         copy.platter.restore(device.backup())
         self.nodes = (*self.nodes, copy)
+        self._knows[copy] = self._knows[device]
         await copy.start()
         return copy
 
@@ -282,6 +291,25 @@ class World:
         link = self.air.link(source, target)
         link.changed_at = _now()
         self.trace.note(Note(_now(), source, Kind.LINK, link.condition, target))
+
+    def _drawn_knowledge(self, shape: Shape) -> dict[Device, tuple[Device, ...]]:
+        """Whom each device is told to dial."""
+        nodes, draw = self.nodes, self.generator("shape")
+        if shape == "mesh":
+            return {one: tuple(other for other in nodes if other is not one) for one in nodes}
+        following: dict[Device, tuple[Device, ...]] = {
+            one: nodes[place + 1 : place + 2] for place, one in enumerate(nodes)
+        }
+        if shape == "line":
+            return following
+        return {
+            one: tuple(
+                other
+                for other in (*following[one], *draw.sample(nodes, FURTHER_LINKS))
+                if other is not one
+            )
+            for one in nodes
+        }
 
     def _make_device(self, number: int) -> Device:
         return self._made(chr(ord("a") + number) if number < _LETTERS else f"n{number}")

@@ -236,7 +236,7 @@ def test_every_device_has_a_subscriber_that_sees_everything() -> None:
                 task.cancel()
         await sim.nodes[0].publish(X, 1)
 
-    with pytest.raises(LawBroken, match="law 11: a subscriber at a saw 0 of 1"):
+    with pytest.raises(LawBroken, match="law 11: a subscriber at a saw"):
         play(body)
 
 

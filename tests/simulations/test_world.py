@@ -15,7 +15,7 @@ from lamport import Tag
 from simulations.laws import Auditor, check_converged
 from simulations.loop import run_simulated
 from simulations.watching import Listener
-from simulations.world import World
+from simulations.world import Shape, World
 
 ROOT = Path(__file__).parent.parent.parent
 X = Tag("x")
@@ -23,12 +23,12 @@ COUNT: Fish[int] = Fish("count", X, 0, lambda count, _event, _metadata: count + 
 
 
 def tell(
-    story: Callable[[World], Awaitable[object]], seed: int, nodes: int = 3, *, lines: bool = False
+    story: Callable[[World], Awaitable[object]], seed: int, nodes: int = 3, *, shape: Shape = "mesh"
 ) -> World:
     """Run a story with the laws on; all hold the same in the end."""
 
     async def go() -> World:
-        world = World(seed, nodes, lines=lines)
+        world = World(seed, nodes, shape=shape)
         auditor = Auditor(world)
         auditor.watch()
         async with world.started():
@@ -100,7 +100,7 @@ def test_all_nodes_of_a_line_hear_what_is_published_at_once(seed: int) -> None:
         await world.run(seconds=5)
         await story(world)
 
-    tell(met, seed, lines=True)
+    tell(met, seed, shape="line")
 
 
 @pytest.mark.parametrize("seed", range(5))
