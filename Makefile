@@ -5,13 +5,15 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+SEEDS ?= 500
 
 .PHONY: demo test check format bench clean
 
 demo: $(READY)  ## three daemons, a partition, and agreement
 	$(BIN)/shoal demo
 
-test: $(READY)  ## all tests
+test: $(READY)  ## two minutes of simulated hardship, then all tests
+	$(BIN)/python -m simulations run --seeds 1..$(SEEDS)
 	$(BIN)/python -m pytest
 
 check: $(READY)  ## lint, types, format

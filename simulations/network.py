@@ -439,6 +439,8 @@ class SimulatedNetwork:
     def _hear(self, host: str, candidate: Candidate) -> None:
         ear = self._air.ears.get(host)
         if ear is not None and self._air.link(self._host, host).open:
+            now = asyncio.get_running_loop().time()
+            self._air.trace.cover(f"{now!r}|{self._host} is heard by {host}|")
             ear(candidate)
 
 

@@ -82,6 +82,10 @@ class Trace:
         self._digest.update(f"{at!r}|{node}|{kind}|{said}|{peer}|{len(data)}|".encode() + data)
         self.show(note)
 
+    def cover(self, text: str) -> None:
+        """Something happened that no picture needs, but that two runs of one seed must share."""
+        self._digest.update(text.encode())
+
     def show(self, note: Note) -> None:
         """Keep a note for pictures that says nothing which the digest does not cover already."""
         if self.keeps and len(self.notes) < MAX_NOTES:
