@@ -228,7 +228,9 @@ def _check_link(device: Device, link: Link) -> None:
     ranges = link._ranges
     if ranges.qsize() > ranges.maxsize or not 0 < ranges.maxsize <= WAITING_RANGES:
         raise LawBroken(f"law 14: {ranges.qsize()} ranges wait for the log of {device.name}")
-    silent_s = asyncio.get_running_loop().time() - getattr(link.channel, "heard_at", math.inf)
+    # A link whose ranges wait for a full disk is not read from: it is this device that is silent.
+    heard_at = max(getattr(link.channel, "heard_at", math.inf), device.well_since)
+    silent_s = asyncio.get_running_loop().time() - heard_at
     if silent_s > SILENCE_S and not ranges.full():
         raise LawBroken(f"law 14: {device.name} keeps a link that was silent for {silent_s:.0f} s")
 

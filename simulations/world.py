@@ -16,6 +16,7 @@ import math
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from itertools import count
 from typing import Literal
 
 from lamport.ids import NodeId
@@ -255,7 +256,9 @@ class World:
 
     async def clone(self, device: Device) -> Device:
         """Start a second device with a copy of this one's disk and identity, as a copied image of a card does."""
-        copy = self._made(f"{device.name}{chr(ord('2') + device.restores)}", device)
+        taken = {other.name for other in self.nodes}
+        names = (f"{device.name}{number}" for number in count(2))
+        copy = self._made(next(name for name in names if name not in taken), device)
         copy.platter.restore(device.backup())
         self.nodes = (*self.nodes, copy)
         self._knows[copy] = self._knows[device]

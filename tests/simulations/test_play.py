@@ -1,7 +1,10 @@
 """Seeds, plans, what runs come through, and what is made of a failure."""
 
 import asyncio
+import os
 import random
+import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +120,28 @@ def test_two_processes_play_the_same_as_one() -> None:
     scope = Scope(nodes=3, seconds=10)
     alone = [(one.plan.seed, one.digest) for one in played(range(1, 7), scope, 1)]
     assert [(one.plan.seed, one.digest) for one in played(range(1, 7), scope, 2)] == alone
+
+
+def test_seeds_give_the_same_digests_under_any_hash_seed() -> None:
+    program = (
+        "from dataclasses import replace\n"
+        "from simulations.plan import draw_plan\n"
+        "from simulations.play import play\n"
+        "plans = [draw_plan(seed, seconds=15, every_kind=True) for seed in (1, 2)]\n"
+        "print(*(play(plan).digest for plan in (*plans, replace(plans[1], harsh=True))))"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2", "3")
+    }
+    assert len(digests) == 1
+    assert len(set(digests.pop().split())) == 3
 
 
 def test_a_planted_bug_is_found_made_small_saved_and_drawn(
