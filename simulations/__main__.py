@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 from simulations.campaign import Scope, Summary, hunted, keep_failure, played
@@ -27,6 +28,12 @@ from simulations.stories import STORIES, tell
 from simulations.telling import draw_text
 
 SECONDS = 60.0
+
+MAX_MINUTES = 1_440
+"""A day; a plan of it is as long as a plan should be."""
+
+MAX_SHRUNK = 5
+"""Failures of one campaign that are made small; who has so many knows where to look."""
 
 
 def main() -> int:
@@ -46,7 +53,7 @@ def _run(arguments: Namespace) -> int:
     for outcome in played(arguments.seeds, scope, arguments.jobs):
         summary.add(outcome)
         if outcome.failure:
-            _report(outcome)
+            _report(outcome, shrink=summary.failed <= MAX_SHRUNK)
     rate = summary.virtual_s / (time.perf_counter() - began)
     if arguments.markers:
         for marker in MARKERS:
@@ -79,10 +86,12 @@ def _replay(arguments: Namespace) -> int:
     return 1 if outcome.failure else 0
 
 
-def _report(outcome: Outcome) -> None:
-    """Tell of a failure, make it small, save it and draw it."""
+def _report(outcome: Outcome, *, shrink: bool) -> None:
+    """Tell of a failure; make it small, save it and draw it, unless there are enough of them."""
     seed = outcome.plan.seed
     print(f"seed {seed}: {outcome.failure[:500]}\n  {plan_value(outcome.plan)}", flush=True)
+    if not shrink:
+        return
     small, saved, drawn = keep_failure(outcome, Path())
     print(f"  {len(small.operations)} operations are enough: replay {saved}, see {drawn}")
 
@@ -109,14 +118,40 @@ def _story(arguments: Namespace) -> int:
 def _seeds(text: str) -> range:
     first, dots, last = text.partition("..")
     try:
-        return range(int(first), int(last if dots else first) + 1)
+        seeds = range(int(first), int(last if dots else first) + 1)
     except ValueError:
-        raise ArgumentTypeError(f"seeds are given as 7 or 1..1000, not {text!r}") from None
+        seeds = range(0)
+    if not seeds:
+        raise ArgumentTypeError(f"seeds are given as 7 or 1..1000, not {text!r}")
+    return seeds
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise ArgumentTypeError(f"a number from {least} on is due, not {text!r}")
+        return int(text)
+
+    return number
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes <= MAX_MINUTES:
+        raise ArgumentTypeError(f"minutes are above 0 and up to {MAX_MINUTES}, not {text!r}")
+    return minutes
 
 
 def _add_jobs(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes at once"
+        "--jobs",
+        type=_at_least(1),
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes at once",
     )
 
 
@@ -125,8 +160,12 @@ def _parser() -> ArgumentParser:
     sub = parser.add_subparsers(required=True, metavar="COMMAND")
     run = sub.add_parser("run", help="run seeds with all laws on")
     run.add_argument("--seeds", type=_seeds, default=_seeds("1..100"), metavar="A..B")
-    run.add_argument("--nodes", type=int, metavar="N", help="drawn from the seed if not given")
-    run.add_argument("--minutes", type=float, default=1.0, metavar="M", help="of hardship, virtual")
+    run.add_argument(
+        "--nodes", type=_at_least(2), metavar="N", help="drawn from the seed if not given"
+    )
+    run.add_argument(
+        "--minutes", type=_minutes, default=1.0, metavar="M", help="of hardship, virtual"
+    )
     run.add_argument(
         "--every-kind", action="store_true", help="of hardship, not what the seed draws"
     )

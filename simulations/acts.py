@@ -5,8 +5,8 @@ have happened, and nobody waits for it before the next blow falls.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +18,13 @@ from lamport.event import Event, draft
 from lamport.tags import Tag
 from simulations.device import Device
 from simulations.errors import DeviceOff
-from simulations.laws import Auditor
+from simulations.laws import Auditor, draft_bytes
 from simulations.plan import Operation, Plan
 from simulations.watching import Listener, PairWatch, StateWatch
 from simulations.world import World
+
+HESITATING = 0.3
+"""How often a device has a slow subscriber as well."""
 
 SLOWEST_BANDWIDTH = 50_000.0
 """Bytes a second of the worst link that is drawn; the best of the slow ones is a hundred times as fast."""
@@ -35,7 +38,15 @@ MAX_ACCESSES = 30
 MAX_CROWD = 30
 """Publishers that call at once."""
 
-X, WORK_TAG = Tag("x"), Tag("work")
+MAX_EFFECTS = 5
+"""Effects that are asked for at once, besides two."""
+
+MACHINES = ("machine:1", "machine:2", "machine:3")
+
+TAGS = ("x", "work", "top", *MACHINES)
+"""Every tag that events of a plan bear."""
+
+X, WORK_TAG, TOP_TAG = Tag("x"), Tag("work"), Tag("top")
 
 
 def _on_work(work: WorkIds, event: Mapping[str, Any], metadata: Metadata) -> WorkIds:
@@ -53,8 +64,9 @@ WORK: Fish[WorkIds] = Fish("work", WORK_TAG, WorkIds(), _on_work)
 LAST: Fish[tuple[Any, ...]] = Fish(
     "last", X, (), _on_last, is_reset=lambda event, _metadata: event % 17 == 0
 )
-FISH: tuple[Fish[Any], ...] = (COUNT, WORK, LAST)
-"""Every kind of fold: over everything, over work ids, and with resets where order shows."""
+TOP: Fish[int] = Fish("top", TOP_TAG, 0, lambda top, event, _metadata: max(top, event))
+FISH: tuple[Fish[Any], ...] = (COUNT, WORK, LAST, TOP)
+"""Every kind of fold: over everything, over work ids, with resets where order shows, and one that effects lean on."""
 
 
 @dataclass(slots=True)
@@ -85,7 +97,10 @@ class Run:
 
     def started(self, device: Device) -> None:
         """Use a node that was just started as an application does: subscribe, watch fish."""
+        draw = self.world.generator(f"listener/{device.name}/{device.starts}")
         self.listeners.append(Listener(device, self.auditor))
+        if draw.random() < HESITATING:
+            self.listeners.append(Listener(device, self.auditor, draw))
         for fish in FISH:
             self.states.watch_fish(device, fish)
 
@@ -94,9 +109,20 @@ class Run:
         await device.start()
         self.started(device)
 
-    def in_background(self, work: Awaitable[object]) -> None:
-        """Let something go on while the plan does."""
-        self.under_way.append(asyncio.ensure_future(_unless_stopped(work)))
+    def ask(self, device: Device, tags: Collection[str], payload: Any) -> None:
+        """Note what an application is about to ask for."""
+        assert self.auditor.asked is not None, "a plan knows all that is asked for"
+        asked = self.auditor.asked.setdefault(device.name, Counter())
+        asked[draft_bytes(tags, payload)] += 1
+
+    def publish(self, device: Device, tags: list[str], payload: Any) -> None:
+        """Ask for one event, and do not wait for it."""
+        self.ask(device, tags, payload)
+        self.in_background(device, device.publish(tags, payload))
+
+    def in_background(self, device: Device, work: Awaitable[object]) -> None:
+        """Let an application's work on a device go on while the plan does."""
+        self.under_way.append(asyncio.ensure_future(_unless_stopped(self.world, device, work)))
 
 
 async def act(run: Run, operation: Operation) -> None:
@@ -109,44 +135,72 @@ async def act(run: Run, operation: Operation) -> None:
         await doing(run, operation)
 
 
-async def _unless_stopped(work: Awaitable[object]) -> None:
-    """Wait for something that may end because its node was stopped, lost its power, or had a full disk."""
-    with suppress(LogError, PondClosed, DeviceOff, asyncio.CancelledError):
+async def _unless_stopped(world: World, device: Device, work: Awaitable[object]) -> None:
+    """Wait for something that may end because its node was stopped, lost its power, or had a full disk; only then."""
+    began, starts = asyncio.get_running_loop().time(), device.starts
+    try:
         await work
+    except asyncio.CancelledError:
+        return
+    except (LogError, PondClosed, DeviceOff) as error:
+        if device.well and device.starts == starts and device.well_since <= began:
+            world.broken(f"law 1: {device.name} was well, and refused: {error!r}")
 
 
 async def _acknowledged(device: Device, publishing: Awaitable[Sequence[Event]]) -> None:
     device.acknowledged.extend(await publishing)
 
 
+def _tags(amount: float) -> list[str]:
+    """Tags of an event: what it is, and which of a few machines it is about."""
+    return ["x", MACHINES[int(amount) % len(MACHINES)]]
+
+
 async def _publish(run: Run, operation: Operation) -> None:
-    run.in_background(run.device(operation).publish(X, int(operation.amount)))
+    amount = int(operation.amount)
+    run.publish(run.device(operation), _tags(amount), amount)
 
 
 async def _burst(run: Run, operation: Operation) -> None:
-    drafts = [draft(X, number) for number in range(int(operation.amount))]
-    run.in_background(
-        _acknowledged(run.device(operation), run.device(operation).node.publish_all(drafts))
-    )
+    device = run.device(operation)
+    numbers = range(int(operation.amount))
+    for number in numbers:
+        run.ask(device, _tags(number), number)
+    drafts = [draft(_tags(number), number) for number in numbers]
+    run.in_background(device, _acknowledged(device, device.node.publish_all(drafts)))
 
 
 async def _crowd(run: Run, operation: Operation) -> None:
     """Many publishers at once, each of one event."""
     for number in range(min(int(operation.amount), MAX_CROWD)):
-        run.in_background(run.device(operation).publish(X, number))
+        run.publish(run.device(operation), _tags(number), number)
 
 
 async def _start_work(run: Run, operation: Operation) -> None:
-    run.in_background(run.device(operation).publish(WORK_TAG, {"type": "started"}))
+    run.publish(run.device(operation), ["work"], {"type": "started"})
 
 
 async def _stop_work(run: Run, operation: Operation) -> None:
-    def stop(work: WorkIds, enqueue: Callable[..., None]) -> None:
-        enqueue(WORK_TAG, {"type": "stopped", "ended": work.texts})
+    device = run.device(operation)
 
-    run.in_background(
-        _acknowledged(run.device(operation), run.device(operation).pond.run(WORK, stop))
-    )
+    def stop(work: WorkIds, enqueue: Callable[..., None]) -> None:
+        payload = {"type": "stopped", "ended": work.texts}
+        run.ask(device, ["work"], payload)
+        enqueue(WORK_TAG, payload)
+
+    run.in_background(device, _acknowledged(device, device.pond.run(WORK, stop)))
+
+
+async def _effects(run: Run, operation: Operation) -> None:
+    """Several effects at once on one fish, each of which counts on."""
+    device = run.device(operation)
+
+    def count_on(top: int, enqueue: Callable[..., None]) -> None:
+        run.ask(device, ["top"], top + 1)
+        enqueue(TOP_TAG, top + 1)
+
+    for _ in range(2 + int(operation.amount) % MAX_EFFECTS):
+        run.in_background(device, _acknowledged(device, device.pond.run(TOP, count_on)))
 
 
 async def _partition(run: Run, operation: Operation) -> None:
@@ -239,6 +293,7 @@ _ACTS: Mapping[str, tuple[bool | None, _Act]] = {
     "publish": (True, _publish),
     "burst": (True, _burst),
     "crowd": (True, _crowd),
+    "effects": (True, _effects),
     "start_work": (True, _start_work),
     "stop_work": (True, _stop_work),
     "partition": (None, _partition),

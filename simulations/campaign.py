@@ -81,7 +81,7 @@ def hunted(seeds: range, jobs: int) -> Iterator[tuple[str, Outcome | None]]:
 
 def keep_failure(outcome: Outcome, folder: Path) -> tuple[Plan, Path, Path]:
     """Make a failure small, save its plan, and draw it; returns the plan, its file and the picture's."""
-    kind = outcome.failure[:12]
+    kind = ":".join(outcome.failure.split(":")[:2])  # the error and, where one is broken, the law
     deadline = time.monotonic() + SHRINKING_S
 
     def fails(plan: Plan) -> bool:

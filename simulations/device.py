@@ -17,7 +17,7 @@ from lamport.tags import Tags
 from shoal.node import Node
 from shoal.seams import Seams
 from simulations.disk import Platter, SimulatedDisk
-from simulations.errors import DeviceOff, LawBroken, PowerLost
+from simulations.errors import DeviceOff, LawBroken, PowerLost, SimulationError
 from simulations.network import PORT, Air, SimulatedNetwork
 from simulations.trace import Kind
 from transport.identity import Identity
@@ -129,6 +129,17 @@ class Device:
         """Whether a node runs here now."""
         return self._node is not None
 
+    @property
+    def well(self) -> bool:
+        """Whether a node runs here now, with power and room on its disk."""
+        has_power = self._disk is not None and self._disk.has_power
+        return self.running and has_power and not self.platter.full
+
+    @property
+    def open_channels(self) -> int:
+        """How many connections this device holds open."""
+        return self._network.open_channels if self._network is not None else 0
+
     async def publish(self, tags: Tags | str | list[str], payload: Any) -> Event:
         """Publish an event; what was acknowledged is held against the node later."""
         event = await self.node.publish(tags, payload)
@@ -137,7 +148,8 @@ class Device:
 
     async def start(self) -> None:
         """Switch the device on."""
-        assert not self.running, f"{self.name} runs already"
+        if self.running:
+            raise SimulationError(f"{self.name} runs already")
         self.starts += 1
         self._stop = asyncio.Event()
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -238,7 +250,8 @@ class Device:
                 ready.set_exception(
                     error if isinstance(error, Exception) else LawBroken(repr(error))
                 )
-            elif disk is not None and disk.has_power and _is_death(error):
+                return  # told to whoever starts the device, and to nobody twice
+            if disk is not None and disk.has_power and _is_death(error):
                 self.world.broken(f"node {self.name} died of {error!r}")
             raise
 

@@ -7,8 +7,10 @@ and keeps the trace's digest: two runs of one seed must share it.
 """
 
 import asyncio
+import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +60,8 @@ class _Drill:
     states: StateWatch
     pairs: PairWatch
     fish: dict[tuple[str, int], tuple[Fish[Any], Device]] = field(default_factory=dict)
+    listeners: list[Listener] = field(default_factory=list)
+    listened: set[tuple[str, int]] = field(default_factory=set)
     seen: set[tuple[str, int, str, int]] = field(default_factory=set)
 
     @classmethod
@@ -72,7 +76,10 @@ class _Drill:
         self.world.watchers.append(self.look)
 
     def look(self, device: Device) -> None:
-        """Take note of the fish that run on a device, and watch the states that they show."""
+        """Subscribe where a node was started, take note of its fish, and watch the states that they show."""
+        if device.running and (device.name, device.starts) not in self.listened:
+            self.listened.add((device.name, device.starts))
+            self.listeners.append(Listener(device, self.auditor))
         for name in device.pond.running if device.running else ():
             fish = device.pond.find(name)
             assert fish is not None, "it runs"
@@ -96,12 +103,38 @@ def drilled(
     world = World(seed, nodes, keeps=keeps)
     drill = _Drill.of(world)
     error: BaseException | None = None
-    try:
-        run_simulated(_told(test, drill, minutes), random.Random(seed))  # noqa: S311 - repeatable on purpose
-    except failures as raised:
-        error = raised
+    with _assertions_heard() as unheard:
+        try:
+            run_simulated(
+                _told(test, drill, minutes),
+                random.Random(seed),  # noqa: S311 - repeatable on purpose
+                unheard.append,
+            )
+        except failures as raised:
+            error = raised
+    error = error or next((one for one in unheard if isinstance(one, AssertionError)), None)
     devices = tuple(device.name for device in world.nodes)
     return Run(seed, world.trace.digest, error, devices, tuple(world.trace.notes))
+
+
+@contextmanager
+def _assertions_heard() -> Iterator[list[object]]:
+    """Collect what tasks of a test, and observers of fish, raised where nobody was listening."""
+    heard: list[object] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append(record.exc_info[1] if record.exc_info else None)
+
+    ear, logger = Ear(logging.ERROR), logging.getLogger("shoal.fish")
+    before = logger.level
+    logger.addHandler(ear)
+    logger.setLevel(logging.ERROR)
+    try:
+        yield heard
+    finally:
+        logger.removeHandler(ear)
+        logger.setLevel(before)
 
 
 async def _told(test: SwarmTest, drill: _Drill, minutes: float) -> None:
@@ -109,12 +142,11 @@ async def _told(test: SwarmTest, drill: _Drill, minutes: float) -> None:
     limit = asyncio.timeout(minutes * 60)
     try:
         async with limit, drill.world.started():
-            listeners = [Listener(device, drill.auditor) for device in drill.world.nodes]
             try:
                 await _tried(test, drill)
-                await _hold(drill, listeners)
+                await _hold(drill)
             finally:
-                for listener in listeners:
+                for listener in drill.listeners:
                     await listener.end()
     except TimeoutError as error:
         if not limit.expired():
@@ -157,7 +189,7 @@ async def _add_impurity(drill: _Drill, error: Exception) -> None:
         pass  # there is an error to be told already
 
 
-async def _hold(drill: _Drill, listeners: Sequence[Listener]) -> None:
+async def _hold(drill: _Drill) -> None:
     """Hold what came of the test against the laws; a fish that is impure may be why one is broken, and goes first."""
     try:
         world = drill.world
@@ -168,7 +200,7 @@ async def _hold(drill: _Drill, listeners: Sequence[Listener]) -> None:
             drill.auditor.check_bounds(device)
         if all(device.running for device in world.nodes) and world.equal:
             await _check_states(drill)
-        for listener in listeners:
+        for listener in drill.listeners:
             await listener.check()
         world.check()
     except (SimulationError, FishError) as error:

@@ -29,6 +29,10 @@ class NotDeterministic(SimulationError):
     """Two runs of one seed went differently: something in the test or its fish does not come from the seed."""
 
 
+class Livelock(SimulationError):
+    """Something goes on and on, and no time passes."""
+
+
 class PowerLost(BaseException):
     """What a dead device's code gets when it still reaches for its disk: nothing it does may count.
 

@@ -14,7 +14,8 @@ import asyncio
 import hashlib
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +66,8 @@ class Auditor:
     highest: dict[str, int] = field(default_factory=dict)
     before: dict[str, int] = field(default_factory=dict)
     commits: int = 0
+    asked: dict[str, Counter[bytes]] | None = None
+    """What applications asked each device to publish (see `draft_bytes`), where all of that is known."""
     authored: list[Authored] = field(default_factory=list)
     """Called with the device and the event's stream and offset when an event comes to its author's disk."""
 
@@ -113,6 +116,13 @@ class Auditor:
         for event in device.acknowledged:
             if not self.holds(device, event.stream, event.offset):
                 raise LawBroken(f"law 1: {device.name} lost {event.key}, which it had acknowledged")
+            lamport, timestamp, tags, app_id, payload = msgpack.unpackb(
+                self.said[event.stream, event.offset], strict_map_key=False
+            )
+            stored = (lamport, timestamp, sorted(tags), app_id, payload)
+            said = (event.lamport, event.timestamp, sorted(event.tags), event.app_id, event.payload)
+            if stored != said:
+                raise LawBroken(f"law 1: {device.name} keeps {stored}, it had acknowledged {said}")
 
     def check_bounds(self, device: Device) -> None:
         """Law 14: queues stay under their bounds, and no dead connection is kept."""
@@ -162,12 +172,23 @@ class Auditor:
     ) -> None:
         if own and self.said.setdefault((stream, offset), data) != data:
             raise LawBroken(f"law 3: {device.name} wrote a second event at {stream} {offset}")
+        if own and self.asked is not None:
+            self._check_asked(device, stream, offset, data)
         if self.said.get((stream, offset)) != data:
             raise LawBroken(
                 f"law 4: {device.name} holds {stream} {offset}, which its author never wrote"
             )
         if msgpack.unpackb(data)[0] != key >> 20:
             raise LawBroken(f"law 6: {device.name} files {stream} {offset} under another timestamp")
+
+    def _check_asked(self, device: Device, stream: StreamId, offset: int, data: bytes) -> None:
+        """Law 4, the author itself included: each event is one that somebody asked for, and only once."""
+        assert self.asked is not None, "it was looked at"
+        _, _, tags, _, payload = msgpack.unpackb(data, strict_map_key=False)
+        left = self.asked.setdefault(device.name, Counter())
+        left[draft_bytes(tags, payload)] -= 1
+        if left[draft_bytes(tags, payload)] < 0:
+            raise LawBroken(f"law 4: {device.name} wrote {stream} {offset}, nobody asked for that")
 
     def _check_seals(
         self, device: Device, row: int, stream: StreamId, first: int, *, own: bool
@@ -219,6 +240,12 @@ class Auditor:
         return hashlib.sha256(domain + device.identity.swarm + stream.node + number).digest()
 
 
+def draft_bytes(tags: Collection[str], payload: Any) -> bytes:
+    """What an application asks to be published, as one value."""
+    packed: bytes = msgpack.packb([sorted(tags), payload])
+    return packed
+
+
 def _disk(device: Device) -> str:
     """Names a disk: after a declared restore it is another one."""
     return f"{device.name}/{device.restores}"
@@ -235,8 +262,11 @@ def _check_link(device: Device, link: Link) -> None:
         raise LawBroken(f"law 14: {device.name} keeps a link that was silent for {silent_s:.0f} s")
 
 
-async def check_converged(world: World, fish: Sequence[Fish[Any]]) -> None:
-    """Laws 6, 8 and 9: one order and equal states on all nodes, equal to the fold of what is on the disk."""
+async def check_converged(world: World, fish: Sequence[Fish[Any]]) -> list[Event]:
+    """Laws 6, 8 and 9: one order and equal states on all nodes, equal to the fold of what is on the disk.
+
+    Returns the events, in that order.
+    """
     orders = [await _order(device) for device in world.nodes]
     for device, order in zip(world.nodes, orders, strict=True):
         keys = [event.key for event in order]
@@ -244,6 +274,7 @@ async def check_converged(world: World, fish: Sequence[Fish[Any]]) -> None:
             raise LawBroken(f"law 6: {device.name} orders the same events differently")
     for one in fish:
         await _check_states(world, one, orders[0])
+    return orders[0]
 
 
 async def _check_states(world: World, fish: Fish[Any], order: Sequence[Event]) -> None:

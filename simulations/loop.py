@@ -8,15 +8,18 @@ and no signals; asking for a thread is an error.
 import asyncio
 import gc
 import random
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from heapq import heappop
 from typing import Any, NoReturn, TypeVar
 
-from simulations.errors import Deadlock
+from simulations.errors import Deadlock, Livelock
 
 COLLECT_EVERY = 200_000
 """Steps of the loop between two garbage collections: a day of a factory fits into memory."""
+
+MAX_STEPS_AT_ONCE = 200_000
+"""Steps of the loop in one moment; a busy moment has a few thousand."""
 
 _Result = TypeVar("_Result")
 
@@ -44,6 +47,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         self._randomness = randomness
         self._tasks = 0
+        self._restless = 0
         self.set_task_factory(self._make_task)  # type: ignore[arg-type]  # typeshed's protocol is private
 
     def _make_task(
@@ -69,6 +73,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             if not timers:
                 raise Deadlock("nothing is scheduled: the simulation waits for ever")
             self._now = max(self._now, timers[0]._when)  # noqa: SLF001 - as above
+            self._restless = 0
         while timers and timers[0]._when <= self._now:  # noqa: SLF001 - as above
             ready.append(heappop(timers))
         due = list(ready)
@@ -79,6 +84,12 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             if not handle._cancelled:  # noqa: SLF001 - as above
                 handle._run()  # noqa: SLF001 - as above
         self.steps += 1
+        self._restless += 1
+        if self._restless > MAX_STEPS_AT_ONCE:
+            self._restless = 0
+            raise Livelock(
+                f"{MAX_STEPS_AT_ONCE} steps and no time has passed: something waits by asking again and again"
+            )
         if self.steps % COLLECT_EVERY == 0:
             gc.collect()
 
@@ -93,9 +104,18 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Nobody has to be woken: there is one thread."""
 
 
-def run_simulated(coroutine: Coroutine[Any, Any, _Result], randomness: random.Random) -> _Result:
-    """Run a coroutine to its end on a loop of its own; returns its result."""
+def run_simulated(
+    coroutine: Coroutine[Any, Any, _Result],
+    randomness: random.Random,
+    unheard: Callable[[object], None] | None = None,
+) -> _Result:
+    """Run a coroutine to its end on a loop of its own; returns its result.
+
+    `unheard` is called with every error that a task ended with and nobody asked for.
+    """
     loop = SimulatedLoop(randomness)
+    if unheard is not None:
+        loop.set_exception_handler(lambda _loop, context: unheard(context.get("exception")))
     with _garbage_kept():
         try:
             asyncio.set_event_loop(loop)
@@ -103,6 +123,8 @@ def run_simulated(coroutine: Coroutine[Any, Any, _Result], randomness: random.Ra
         finally:
             asyncio.set_event_loop(None)
             _cancel_rest(loop)
+            if unheard is not None:
+                gc.collect()  # an error is known to be unheard of when its task goes
             loop.close()
 
 

@@ -53,29 +53,34 @@ class Link:
     duplication: float = 0.0
     bandwidth: float = BANDWIDTH
     cut: bool = False
+    walls: int = 0
+    """How many partitions stand between the two; each is taken away by itself."""
     stalled: bool = False
     """As a cut, but what is under way already, too, is held: connections stay open and silent."""
     forges: str = ""
     """What is altered in the next range of events, once: `event`, `seal`, or nothing."""
+    was_forged: bool = False
+    """Whether anything was ever forged, or may have been: whoever distrusts the source has a reason."""
     changed_at: float = 0.0
     """When it was last made better or worse."""
 
     @property
     def open(self) -> bool:
         """Whether anything gets through now."""
-        return not (self.cut or self.stalled)
+        return not (self.cut or self.stalled or self.walls)
 
     @property
     def condition(self) -> str:
         """What is the matter with it, in a word."""
         if not self.open:
-            return "cut" if self.cut else "stalled"
+            return "cut" if self.cut or self.walls else "stalled"
         return "open" if (self.latency_s, self.loss, self.bandwidth) == _GOOD else "slow"
 
     def mend(self) -> bool:
         """Make it whole and quick again; returns whether that changed anything."""
         was_good = self.condition == "open" and not self.duplication
         self.cut = self.stalled = False
+        self.walls = 0
         self.forges = ""
         self.loss = self.duplication = 0.0
         self.latency_s, self.jitter_s, self.bandwidth = LATENCY_S, LATENCY_S / 2, BANDWIDTH
@@ -232,6 +237,7 @@ class Direction:
     def _deliver(self, segment: bytes | None, since: float) -> None:
         if segment is None:
             self.ended = True
+            self._air.trace.cover(f"{since!r}|{self.source} hangs up on {self.target}|")
         else:
             self._note(Kind.MESSAGE, segment, since)
             self._under_way -= len(segment)
@@ -369,6 +375,12 @@ class SimulatedNetwork:
         """Send announcements to all who hear them, now and then."""
         return self._announcing(found) if self._air.multicast else nullcontext()
 
+    @property
+    def open_channels(self) -> int:
+        """How many connections are not over."""
+        _forget_ended(self._channels)
+        return len(self._channels)
+
     def drop_all(self, *, silently: bool = False) -> None:
         """Give up every connection, as a system does for a process that ends; `silently`, as a power cut does."""
         for channel in self._channels:
@@ -389,6 +401,8 @@ class SimulatedNetwork:
             outgoing=back,
             incoming=out,
         )
+        now = asyncio.get_running_loop().time()
+        self._air.trace.cover(f"{now!r}|{self._host} reaches {host}|")
         _forget_ended(port.channels)
         _forget_ended(self._channels)
         port.channels.append(theirs)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from simulations.errors import SimulationError
 from simulations.knobs import KNOBS
-from simulations.world import Shape
+from simulations.world import SHAPES, Shape
 
 PUBLISH_EVERY_S = 3.0
 """How often each node publishes, on average."""
@@ -28,6 +28,7 @@ WORK: Mapping[str, int] = {
     "stop_work": 8,
     "burst": 1,
     "crowd": 1,
+    "effects": 1,
 }
 """What applications do, and how often one of these."""
 
@@ -39,6 +40,9 @@ MAX_NODES = 6
 
 MANY_NODES = 16
 """Above so many, links of all with all cost more than they show, and each node publishes less."""
+
+MAX_SECONDS = 90_000.0
+"""A day, and an hour to spare."""
 
 FORMAT = 1
 
@@ -91,28 +95,44 @@ class Plan:
     def read(cls, path: Path) -> "Plan":
         """Read a saved plan; raise `SimulationError` where the file is none."""
         try:
-            value = json.loads(path.read_text("utf-8"))
-            operations = tuple(
-                Operation(at, kind, tuple(who), n) for at, kind, who, n in value["operations"]
-            )
-            _require_format(value["format"])
-            return cls(
-                value["seed"],
-                value["nodes"],
-                value["shape"],
-                value["harsh"],
-                tuple(value["knobs"]),
-                value["seconds"],
-                value["options"],
-                operations,
-            )
+            return _checked(json.loads(path.read_text("utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SimulationError(f"{path} is no plan of a simulation: {error}") from error
 
 
-def _require_format(number: object) -> None:
-    if number != FORMAT:
-        raise ValueError(f"format {number!r}, this program reads {FORMAT}")
+def _checked(value: Any) -> Plan:
+    """The plan that a file says; raises `ValueError`, `KeyError` or `TypeError` for what is none."""
+    _require(value["format"] == FORMAT, f"format {value['format']!r}, this program reads {FORMAT}")
+    nodes, seconds = value["nodes"], value["seconds"]
+    _require(isinstance(nodes, int) and nodes > 1, f"{nodes!r} nodes")
+    _require(isinstance(value["seed"], int), f"seed {value['seed']!r}")
+    _require(value["shape"] in SHAPES, f"shape {value['shape']!r}")
+    _require(0 < seconds < MAX_SECONDS, f"{seconds!r} seconds")
+    return Plan(
+        value["seed"],
+        nodes,
+        value["shape"],
+        bool(value["harsh"]),
+        tuple(value["knobs"]),
+        seconds,
+        value["options"],
+        tuple(_operation(one, nodes) for one in value["operations"]),
+    )
+
+
+def _operation(value: Any, nodes: int) -> Operation:
+    at, kind, devices, amount = value
+    _require(kind in KINDS, f"operation {kind!r}")
+    _require(
+        bool(devices) and all(isinstance(one, int) and 0 <= one < nodes for one in devices),
+        f"devices {devices!r} of {nodes}",
+    )
+    return Operation(float(at), kind, tuple(devices), amount + 0)
+
+
+def _require(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - a condition, and what is said without it
+    if not holds:
+        raise ValueError(otherwise)
 
 
 def draw_plan(
@@ -207,6 +227,12 @@ HARDSHIPS: Mapping[str, _Hardship] = {
     "clock_jump": _Hardship(_one),
     "disk_full": _Hardship(_one, "disk_freed"),
 }
+
+
+KINDS = (
+    frozenset(WORK) | frozenset(HARDSHIPS) | {one.ends_with for one in HARDSHIPS.values()} - {""}
+)
+"""Every kind of operation."""
 
 
 def plan_value(plan: Plan) -> dict[str, Any]:

@@ -12,23 +12,29 @@ from typing import Any
 
 import lamport.commit
 import lamport.log
+import lamport.reader
 import lamport.store
 import transport.session
+from fish.effects import EffectQueue
+from fish.observation import Observation
+from fish.running import RunningFish
 from fish.snapshots import Snapshot, SnapshotShelf
 from fish.timeline import Timeline
 from fish.work import WorkIds
 from lamport.chain import CheckedRange, Head, VerifiedRange
 from lamport.clock import LamportClock
-from lamport.commit import Commit
+from lamport.commit import Commit, CommitBuilder
 from lamport.errors import StoreFull
 from lamport.ids import NodeId
 from lamport.log import EventLog, Follower
+from lamport.offsets import OffsetMap
 from lamport.reader import Reader
 from lamport.seams import Statement
-from lamport.store import Store
+from lamport.store import STREAM_BITS, Store
 from shoal.keys import IdentityKeys
 from simulations.plan import draw_plan
 from simulations.play import Outcome, play
+from transport.errors import ForgedEvents
 from transport.peers import Peers
 from transport.session import Session
 
@@ -199,6 +205,85 @@ def _page_without_its_last(right: Any) -> Any:
     return page
 
 
+def _written_twice(right: Any) -> Any:
+    def append(self: CommitBuilder, drafts: Any, timestamp: int) -> Any:
+        return right(self, [*drafts, drafts[-1]], timestamp)[: len(drafts)]
+
+    return append
+
+
+def _full_now_and_then(right: Any) -> Any:
+    async def publish(self: EventLog, drafts: Any) -> Any:
+        if self.lamport % 7 == 3:  # noqa: PLR2004 - now and then
+            raise StoreFull("there is no room")
+        return await right(self, drafts)
+
+    return publish
+
+
+def _told_three_times(right: Any) -> Any:
+    def deliver(self: Observation[Any]) -> None:
+        if self._called < 3:  # noqa: PLR2004 - three times
+            right(self)
+
+    return deliver
+
+
+def _whatever_state(right: Any) -> Any:
+    async def covering(self: RunningFish[Any], _offsets: Any) -> Any:
+        return await right(self, OffsetMap())
+
+    return covering
+
+
+def _one_effect_a_wake(_right: Any) -> Any:
+    async def work(self: EffectQueue[Any]) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._waiting:
+                await self._settle(self._waiting[0])
+                self._waiting.popleft()
+
+    return work
+
+
+def _as_far_as_now(right: Any) -> Any:
+    async def from_store(self: Follower) -> Any:
+        batch = await right(self)
+        if batch is None:
+            self._sequence = self._recent.sequence
+        return batch
+
+    return from_store
+
+
+def _everybody_banned(right: Any) -> Any:
+    def note_end(self: Peers, node: NodeId, ended: Any) -> None:
+        right(self, node, ended)
+        if isinstance(ended, ForgedEvents):
+            self._banned_until.update(dict.fromkeys(self._links, self._banned_until[node]))
+
+    return note_end
+
+
+def _both_links_kept(_right: Any) -> Any:
+    def register(self: Peers, node: NodeId, link: Any) -> None:
+        self._links[node] = link
+        self._errors.pop(node, None)
+        self._note_change()
+
+    return register
+
+
+def _backwards_by_a_group(_right: Any) -> Any:
+    def before_group(key: int, descending: bool) -> int:  # noqa: FBT001 - as the right one
+        group = key >> STREAM_BITS << STREAM_BITS
+        return group if descending else group - 1
+
+    return before_group
+
+
 def _never(value: Any) -> Callable[[Any], Any]:
     """A function that always gives this."""
     return lambda _right: lambda *_args, **_named: value
@@ -252,5 +337,14 @@ BUGS: tuple[Bug, ...] = (
     Bug("nothing is synced", lamport.store, "_DURABLE", _instead(UNSYNCED)),
     Bug("no certificates are handed on", Session, "serve", _without_certificate),
     Bug("a snapshot covers what it never saw", SnapshotShelf, "_stored", _covers_too_much),
+    Bug("a draft is written twice", CommitBuilder, "append", _written_twice),
+    Bug("an honest disk says it is full", EventLog, "publish", _full_now_and_then),
+    Bug("observers are told three times", Observation, "deliver", _told_three_times),
+    Bug("effects see whatever state there is", RunningFish, "covering", _whatever_state),
+    Bug("one effect for each wake-up", EffectQueue, "work", _one_effect_a_wake),
+    Bug("a lagging follower skips what came meanwhile", Follower, "_from_store", _as_far_as_now),
+    Bug("one liar, and everybody is banned", Peers, "_note_end", _everybody_banned),
+    Bug("a replaced link lives on", Peers, "_register", _both_links_kept),
+    Bug("pages downwards overlap", lamport.reader, "_before_group", _backwards_by_a_group),
     Bug("a full page loses its last row", Reader, "_page", _page_without_its_last),
 )

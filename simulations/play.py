@@ -10,7 +10,9 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from simulations.acts import FISH, WORK, WORK_TAG, Run, act
+from lamport.event import Event
+from lamport.ids import StreamId
+from simulations.acts import FISH, TAGS, WORK, WORK_TAG, Run, act
 from simulations.device import Device
 from simulations.disk import Platter
 from simulations.errors import LawBroken, SimulationError
@@ -19,12 +21,16 @@ from simulations.laws import Auditor, check_converged
 from simulations.loop import run_simulated
 from simulations.markers import reached
 from simulations.plan import Plan
+from simulations.questions import check_queries
 from simulations.trace import Kind, Note
-from simulations.watching import PairWatch, StateWatch
+from simulations.watching import PairWatch, StateWatch, check_channels, check_trust
 from simulations.world import CONVERGENCE_S, World
 
 FAR_CONVERGENCE_S = 10.0
 """Law 7 for worlds of many nodes or of long lines: each further hop is another link to make."""
+
+REST_S = 5.0
+"""After which half-made and half-dead connections are gone."""
 
 UNDER_WAY_S = 3.0
 """How long something forged may still be on its way, or wait for a disk."""
@@ -55,7 +61,7 @@ def play(plan: Plan, *, keeps: bool = False) -> Outcome:
         keeps=keeps,
         make_platter=_harsh_platter() if plan.harsh else None,
     )
-    auditor = Auditor(world)
+    auditor = Auditor(world, asked={})
     run = Run(plan, world, auditor, StateWatch(world), PairWatch(auditor))
     logging.getLogger("shoal").setLevel(logging.CRITICAL)
     failure = ""
@@ -106,15 +112,25 @@ async def _played(run: Run) -> float:
     run.states.watch()
     run.pairs.watch()
     async with asyncio.timeout(run.plan.seconds + QUIET_LIMIT_S), world.started():
-        for device in world.nodes:
-            run.started(device)
-        for operation in run.plan.operations:
-            await asyncio.sleep(max(0.0, operation.at - loop.time()))
-            await act(run, operation)
-            world.check()
-        await asyncio.sleep(max(0.0, run.plan.seconds - loop.time()))
-        await _quiet(run)
+        try:
+            await _struck(run)
+            await _quiet(run)
+        finally:
+            for listener in run.listeners:
+                await listener.end()
         return loop.time()
+
+
+async def _struck(run: Run) -> None:
+    """Let the plan happen."""
+    loop = asyncio.get_running_loop()
+    for device in run.world.nodes:
+        run.started(device)
+    for operation in run.plan.operations:
+        await asyncio.sleep(max(0.0, operation.at - loop.time()))
+        await act(run, operation)
+        run.world.check()
+    await asyncio.sleep(max(0.0, run.plan.seconds - loop.time()))
 
 
 async def _quiet(run: Run) -> None:
@@ -129,10 +145,18 @@ async def _quiet(run: Run) -> None:
     await world.converge(limit_s)
     for device in world.nodes:
         run.auditor.check_acknowledged(device)
-    await check_converged(world, FISH)
+    events = await check_converged(world, FISH)
+    await check_queries(world, events, TAGS)
+    _check_effects(events)
     await _check_work(run)
+    for device in world.nodes:
+        for fish in FISH:
+            await run.states.check_last(device, fish)
     for listener in run.listeners:
         await listener.check()
+    await asyncio.sleep(REST_S)
+    check_trust(world)
+    check_channels(world)
     world.check()
 
 
@@ -140,6 +164,7 @@ async def _let_in_again(run: Run) -> None:
     """An operator lets in again whom a forger on the way made look bad; so far, a restart does that."""
     await run.world.recover()
     await asyncio.sleep(UNDER_WAY_S)
+    check_trust(run.world)
     for device in run.world.nodes:
         if _distrusting(device):
             await device.restart()
@@ -150,6 +175,18 @@ def _distrusting(device: Device) -> bool:
     """Whether a device banned a peer or set a stream aside."""
     peers = device.node.peers
     return bool(peers._banned_until) or any(peer.diverged for peer in peers.status())
+
+
+def _check_effects(events: Sequence[Event]) -> None:
+    """An effect sees what those before it published: who counts on from the highest known never counts backwards."""
+    counted: dict[StreamId, int] = {}
+    for event in events:
+        if "top" in event.tags:
+            if event.payload <= counted.get(event.stream, 0):
+                raise LawBroken(
+                    f"law 10: the effect behind {event.key} saw less than one before it"
+                )
+            counted[event.stream] = event.payload
 
 
 async def _check_work(run: Run) -> None:

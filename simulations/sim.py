@@ -130,11 +130,11 @@ class Sim:
 
     def fill_disk(self, device: Device) -> None:
         """Let publishing on a device raise `StoreFull` until `free_disk` or `converge`."""
-        device.platter.full = True
+        device.fill_disk()
 
     def free_disk(self, device: Device) -> None:
         """Make room on a device's disk again."""
-        device.platter.full = False
+        device.fill_disk(full=False)
 
     def backup(self, device: Device) -> bytes:
         """A copy of a device's disk as it is now."""

@@ -8,6 +8,7 @@ publishes comes to the other.
 
 import asyncio
 import hashlib
+import random
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,6 +33,12 @@ SETTLED_S = 5.0
 ARRIVAL_S = 5.0
 """Law 15: how long an event may take to a healthy neighbour."""
 
+SPARE_CHANNELS = 2
+"""Connections that are being made or given up while a device is looked at."""
+
+SLOWEST_S = 0.3
+"""How long a hesitating subscriber takes over an event at most."""
+
 LISTENER_S = 2.0
 """How long a subscriber may lag behind a log that rests."""
 
@@ -39,8 +46,16 @@ LISTENER_S = 2.0
 class Listener:
     """Law 11: a live subscription that must see every event once, in its stream's order, and only what is on disk."""
 
-    def __init__(self, device: Device, auditor: Auditor) -> None:
-        self._cursor: dict[StreamId, int] = {}
+    def __init__(
+        self, device: Device, auditor: Auditor, hesitation: random.Random | None = None
+    ) -> None:
+        """Subscribe. With `hesitation` it takes its time over each event, and begins where it is told to."""
+        self._lower = OffsetMap()
+        if hesitation is not None:
+            held = device.node.offsets.items()
+            self._lower = OffsetMap({s: hesitation.randint(0, offset) for s, offset in held})
+        self._cursor: dict[StreamId, int] = dict(self._lower.items())
+        self._hesitation = hesitation
         self._device = device
         self._auditor = auditor
         self._start = device.starts
@@ -48,9 +63,11 @@ class Listener:
         self._task = asyncio.create_task(self._listen())
 
     async def _listen(self) -> None:
-        async for event in self._device.node.subscribe(ALL_EVENTS):
+        async for event in self._device.node.log.subscribe(ALL_EVENTS, lower=self._lower):
             self._check(event)
             self._delivered.set()
+            if self._hesitation is not None:
+                await asyncio.sleep(SLOWEST_S * self._hesitation.random())
 
     def _check(self, event: Event) -> None:
         name, world = self._device.name, self._auditor.world
@@ -77,6 +94,7 @@ class Listener:
     async def _compare(self) -> None:
         """Wait until everything was handed over. That it came once and in order was checked as it came."""
         held = self._device.node.offsets
+        self._hesitation = None
         with suppress(TimeoutError):
             async with asyncio.timeout(LISTENER_S):
                 while not OffsetMap(self._cursor).covers(held):
@@ -96,6 +114,8 @@ class StateWatch:
     world: World
     shown: dict[tuple[str, int, OffsetMap], tuple[str, bytes]] = field(default_factory=dict)
     """For each fish (name, version) and set of events: which device showed a state first, and the state's digest."""
+    last: dict[tuple[str, str, int], bytes] = field(default_factory=dict)
+    """The digest of the state that each device showed last of each fish."""
     _watched: set[tuple[str, int, str]] = field(default_factory=set)
 
     def watch(self) -> None:
@@ -117,6 +137,12 @@ class StateWatch:
             with suppress(PondClosed):  # the last commit of a pond is its snapshots
                 device.pond.observe(fish, partial(self._shown, device, fish))
 
+    async def check_last(self, device: Device, fish: Fish[Any]) -> None:
+        """Law 8: who watches a fish has been shown its current state."""
+        state = encode_state(await device.pond.current_state(fish))
+        if self.last[device.name, fish.name, fish.version] != hashlib.sha256(state).digest():
+            raise LawBroken(f"law 8: {device.name} has not shown the current state of {fish.name}")
+
     def _shown(self, device: Device, fish: Fish[Any], state: Any) -> None:
         try:
             data = encode_state(state)
@@ -127,6 +153,7 @@ class StateWatch:
         current = residents[fish.name, fish.version].running._current
         assert current is not None, "it was shown"
         seen = (device.name, hashlib.sha256(data).digest())
+        self.last[device.name, fish.name, fish.version] = seen[1]
         first = self.shown.setdefault((fish.name, fish.version, current.offsets), seen)
         if first[1] != seen[1]:
             self.world.broken(
@@ -194,3 +221,27 @@ def _distrust(target: Device, source: Device) -> bool:
         or target.node.id in banned[1]
         or any(link.session.diverged for link in links)
     )
+
+
+def check_trust(world: World) -> None:
+    """Law 15, for the honest: nobody is banned through whom nothing was forged, and no stream is set aside without."""
+    for device in world.nodes:
+        if not device.running:
+            continue
+        liars = [one for one in world.nodes if world.air.link(one.name, device.name).was_forged]
+        innocent = set(device.node.peers._banned_until) - {one.identity.node for one in liars}
+        if innocent:
+            names = sorted(world.name_of(node) for node in innocent)
+            raise LawBroken(f"law 15: {device.name} bans {', '.join(names)}, who forged nothing")
+        if not liars and any(peer.diverged for peer in device.node.peers.status()):
+            raise LawBroken(f"law 15: {device.name} set a stream aside, and nothing was forged")
+
+
+def check_channels(world: World) -> None:
+    """Law 14: in a world at rest, connections are those of links, and the odd one that is being made."""
+    for device in world.nodes:
+        links = len(device.node.peers.linked)
+        if device.open_channels > links + SPARE_CHANNELS:
+            raise LawBroken(
+                f"law 14: {device.name}: {device.open_channels} channels, {links} links"
+            )

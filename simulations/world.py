@@ -32,11 +32,13 @@ CONVERGENCE_S = 5.0
 """How long a healed swarm may take until all heads are equal."""
 
 FLAP_S = 1.0
+SHORTEST_FLAP_S = 0.01
 
 FURTHER_LINKS = 2
 """In a graph, besides the one to the next device; each link counts at both ends."""
 
 Shape = Literal["mesh", "line", "graph"]
+SHAPES: tuple[Shape, ...] = ("mesh", "line", "graph")
 
 _LETTERS = 26
 
@@ -139,6 +141,8 @@ class World:
 
     async def run(self, *, seconds: float = 0.0, minutes: float = 0.0) -> None:
         """Let virtual time pass."""
+        if seconds + minutes < 0:
+            raise ValueError("time does not run backwards")
         await asyncio.sleep(seconds + minutes * 60)
         self.check()
 
@@ -189,18 +193,22 @@ class World:
     def separate(self, *groups: Collection[Device]) -> None:
         """Cut every link between devices of different groups."""
         for source, target in _across(groups):
-            self._change(source, target, cut=True)
+            self._build(source, target, 1)
         self.air.changed()
 
     def join(self, *groups: Collection[Device]) -> None:
-        """Let everything through again between devices of different groups."""
+        """Take one such cut away again; what else was cut stays so."""
         for source, target in _across(groups):
-            self._change(source, target, cut=False)
+            self._build(source, target, -1)
         self.air.changed()
 
     def isolate(self, device: Device) -> None:
         """Cut every link of a device, both ways."""
-        self.separate({device}, {other for other in self.nodes if other is not device})
+        for other in self.nodes:
+            if other is not device:
+                self._change(device.name, other.name, cut=True)
+                self._change(other.name, device.name, cut=True)
+        self.air.changed()
 
     def cut(self, source: Device, target: Device, *, cut: bool = True) -> None:
         """Cut one direction, or (`cut=False`) let it through again."""
@@ -209,6 +217,8 @@ class World:
 
     def flap(self, source: Device, target: Device, *, every_s: float = FLAP_S) -> None:
         """Cut one direction and let it through again, in turns, until it is mended or healed."""
+        if every_s < SHORTEST_FLAP_S:
+            raise ValueError(f"a link flaps every {SHORTEST_FLAP_S} s at most")
         self._stop_flapping([(source.name, target.name)])
         self._flapping[source.name, target.name] = asyncio.create_task(
             self._flap(source, target, every_s)
@@ -239,7 +249,8 @@ class World:
 
     def forge(self, source: Device, target: Device, what: str = "event") -> None:
         """Alter the next range of events from source to target, in an `event` or its `seal`, as a liar would."""
-        self.air.link(source.name, target.name).forges = what
+        link = self.air.link(source.name, target.name)
+        link.forges, link.was_forged = what, True
 
     def mend(self, source: Device, target: Device) -> None:
         """Make one direction whole and quick again."""
@@ -280,14 +291,21 @@ class World:
         if self.air.link(source, target).mend():
             self._changed(source, target)
 
+    def _build(self, source: str, target: str, walls: int) -> None:
+        link = self.air.link(source, target)
+        before = link.condition
+        link.walls = max(0, link.walls + walls)
+        if link.condition != before:
+            self._changed(source, target)
+
     def _change(
         self, source: str, target: str, *, cut: bool | None = None, stalled: bool | None = None
     ) -> None:
         link = self.air.link(source, target)
-        before = (link.cut, link.stalled)
+        before = link.condition
         link.cut = link.cut if cut is None else cut
         link.stalled = link.stalled if stalled is None else stalled
-        if before != (link.cut, link.stalled):
+        if before != link.condition:
             self._changed(source, target)
 
     def _changed(self, source: str, target: str) -> None:
@@ -333,7 +351,15 @@ class World:
 
 
 def _across(groups: Sequence[Collection[Device]]) -> list[tuple[str, str]]:
-    """All directed pairs between different groups, sorted."""
+    """All directed pairs between different groups, sorted.
+
+    Raises:
+        ValueError: there is nothing to cut between them, or a device stands on both sides.
+    """
+    if len(groups) < len(("here", "there")):
+        raise ValueError("a partition has at least two groups of devices: {a, b}, {c}")
+    if len({device for group in groups for device in group}) < sum(map(len, groups)):
+        raise ValueError("a device stands on one side of a partition only")
     return sorted(
         (a.name, b.name)
         for group in groups

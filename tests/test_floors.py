@@ -56,7 +56,8 @@ FLOORS = (
     (
         "simulations simulations.errors simulations.loop simulations.trace simulations.disk simulations.harsh"
         " simulations.wire simulations.network simulations.device simulations.world simulations.laws"
-        " simulations.watching simulations.acts simulations.markers simulations.knobs simulations.campaign"
+        " simulations.watching simulations.acts simulations.markers simulations.knobs"
+        " simulations.questions simulations.campaign"
         " simulations.plan simulations.play simulations.planted"
         " simulations.session simulations.purity simulations.sim simulations.drill simulations.swarm"
         " simulations.plugin"

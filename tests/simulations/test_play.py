@@ -1,6 +1,7 @@
 """Seeds, plans, what runs come through, and what is made of a failure."""
 
 import asyncio
+import json
 import os
 import random
 import subprocess
@@ -221,3 +222,51 @@ def test_a_simulation_that_waits_for_nothing_says_so() -> None:
 
     with pytest.raises(Deadlock):
         run_simulated(wait(), random.Random(1))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "run --seeds x",
+        "run --seeds 5..1",
+        "planted --seeds 5..1",
+        "run --nodes 0",
+        "run --nodes 1",
+        "run --minutes -1",
+        "run --minutes nan",
+        "run --minutes 0",
+        "run --jobs 0",
+        "replay nowhere.json",
+        "story no-such-story",
+    ],
+)
+def test_a_command_line_that_makes_no_sense_is_refused(arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "simulations", *arguments.split()],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode in {1, 2}
+    assert "Traceback" not in done.stderr
+    assert done.stderr
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("nodes", "x"),
+        ("nodes", 1),
+        ("shape", "donut"),
+        ("seconds", -1),
+        ("operations", [[1.0, "frobnicate", [0], 1]]),
+        ("operations", [[1.0, "publish", [99], 1]]),
+        ("operations", [[1.0, "publish", [-1], 1]]),
+        ("operations", [["a", "b", "c", "d"]]),
+    ],
+)
+def test_a_plan_of_what_cannot_be_is_refused(tmp_path: Path, field: str, value: object) -> None:
+    plan = json.loads(draw_plan(7, seconds=5).to_json())
+    (tmp_path / "plan.json").write_text(json.dumps(plan | {field: value}), "utf-8")
+    with pytest.raises(SimulationError, match="no plan"):
+        Plan.read(tmp_path / "plan.json")

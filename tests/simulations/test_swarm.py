@@ -373,3 +373,108 @@ def test_what_cannot_be_a_swarm_test_is_refused() -> None:
     for wrong in ({"nodes": 0}, {"seeds": 0}, {"minutes": 0.0}):
         with pytest.raises(ValueError, match="at least one"):
             swarm_test(**wrong)
+
+
+def test_an_assertion_in_a_task_of_the_test_is_heard() -> None:
+    async def body(sim: Sim) -> None:
+        async def check() -> None:
+            await asyncio.sleep(0.1)
+            raise AssertionError("in the background")
+
+        checking = asyncio.create_task(check())
+        await sim.run(seconds=1)
+        assert checking.done()
+        del checking
+
+    with pytest.raises(AssertionError, match="in the background"):
+        play(body)
+
+
+def test_an_assertion_in_an_observer_is_heard() -> None:
+    fish: Fish[int] = Fish("count", X, 0, lambda count, *_: count + 1)
+
+    def look(count: int) -> None:
+        assert count < 1, "too many"
+
+    async def body(sim: Sim) -> None:
+        a, _, _ = sim.nodes
+        a.pond.observe(fish, look)
+        await a.publish(X, 1)
+        await sim.run(seconds=1)
+
+    with pytest.raises(AssertionError, match="too many"):
+        play(body)
+
+
+def test_what_one_partition_cut_another_does_not_heal() -> None:
+    async def body(sim: Sim) -> None:
+        a, b, c = sim.nodes
+        with sim.partition({a}, {b, c}):
+            with sim.partition({a, b}, {c}):
+                await sim.run(seconds=1)
+            await a.publish(X, 1)
+            await sim.run(seconds=10)
+            assert a.node.offsets != c.node.offsets
+        sim.isolate(a)
+        with sim.partition({a}, {b}):
+            await sim.run(seconds=1)
+        await a.publish(X, 2)
+        await sim.run(seconds=10)
+        assert a.node.offsets != b.node.offsets
+
+    play(body)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_partition_that_cuts_nothing_is_refused(groups: int) -> None:
+    async def body(sim: Sim) -> None:
+        a, *_ = sim.nodes
+        with sim.partition(*[{a}] * groups):
+            pass
+
+    with pytest.raises(ValueError, match="partition"):
+        play(body)
+
+
+def test_a_disk_that_is_full_for_a_while_breaks_no_law() -> None:
+    async def body(sim: Sim) -> None:
+        a, b, _ = sim.nodes
+        await sim.run(seconds=10)
+        await a.publish(X, 1)
+        sim.fill_disk(b)
+        await sim.run(seconds=4.9)
+        sim.free_disk(b)
+        await sim.run(seconds=10)
+
+    play(body)
+
+
+def test_a_disk_of_junk_fails_the_test_and_nothing_else() -> None:
+    async def body(sim: Sim) -> None:
+        await sim.restore_backup(sim.nodes[1], b"junk")
+
+    with pytest.raises(Exception, match=r"database|disk"):
+        play(body)
+
+
+def test_a_test_that_asks_again_and_again_is_ended() -> None:
+    async def body(_sim: Sim) -> None:
+        while True:  # noqa: ASYNC110 - the mistake that this is about
+            await asyncio.sleep(0)
+
+    with pytest.raises(SimulationError, match="no time has passed"):
+        play(body)
+
+
+def test_a_device_that_starts_again_has_a_subscriber() -> None:
+    async def body(sim: Sim) -> None:
+        a, *_ = sim.nodes
+        before = asyncio.all_tasks()
+        await sim.restart(a)
+        for task in asyncio.all_tasks() - before:
+            if "_listen" in str(task.get_coro()):
+                task.cancel()
+        await a.publish(X, 1)
+
+    with pytest.raises(LawBroken, match="law 11: a subscriber at a"):
+        play(body)
