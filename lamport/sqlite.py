@@ -26,8 +26,8 @@ _log = logging.getLogger("shoal.log")
 class SqliteDisk:
     """Opens the database file of one data folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / DATABASE_NAME
+    def __init__(self, folder: Path, name: str = DATABASE_NAME) -> None:
+        self._path = folder / name
 
     async def open_writer(self) -> "SqliteConnection":
         """Open the one connection that writes and checkpoints. The file is made with mode 0600."""

@@ -86,7 +86,7 @@ class Store:
         with translated_errors():
             writer = await disk.open_writer()
             try:
-                await _check_ours(writer)
+                await check_ours(writer)
                 for pragma in _DURABLE:
                     await writer.fetch(pragma)
                 await _migrate(writer)
@@ -234,7 +234,7 @@ def _event_row(one: StoredEvent, row: int) -> tuple[Any, ...]:
     return row_key(one.event.lamport, row), row, one.event.offset, one.data
 
 
-async def _check_ours(writer: Connection) -> None:
+async def check_ours(writer: Connection) -> None:
     """Refuse a database that is not Shoal's, or of a newer Shoal, before anything is written to it."""
     [(application,)] = await writer.fetch("PRAGMA application_id")
     [(version,)] = await writer.fetch("PRAGMA user_version")

@@ -1,8 +1,8 @@
 """The command line, `shoal`.
 
-Commands that make things (`swarm init`, `init`, `run`, `demo`) work on files; all others ask the running daemon of a
-data folder. A failure is one line on standard error, saying what was wrong and what to do, and an exit status other
-than 0 (see `shoal.errors`).
+Commands that make things (`swarm init`, `init`, `run`, `demo`) and those that look after a log (`verify`, `backup`,
+`restore`) work on files; all others ask the running daemon of a data folder. A failure is one line on standard error,
+saying what was wrong and what to do, and an exit status other than 0 (see `shoal.errors`).
 """
 
 import io
@@ -14,7 +14,7 @@ from typing import Any
 
 from fish.errors import FishError
 from lamport.errors import LogError
-from shoal import commands
+from shoal import commands, upkeep_commands
 from shoal.daemon import unwrapped
 from shoal.errors import ShoalError, exit_status
 from shoal.version import VERSION
@@ -68,6 +68,7 @@ def parser() -> ArgumentParser:
     _add_making(sub)
     _add_asking(sub)
     _add_peers(sub)
+    _add_upkeep(sub)
     return top
 
 
@@ -150,6 +151,26 @@ def _add_peers(sub: Any) -> None:
         "node", nargs="?", metavar="NODE", help="a node id, or its unambiguous beginning"
     )
     peers.add_argument("--json", dest="as_json", action="store_true")
+
+
+def _add_upkeep(sub: Any) -> None:
+    verify = _command(
+        sub, "verify", upkeep_commands.verify, "look whether all of the log is what was signed"
+    )
+    verify.add_argument(
+        "--heal", action="store_true", help="mend what can be mended; the daemon must be stopped"
+    )
+    verify.add_argument("--json", dest="as_json", action="store_true")
+
+    backup = _command(
+        sub, "backup", upkeep_commands.backup, "copy the log into a new file, while it is in use"
+    )
+    backup.add_argument("file", metavar="FILE", help="the new file")
+
+    restore = _command(
+        sub, "restore", upkeep_commands.restore, "put a backup in the place of the log"
+    )
+    restore.add_argument("file", metavar="FILE", help="made by `shoal backup`")
 
 
 def _command(sub: Any, name: str, command: Any, text: str) -> ArgumentParser:

@@ -25,6 +25,10 @@ class FolderError(ShoalError):
     """A data folder is missing, not enrolled, loosely protected or not empty."""
 
 
+class FileTaken(ShoalError):
+    """A file that is to be made exists already, or cannot be made."""
+
+
 class DaemonUnreachable(ShoalError):
     """No daemon answers for this data folder."""
 
@@ -40,6 +44,7 @@ class FishNotLoaded(ShoalError):
 _EXIT_STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (StoreMismatch, os.EX_CONFIG),
     (FolderInUse, os.EX_CANTCREAT),
+    (FileTaken, os.EX_CANTCREAT),
     (IdentityError, os.EX_NOPERM),
     (LocalFault, os.EX_UNAVAILABLE),
     (DaemonUnreachable, os.EX_UNAVAILABLE),

@@ -34,12 +34,12 @@ FLOORS = (
     ),
     # 1: pure machines
     (
-        "lamport.clock lamport.codec lamport.chain lamport.commit fish.states fish.work fish.definition"
-        " fish.timeline transport.identity transport.handshake transport.frames transport.messages"
-        " transport.session"
+        "lamport.clock lamport.codec lamport.chain lamport.commit lamport.stream_check"
+        " fish.states fish.work fish.definition fish.timeline"
+        " transport.identity transport.handshake transport.frames transport.messages transport.session"
     ),
     # 2: the durable log
-    "lamport.store lamport.reader lamport.snapshot_table",
+    "lamport.store lamport.reader lamport.snapshot_table lamport.verification lamport.healing",
     # 3: the async middle
     (
         "lamport lamport.log fish fish.log fish.snapshots fish.observation fish.running fish.effects fish.pond"
@@ -48,9 +48,9 @@ FLOORS = (
     ),
     # 4: the edge
     (
-        "lamport.sqlite transport.keyfiles transport.tls transport.mdns shoal shoal.__main__ shoal.system"
-        " shoal.folder shoal.settings shoal.hosting shoal.api shoal.control shoal.client shoal.daemon"
-        " shoal.commands shoal.cli shoal.demo"
+        "lamport.sqlite lamport.backup transport.keyfiles transport.tls transport.mdns shoal shoal.__main__"
+        " shoal.system shoal.folder shoal.settings shoal.hosting shoal.api shoal.control shoal.client shoal.daemon"
+        " shoal.commands shoal.upkeep shoal.upkeep_commands shoal.newfile shoal.cli shoal.demo"
     ),
     # above the edge: the simulator, which runs the node and is imported by nothing
     (

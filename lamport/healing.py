@@ -1,0 +1,141 @@
+"""Mends a database that `lamport.verification` has looked at, without inventing anything.
+
+What another node wrote can be had again: its stream is cut back to the last seal before the damage, and gossip brings
+the rest. What this node wrote is never cut: peers may know more of it than is left here, and a stream is never written
+twice at one offset. Whatever follows from the events (both indexes, snapshots, stray rows) is made anew or dropped.
+
+For a database that nobody else has open. The cut is one transaction; the tag index is built beside the old one and
+takes its place in another, so that a crash leaves either.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from lamport.chain import Keys
+from lamport.codec import verify_event
+from lamport.errors import CorruptRange
+from lamport.ids import StreamId
+from lamport.offsets import NOTHING
+from lamport.seams import Connection, Statement
+from lamport.store import MAX_STREAMS, STREAM_BITS, row_key, tag_hash, translated_errors
+from lamport.stream_check import StreamCheck
+from lamport.verification import PAGE_ROWS, Verification
+
+_OF_ROW = f"key & {MAX_STREAMS - 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A stream that was cut back: from the head it told to the offset up to which it is sound (-1: nothing is)."""
+
+    stream: StreamId
+    told: int
+    kept: int
+
+    def __str__(self) -> str:
+        return f"stream {self.stream}: cut back from offset {self.told} to {self.kept}"
+
+
+async def heal(writer: Connection, looked: Verification, keys: Keys) -> tuple[Cut, ...]:
+    """Mend what can be mended after a look that found something; returns the cuts. Look again afterwards.
+
+    Raises:
+        StoreError: SQLite cannot change the database; it stands as before, or with the cuts made.
+    """
+    cut = {
+        row: check
+        for row, check in looked.streams.items()
+        if check.damaged and check.stream.node != keys.node
+    }
+    with translated_errors():
+        await writer.transact(_statements(looked, cut, keys))
+        await rebuild_tags(writer, {row: one.stream for row, one in looked.streams.items()})
+    return tuple(Cut(one.stream, one.told.offset, one.sound.offset) for one in cut.values())
+
+
+async def rebuild_tags(writer: Connection, streams: Mapping[int, StreamId]) -> None:
+    """Build the tag index anew from the events, and put it in the old one's place."""
+    [(made,)] = await writer.fetch("SELECT sql FROM sqlite_schema WHERE name = 'tags'")
+    fresh = made.replace("tags", "fresh_tags", 1)
+    await writer.transact([Statement("DROP TABLE IF EXISTS fresh_tags"), Statement(fresh)])
+    key = -1
+    while rows := await writer.fetch(
+        'SELECT key, "offset", bytes FROM events NOT INDEXED WHERE key > ? ORDER BY key LIMIT ?',
+        (key, PAGE_ROWS),
+    ):
+        key = rows[-1][0]
+        entries = sorted(set(_entries(rows, streams)))
+        await writer.transact([Statement("INSERT INTO fresh_tags VALUES (?, ?)", entries)])
+    await writer.transact(
+        [Statement("DROP TABLE tags"), Statement("ALTER TABLE fresh_tags RENAME TO tags")]
+    )
+
+
+def _entries(
+    rows: Sequence[tuple[int, int, bytes]], streams: Mapping[int, StreamId]
+) -> Iterator[tuple[int, int]]:
+    for key, offset, data in rows:
+        try:
+            event = verify_event(streams[key & MAX_STREAMS - 1], offset, data)
+        except (CorruptRange, KeyError):
+            continue  # one of this node's own that is damaged: it bears nothing that could be told
+        yield from ((tag_hash(tag), key) for tag in event.tags)
+
+
+def _statements(
+    looked: Verification, cut: Mapping[int, StreamCheck], keys: Keys
+) -> Iterator[Statement]:
+    yield from _cuts(cut)
+    if any(check.stream.node == keys.node for check in looked.streams.values()):
+        # Without a stream of its own among those that can be read, a nameless one may be this node's.
+        yield from _strays(looked)
+    yield from _authors(looked, keys)
+    yield Statement("REINDEX events_by_offset")
+    yield Statement(
+        "DELETE FROM seals WHERE NOT EXISTS (SELECT 1 FROM events e"
+        ' WHERE e.stream = seals.stream AND e."offset" = seals."offset")'
+    )
+    yield Statement("DELETE FROM snapshots")
+    yield Statement(
+        "UPDATE facts SET value = max(CAST(value AS INTEGER), (SELECT coalesce(max(key), 0) >> ?"
+        " FROM events)) WHERE name = 'clock'",
+        [(STREAM_BITS,)],
+    )
+
+
+def _cuts(cut: Mapping[int, StreamCheck]) -> Iterator[Statement]:
+    sound = {row: check.sound for row, check in cut.items()}
+    # By key: the other columns of a damaged row are not to be trusted.
+    yield Statement(
+        f"DELETE FROM events WHERE {_OF_ROW} = ? AND key > ?",  # noqa: S608 - a number of ours
+        [(row, row_key(head.lamport, row)) for row, head in sound.items()],
+    )
+    yield Statement(
+        'DELETE FROM seals WHERE stream = ? AND "offset" > ?',
+        [(row, head.offset) for row, head in sound.items()],
+    )
+    yield Statement(
+        "UPDATE streams SET head = ?, hash = ?, lamport = ? WHERE row = ?",
+        [(head.offset, head.hash, head.lamport, row) for row, head in sound.items()],
+    )
+    yield Statement("DELETE FROM streams WHERE head = ?", [(NOTHING,)])
+
+
+def _strays(looked: Verification) -> Iterator[Statement]:
+    yield Statement(
+        "DELETE FROM streams WHERE row NOT IN (SELECT value FROM json_each(?))",
+        [(str(sorted(looked.streams)),)],
+    )
+    yield Statement(f"DELETE FROM events WHERE {_OF_ROW} NOT IN (SELECT row FROM streams)")  # noqa: S608 - see above
+
+
+def _authors(looked: Verification, keys: Keys) -> Iterator[Statement]:
+    certified = {bytes(node).hex() for node in looked.certified}
+    listed = "[" + ",".join(f'"{one}"' for one in sorted(certified)) + "]"
+    yield Statement(
+        "DELETE FROM authors WHERE lower(hex(node)) NOT IN (SELECT value FROM json_each(?))",
+        [(listed,)],
+    )
+    yield Statement(
+        "INSERT OR REPLACE INTO authors VALUES (?, ?)", [(bytes(keys.node), keys.certificate)]
+    )

@@ -1,0 +1,311 @@
+"""Does the database hold what its authors signed? Every byte of it is looked at, in bounded memory.
+
+The table of events is read once from end to end, in the order of its keys. That is the order of offsets within each
+stream, too, so one `StreamCheck` per stream goes along and is fed its events, and its seals where they stand. Both
+indexes are held against the events by the sum of their entries' hashes: a flipped bit, a missing or a superfluous entry
+changes it.
+
+A connection goes in, which needs only read; `Finding`s and `Progress` come out as they are made. What SQLite cannot
+read is a finding, not an error: what it can read is looked at all the same.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lamport.chain import MAX_SEALED_EVENTS, Head, Keys, Seal
+from lamport.errors import InvalidInput, StoreError, StoreMismatch
+from lamport.event import Event
+from lamport.ids import STREAM_NUMBER_LIMIT, NodeId, StreamId
+from lamport.seams import Connection
+from lamport.store import (
+    MAX_STREAMS,
+    STREAM_BITS,
+    check_ours,
+    migrations,
+    tag_hash,
+    translated_errors,
+)
+from lamport.stream_check import FiledEvent, Finding, StreamCheck, is_genuine
+
+PAGE_ROWS = MAX_SEALED_EVENTS
+"""Events read at once: of common ones a page has half a megabyte, of the largest 70."""
+
+PAGE_ENTRIES = 10_000
+"""Index entries read at once."""
+
+_SUM = 2**64 - 1
+
+_Row = tuple[int, Any, Any, str, bytes]
+"""Key, stream, offset, the type of the bytes, the bytes themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many of all events were looked at so far."""
+
+    done: int
+    total: int
+
+
+Step = Finding | Progress
+
+
+async def tag_entries(connection: Connection) -> AsyncIterator[Sequence[tuple[int, int]]]:
+    """Pages of the tag index: hash of a tag, key of an event that bears it. All that is known here of its layout."""
+    tag, key = -1, -1
+    while page := await connection.fetch(
+        "SELECT tag, key FROM tags WHERE (tag, key) > (?, ?) ORDER BY tag, key LIMIT ?",
+        (tag, key, PAGE_ENTRIES),
+    ):
+        yield [(row[0], row[1]) for row in page]
+        tag, key = page[-1]
+
+
+async def offset_entries(
+    connection: Connection,
+) -> AsyncIterator[Sequence[tuple[int, int, int]]]:
+    """Pages of the index by offset: local number of a stream, offset, key of the event there."""
+    stream, offset = -1, -1
+    while page := await connection.fetch(
+        'SELECT stream, "offset", key FROM events INDEXED BY events_by_offset'
+        ' WHERE (stream, "offset") > (?, ?) ORDER BY stream, "offset" LIMIT ?',
+        (stream, offset, PAGE_ENTRIES),
+    ):
+        yield [(row[0], row[1], row[2]) for row in page]
+        stream, offset, _ = page[-1]
+
+
+class Verification:
+    """One look at a whole database. `streams`, by local number, says how far each is sound once `run` has ended."""
+
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self.streams: dict[int, StreamCheck] = {}
+        self.events = 0
+        self.certified: set[bytes] = set()
+        self.strays = 0
+        self.seals = 0
+        self._connection = connection
+        self._keys = keys
+        self._by_offset = _Tally()
+        self._by_tag = _Tally()
+
+    async def run(self) -> AsyncIterator[Step]:
+        """Look at everything; of a sound database nothing but progress is told.
+
+        Beside a writer it is the picture of one moment, held by one reading transaction.
+        """
+        parts = (self._structure, self._facts, self._authors, self._streams, self._events)
+        with translated_errors():
+            await self._connection.fetch("BEGIN")
+        try:
+            for part in (*parts, self._ends, self._indexes):
+                try:
+                    with translated_errors():
+                        async for step in part():
+                            yield step
+                except StoreError as error:
+                    yield Finding(f"it cannot be read on: {error}")
+        finally:
+            await self._connection.fetch("ROLLBACK")
+
+    async def _structure(self) -> AsyncIterator[Step]:
+        for (text,) in await self._connection.fetch("PRAGMA quick_check"):
+            if text != "ok":
+                yield Finding(f"SQLite says: {text}")
+
+    async def _facts(self) -> AsyncIterator[Step]:
+        facts = dict(await self._connection.fetch("SELECT name, value FROM facts"))
+        if (facts.get("node"), facts.get("swarm")) != (self._keys.node, self._keys.swarm):
+            yield Finding("it does not say that it is this node's and swarm's")
+        [(highest,)] = await self._connection.fetch("SELECT max(key) FROM events")
+        clock = facts.get("clock")
+        if not isinstance(clock, int) or clock < (highest or 0) >> STREAM_BITS:
+            yield Finding(f"its Lamport clock, {clock!r}, is behind its events")
+
+    async def _authors(self) -> AsyncIterator[Step]:
+        rows = await self._connection.fetch("SELECT node, certificate FROM authors")
+        for node, certificate in rows:
+            try:
+                named = NodeId(node)
+                vouched = self._keys.certifies(bytes(certificate), named)
+            except (InvalidInput, TypeError, ValueError):
+                yield Finding("a certificate is filed under what is no node id")
+                continue
+            if vouched:
+                self.certified.add(named)
+            else:
+                yield Finding(f"the certificate of node {named} is not of this swarm")
+
+    async def _streams(self) -> AsyncIterator[Step]:
+        columns = "row, node, number, head, hash, lamport"
+        for row, node, number, *told in await self._connection.fetch(
+            f"SELECT {columns} FROM streams"  # noqa: S608 - no values in it
+        ):
+            stream = _stream(node, number)
+            if stream is None:
+                yield Finding(f"the stream with the local number {row} has no readable name")
+                continue
+            check = self.streams[row] = StreamCheck(Head(stream, *told), self._keys)
+            if node not in self.certified:
+                yield check.fault("there is no certificate of its author that holds")
+
+    async def _events(self) -> AsyncIterator[Step]:
+        [(total,)] = await self._connection.fetch("SELECT count(*) FROM events NOT INDEXED")
+        key = -1
+        while rows := await self._page(key):
+            key = rows[-1][0]
+            for finding in await self._look_at(rows):
+                yield finding
+            self.events += len(rows)
+            yield Progress(self.events, total)
+
+    async def _page(self, key: int) -> Sequence[_Row]:
+        return await self._connection.fetch(
+            'SELECT key, stream, "offset", typeof(bytes), CAST(bytes AS BLOB) FROM events'
+            " NOT INDEXED WHERE key > ? ORDER BY key LIMIT ?",
+            (key, PAGE_ROWS),
+        )
+
+    async def _look_at(self, rows: Sequence[_Row]) -> list[Finding]:
+        places = [(row, *self._place(row)) for row in rows]
+        seals = await self._seals(places)
+        findings: list[Finding] = []
+        for row, check, offset in places:
+            if check is None:
+                findings += self._stray(row)
+                continue
+            findings += self._event(row, check, offset)
+            if (seal := seals.get((check.stream, offset))) is not None:
+                self.seals += 1
+                findings += check.seal(seal)
+        return findings
+
+    def _place(self, row: _Row) -> tuple[StreamCheck | None, int]:
+        """The stream of a row, which its key names, and its place in there."""
+        check = self.streams.get(row[0] & MAX_STREAMS - 1)
+        return check, -1 if check is None else check.place(row[2])
+
+    def _stray(self, row: _Row) -> list[Finding]:
+        self.strays += 1
+        return [Finding(f"the event with the key {row[0]} is of no stream")]
+
+    def _event(self, row: _Row, check: StreamCheck, offset: int) -> list[Finding]:
+        key, stream, filed_offset, kind, data = row
+        filed = FiledEvent(filed_offset, key >> STREAM_BITS, data)
+        event, findings = check.event(offset, filed)
+        self._by_offset.add((stream, filed_offset, key))
+        if event is not None:
+            self._by_tag.update(_entries(event, key))
+        if kind != "blob" or stream != key & MAX_STREAMS - 1:
+            findings.append(check.fault("its row is damaged", offset))
+        return findings
+
+    async def _seals(
+        self, places: Iterable[tuple[_Row, StreamCheck | None, int]]
+    ) -> dict[tuple[StreamId, int], Seal]:
+        """The seals at the places of one page, found by one statement."""
+        spans: dict[int, tuple[int, int]] = {}
+        for row, check, offset in places:
+            if check is not None:
+                number = row[0] & MAX_STREAMS - 1
+                spans[number] = (spans.get(number, (offset, offset))[0], offset)
+        if not spans:
+            return {}
+        marks = ",".join(["(?,?,?)"] * len(spans))
+        found = await self._connection.fetch(
+            f"WITH spans (stream, low, high) AS (VALUES {marks})"  # noqa: S608 - marks only
+            ' SELECT s.stream, s."offset", s.hash, s.clock, s.horizon, s.signature FROM spans CROSS'
+            ' JOIN seals s ON s.stream = spans.stream AND s."offset" BETWEEN low AND high',
+            [value for number, span in spans.items() for value in (number, *span)],
+        )
+        streams = {number: self.streams[number].stream for number in spans}
+        return {(streams[one[0]], one[1]): Seal(streams[one[0]], *one[1:]) for one in found}
+
+    async def _ends(self) -> AsyncIterator[Step]:
+        for check in self.streams.values():
+            for finding in check.end():
+                yield finding
+        [(stored,)] = await self._connection.fetch("SELECT count(*) FROM seals")
+        if stored != self.seals:
+            yield Finding(f"{stored - self.seals} seals stand where there is no event")
+
+    async def _indexes(self) -> AsyncIterator[Step]:
+        by_offset, by_tag = _Tally(), _Tally()
+        async for entries in offset_entries(self._connection):
+            by_offset.update(entries)
+        if by_offset != self._by_offset:
+            yield Finding("the index by offset disagrees with the events")
+        async for tags in tag_entries(self._connection):
+            by_tag.update(tags)
+        if by_tag != self._by_tag:
+            yield Finding(
+                f"the tag index has {by_tag.count} entries and disagrees with the events,"
+                f" which bear {self._by_tag.count} tags"
+            )
+
+
+async def require_readable(connection: Connection) -> None:
+    """Raise `StoreMismatch` unless this is a Shoal database of exactly the schema that this program reads."""
+    with translated_errors():
+        await check_ours(connection)
+        [(version,)] = await connection.fetch("PRAGMA user_version")
+    if version != len(migrations()):
+        raise StoreMismatch(
+            f"the database has schema version {version}, this program reads {len(migrations())}:"
+            " start the daemon once, it brings the database up to date"
+        )
+
+
+async def damaged_heads(connection: Connection, keys: Keys) -> list[Finding]:
+    """The streams whose head is not the one that its last seal vouches for: quick, whatever the size of the log.
+
+    Of this node's own streams the signature is verified, too: to append to a damaged head would break the stream.
+    """
+    with translated_errors():
+        rows = await connection.fetch(
+            "SELECT h.node, h.number, h.head, h.hash, s.hash, s.clock, s.horizon, s.signature"
+            ' FROM streams h LEFT JOIN seals s ON s.stream = h.row AND s."offset" = h.head'
+        )
+    findings: list[Finding] = []
+    for node, number, head, hash_, *sealed in rows:
+        stream = _stream(node, number)
+        if stream is None:
+            findings.append(Finding("a stream has no readable name"))
+        elif sealed[0] != hash_ or not _is_genuine(Seal(stream, head, *sealed), keys):
+            findings.append(Finding("no seal vouches for its head", stream))
+    return findings
+
+
+def _is_genuine(seal: Seal, keys: Keys) -> bool:
+    return seal.stream.node != keys.node or is_genuine(seal, keys)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """A number of things and the sum of their hashes: equal for equal ones in whichever order."""
+
+    count: int = 0
+    sum: int = 0
+
+    def add(self, thing: tuple[Any, ...]) -> None:
+        self.count += 1
+        self.sum = self.sum + hash(thing) & _SUM
+
+    def update(self, things: Iterable[tuple[Any, ...]]) -> None:
+        for thing in things:
+            self.add(thing)
+
+
+def _entries(event: Event, key: int) -> Iterable[tuple[int, int]]:
+    """What the tag index should say of an event; tags that share a hash share an entry."""
+    return {(tag_hash(tag), key) for tag in event.tags}
+
+
+def _stream(node: Any, number: Any) -> StreamId | None:
+    if not isinstance(node, bytes) or not isinstance(number, int):
+        return None
+    try:
+        return StreamId(NodeId(node), number) if 0 <= number < STREAM_NUMBER_LIMIT else None
+    except InvalidInput:
+        return None
