@@ -34,6 +34,18 @@ class QuarantinedRange(LogError):
     """A range holds, but taking it in could hurt everybody: its timestamps leap, or its author has too many streams."""
 
 
+class CorruptArchive(LogError):
+    """An archive does not hold, or the log cannot take it in. `position` is the first byte of the first bad record."""
+
+    def __init__(self, position: int, fault: str) -> None:
+        super().__init__(f"the archive is refused at byte {position}: {fault}; nothing was stored")
+        self.position = position
+
+
+class DamagedRange(LogError):
+    """Stored bytes are not those that were written: the disk altered them. Not served as truth; the rest is."""
+
+
 class DivergedStream(CorruptRange):
     """A validly sealed range contradicts the prefix held here: two histories of one stream."""
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from lamport.chain import Keys, SealedRange, check_range
 from lamport.codec import EncodedDraft, encode_draft
 from lamport.commit import Commit, CommitBuilder
-from lamport.errors import InvalidInput, LogClosed, LogError, StoreRefused
+from lamport.errors import DamagedRange, InvalidInput, LogClosed, LogError, StoreRefused
 from lamport.event import Draft, Event
 from lamport.ids import EventKey, NodeId, StreamId
 from lamport.offsets import OffsetMap
@@ -26,10 +26,14 @@ from lamport.seams import INLINE, WallClock, Work
 from lamport.snapshot_table import SnapshotTable
 from lamport.snapshots import StoredSnapshot
 from lamport.store import Store
+from lamport.stream_check import require_genuine
 from lamport.tags import ALL_EVENTS, Where
 
 MAX_PUBLISHED = 10_000
 """Most events of one call: they are one transaction, and others wait behind it."""
+
+MAX_DAMAGED = 1_000
+"""Streams of which is remembered that they were found damaged."""
 
 MAX_COMMIT_EVENTS = 10_000
 """A commit takes no further request once it holds this many events …"""
@@ -115,6 +119,7 @@ class EventLog:
         self._wall_clock = wall_clock
         self._reader = Reader(store)
         self._snapshots = SnapshotTable(store)
+        self.damaged: dict[StreamId, str] = {}
         self._room = asyncio.Semaphore(MAX_WAITING)
         self._waiting: deque[_Request] = deque()
         self._arrived = asyncio.Event()
@@ -230,6 +235,26 @@ class EventLog:
     ) -> Awaitable[SealedRange | None]:
         """See `Reader.sealed_range`."""
         return self._reader.sealed_range(stream, first, limit)
+
+    async def served_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
+        """The same for a peer, who would take a damaged seal or certificate for our forgery; less where some is bad.
+
+        Raises:
+            DamagedRange: what is stored does not hold; it is noted in `damaged`.
+        """
+        try:
+            return await self._genuine_range(stream, first, limit)
+        except DamagedRange as error:
+            if len(self.damaged) < MAX_DAMAGED:
+                self.damaged[stream] = str(error)
+        # What is damaged may lie behind the next seal.
+        return await self._genuine_range(stream, first, 1)
+
+    async def _genuine_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
+        sealed = await self._reader.sealed_range(stream, first, limit)
+        if sealed is not None:
+            require_genuine(sealed, self._keys)
+        return sealed
 
     def hash_at(self, stream: StreamId, offset: int) -> Awaitable[bytes | None]:
         """See `Reader.hash_at`."""

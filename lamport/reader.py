@@ -13,7 +13,8 @@ from itertools import accumulate
 from typing import Any
 
 from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Seal, SealedRange, chained
-from lamport.codec import decode_event
+from lamport.codec import decode_stored
+from lamport.errors import DamagedRange
 from lamport.event import Event
 from lamport.ids import MAX_LAMPORT, EventKey, StreamId
 from lamport.offsets import OffsetMap, missing
@@ -64,6 +65,9 @@ class Reader:
         """Events from `first` up to a seal, as many as fit a frame and `limit`; None where there are none.
 
         At least up to the next seal, even where `limit` is less.
+
+        Raises:
+            DamagedRange: the stored bytes are not those that were sealed.
         """
         row = self._store.row_of(stream)
         if row is None:
@@ -78,8 +82,11 @@ class Reader:
             seal = await self._seal_within(stream, row, first, first + len(data) - 1, limit)
         if seal is None:
             return None
-        certificate = self._store.authors[stream.node]
-        return SealedRange(first, tuple(data[: seal.offset - first + 1]), seal, certificate)
+        events = tuple(data[: seal.offset - first + 1])
+        before = await self.hash_at(stream, first - 1)
+        if before is None or chained(before, events) != seal.hash:
+            raise DamagedRange(_damaged(stream, first, seal.offset))
+        return SealedRange(first, events, seal, self._store.authors[stream.node])
 
     async def _fitting(self, row: int, first: int) -> int:
         """How many events from an offset on fit one frame, at least one; they are measured before they are read."""
@@ -92,7 +99,11 @@ class Reader:
         return max(1, sum(total <= MAX_SEALED_BYTES for total in totals))
 
     async def hash_at(self, stream: StreamId, offset: int) -> bytes | None:
-        """The chain's hash after an offset (-1: before the first event); None where that is not held."""
+        """The chain's hash after an offset (-1: before the first event); None where that is not held.
+
+        Raises:
+            DamagedRange: the stored bytes between the seals around it are not those that were sealed.
+        """
         head = self._store.heads.get(stream)
         if head is None or offset > head.offset:
             return None
@@ -105,12 +116,23 @@ class Reader:
             )
             start = self._store.genesis(stream)
             sealed, hash_ = seals[0] if seals else (start.offset, start.hash)
+            if sealed == offset:
+                return bytes(hash_)
+            [(end, expected)] = await self._store.reader.fetch(
+                'SELECT "offset", hash FROM seals WHERE stream = ? AND "offset" > ?'
+                ' ORDER BY "offset" LIMIT 1',
+                (row, offset),
+            ) or [(head.offset, head.hash)]
             rows = await self._store.reader.fetch(
                 'SELECT bytes FROM events WHERE stream = ? AND "offset" > ? AND "offset" <= ?'
                 ' ORDER BY "offset"',
-                (row, sealed, offset),
+                (row, sealed, end),
             )
-        return chained(hash_, [data for (data,) in rows])
+        data = [data for (data,) in rows]
+        reached = chained(hash_, data[: offset - sealed])
+        if chained(reached, data[offset - sealed :]) != expected:
+            raise DamagedRange(_damaged(stream, sealed + 1, end))
+        return reached
 
     async def _seal_within(
         self, stream: StreamId, row: int, first: int, last: int, limit: int
@@ -198,7 +220,7 @@ class Reader:
             stream = self._store.stream_of(key & MAX_STREAMS - 1)
             if not lower.of(stream) < offset <= upper.of(stream):
                 continue
-            event = decode_event(stream, offset, data)
+            event = decode_stored(stream, offset, key >> STREAM_BITS, data)
             if after is not None and event.key <= after:
                 continue
             if everything or where.matches(event.tags, is_local=stream.node == own):
@@ -305,6 +327,13 @@ class _Lookup:
             )
         self._hashes.sort(key=lambda hash_: counts[hash_])
         self._ranked = True
+
+
+def _damaged(stream: StreamId, first: int, last: int) -> str:
+    return (
+        f"offsets {first} to {last} of stream {stream} are damaged on this disk:"
+        " stop the daemon and run `shoal verify --heal`"
+    )
 
 
 def _before_group(key: int, descending: bool) -> int:  # noqa: FBT001 - internal, and read at one place

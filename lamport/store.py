@@ -103,6 +103,24 @@ class Store:
                 raise
         return store
 
+    @classmethod
+    async def open_to_read(cls, disk: Disk, keys: Keys) -> "Store":
+        """Open the database beside whoever writes it, as it is now; this store never commits.
+
+        Raises:
+            StoreMismatch: it is no Shoal database, or of another schema than this program's.
+        """
+        with translated_errors():
+            reader = await disk.open_reader()
+            store = cls(reader, reader, keys)
+            try:
+                await require_readable(reader)
+                await store._load()
+            except BaseException:
+                await store.close()
+                raise
+        return store
+
     @property
     def own(self) -> StreamId:
         """The stream that this node writes."""
@@ -248,6 +266,18 @@ async def check_ours(writer: Connection) -> None:
         raise StoreMismatch(
             f"the database has schema version {version}, this program knows up to {known}:"
             " upgrade Shoal, or use another data folder"
+        )
+
+
+async def require_readable(connection: Connection) -> None:
+    """Raise `StoreMismatch` unless this is a Shoal database of exactly the schema that this program reads."""
+    with translated_errors():
+        await check_ours(connection)
+        [(version,)] = await connection.fetch("PRAGMA user_version")
+    if version != len(migrations()):
+        raise StoreMismatch(
+            f"the database has schema version {version}, this program reads {len(migrations())}:"
+            " start the daemon once, it brings the database up to date"
         )
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lamport.chain import HASH_BYTES, Head, Keys, Seal, chained, genesis
+from lamport.chain import HASH_BYTES, Head, Keys, Seal, SealedRange, chained, genesis
 from lamport.codec import verify_event
-from lamport.errors import CorruptRange
+from lamport.errors import CorruptRange, DamagedRange
 from lamport.event import Event
 from lamport.ids import MAX_LAMPORT, StreamId
 from lamport.offsets import NOTHING
@@ -124,6 +124,16 @@ class StreamCheck:
             yield self.fault("these events are missing", due, offset - 1)
         if filed.offset != offset:
             yield self.fault(f"filed under the offset {filed.offset!r}", offset)
+
+
+def require_genuine(stored: SealedRange, keys: Keys) -> None:
+    """Raise `DamagedRange` unless a stored range's seal and certificate are what they were when they were verified."""
+    seal, node = stored.seal, stored.stream.node
+    if not is_genuine(seal, keys) or not keys.certifies(stored.certificate, node):
+        raise DamagedRange(
+            f"the seal at offset {seal.offset} of stream {seal.stream}, or its author's certificate, is damaged"
+            " on this disk: stop the daemon and run `shoal verify --heal`"
+        )
 
 
 def is_genuine(seal: Seal, keys: Keys) -> bool:

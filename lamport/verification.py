@@ -21,8 +21,6 @@ from lamport.seams import Connection
 from lamport.store import (
     MAX_STREAMS,
     STREAM_BITS,
-    check_ours,
-    migrations,
     tag_hash,
     translated_errors,
 )
@@ -245,18 +243,6 @@ class Verification:
             )
 
 
-async def require_readable(connection: Connection) -> None:
-    """Raise `StoreMismatch` unless this is a Shoal database of exactly the schema that this program reads."""
-    with translated_errors():
-        await check_ours(connection)
-        [(version,)] = await connection.fetch("PRAGMA user_version")
-    if version != len(migrations()):
-        raise StoreMismatch(
-            f"the database has schema version {version}, this program reads {len(migrations())}:"
-            " start the daemon once, it brings the database up to date"
-        )
-
-
 async def damaged_heads(connection: Connection, keys: Keys) -> list[Finding]:
     """The streams whose head is not the one that its last seal vouches for: quick, whatever the size of the log.
 
@@ -274,6 +260,22 @@ async def damaged_heads(connection: Connection, keys: Keys) -> list[Finding]:
             findings.append(Finding("a stream has no readable name"))
         elif sealed[0] != hash_ or not _is_genuine(Seal(stream, head, *sealed), keys):
             findings.append(Finding("no seal vouches for its head", stream))
+    return findings
+
+
+async def require_sound_heads(connection: Connection, keys: Keys) -> list[Finding]:
+    """The damaged heads of others' streams, which do no harm to what this node writes; see `damaged_heads`.
+
+    Raises:
+        StoreMismatch: a stream of this node's own is among them.
+    """
+    findings = await damaged_heads(connection, keys)
+    for finding in findings:
+        if finding.stream is None or finding.stream.node == keys.node:
+            raise StoreMismatch(
+                f"this node's own log is damaged ({finding}): nothing may be written behind that."
+                " `shoal verify` tells the extent; restore a backup"
+            )
     return findings
 
 

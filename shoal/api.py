@@ -30,7 +30,7 @@ from aiohttp import web
 
 from fish.definition import Fish
 from fish.errors import FishStopped
-from lamport.errors import InvalidInput, LogClosed, StoreBusy, StoreFull
+from lamport.errors import DamagedRange, InvalidInput, LogClosed, StoreBusy, StoreFull
 from lamport.event import Event, draft
 from lamport.ids import NodeId
 from lamport.offsets import OffsetMap
@@ -74,6 +74,7 @@ _FAULTS: Mapping[type[Exception], _Fault] = {
     InvalidInput: _Fault(400, "ERR_BAD_REQUEST"),
     LocalFault: _Fault(400, "ERR_BAD_REQUEST"),
     FishStopped: _Fault(500, "ERR_FISH_STOPPED"),
+    DamagedRange: _Fault(500, "ERR_DAMAGED"),
     StoreFull: _Fault(507, "ERR_STORE_FULL"),
     StoreBusy: _Fault(503, "ERR_STORE_BUSY"),
     LogClosed: _Fault(503, "ERR_SHUTTING_DOWN"),

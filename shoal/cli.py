@@ -1,8 +1,8 @@
 """The command line, `shoal`.
 
 Commands that make things (`swarm init`, `init`, `run`, `demo`) and those that look after a log (`verify`, `backup`,
-`restore`) work on files; all others ask the running daemon of a data folder. A failure is one line on standard error,
-saying what was wrong and what to do, and an exit status other than 0 (see `shoal.errors`).
+`restore`, `export`, `import`) work on files; all others ask the running daemon of a data folder. A failure is one line
+on standard error, saying what was wrong and what to do, and an exit status other than 0 (see `shoal.errors`).
 """
 
 import io
@@ -171,6 +171,21 @@ def _add_upkeep(sub: Any) -> None:
         sub, "restore", upkeep_commands.restore, "put a backup in the place of the log"
     )
     restore.add_argument("file", metavar="FILE", help="made by `shoal backup`")
+
+    export = _command(
+        sub,
+        "export",
+        upkeep_commands.export,
+        "write streams into an archive for any node to verify",
+    )
+    export.add_argument("--stream", action="append", metavar="STREAM", help="may be repeated")
+    export.add_argument(
+        "--node", action="append", metavar="NODE", help="all streams of a node; may be repeated"
+    )
+    export.add_argument("file", metavar="FILE", help="the new file")
+
+    import_ = _command(sub, "import", upkeep_commands.import_, "verify an archive and take it in")
+    import_.add_argument("file", metavar="FILE", help="made by `shoal export`")
 
 
 def _command(sub: Any, name: str, command: Any, text: str) -> ArgumentParser:

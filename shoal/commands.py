@@ -201,6 +201,7 @@ def _status_text(status: Mapping[str, Any]) -> str:
         *(f"           {stream}  up to {offset}" for stream, offset in status["offsets"].items()),
         f"missing  {sum(status['missing'].values())} events known to exist elsewhere",
         *(f"           {stream}  {count}" for stream, count in status["missing"].items()),
+        *(f"damaged  {why}" for why in status["damaged"].values()),
         f"fish     {', '.join(status['fish']) or 'none'}",
         *(f"           {why}" for why in status["stopped"].values()),
         *_peer_lines(status),

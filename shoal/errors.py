@@ -5,7 +5,7 @@ Each error says whose fault it is and what to do. The exit statuses are those of
 
 import os
 
-from lamport.errors import InvalidInput, StoreError, StoreMismatch
+from lamport.errors import CorruptArchive, DamagedRange, InvalidInput, StoreError, StoreMismatch
 from transport.errors import IdentityError, LocalFault
 
 
@@ -52,8 +52,10 @@ _EXIT_STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (ConfigurationError, os.EX_CONFIG),
     (FishNotLoaded, os.EX_CONFIG),
     (InvalidInput, os.EX_DATAERR),
+    (CorruptArchive, os.EX_DATAERR),
     (RequestRefused, os.EX_DATAERR),
     (StoreError, os.EX_IOERR),
+    (DamagedRange, os.EX_IOERR),
     (OSError, os.EX_IOERR),
 )
 

@@ -10,6 +10,7 @@ The way of a datum: `publish` -> log -> followers (the pond's fish, subscribers,
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from lamport.query import parse_query
 from lamport.reader import Order
 from lamport.store import Store
 from lamport.tags import Tags, Where
+from lamport.verification import require_sound_heads
 from shoal.keys import IdentityKeys
 from shoal.seams import Seams
 from shoal.version import PROGRAM
@@ -32,12 +34,15 @@ from transport.identity import Identity
 from transport.network import Address
 from transport.peers import Peers, PeerStatus
 
+_log = logging.getLogger("shoal.node")
+
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
     """What a node knows of itself and its peers. `missing` counts, per stream, events known to exist elsewhere.
 
-    `fish` are those that run here, `stopped` those of them whose reducer raised, and what happened.
+    `fish` are those that run here, `stopped` those of them whose reducer raised, and what happened;
+    `damaged` are streams of which this disk holds a range that could not be served, and which.
     """
 
     node: NodeId
@@ -50,6 +55,7 @@ class NodeStatus:
     unreached: Mapping[str, str]
     fish: tuple[str, ...]
     stopped: Mapping[str, str]
+    damaged: Mapping[StreamId, str]
 
 
 class Node:
@@ -191,6 +197,7 @@ class Node:
             unreached=self.peers.unreached(),
             fish=self.pond.running,
             stopped=self.pond.stopped,
+            damaged=self.log.damaged,
         )
 
     async def _start(self) -> None:
@@ -198,6 +205,8 @@ class Node:
         keys = IdentityKeys(self._identity)
         store = await Store.open(seams.disk, keys, self._draw_stream_number)
         stack.push_async_callback(store.close)
+        for finding in await require_sound_heads(store.reader, keys):
+            _log.error("damaged on this disk: %s: run `shoal verify --heal`", finding)
         log = EventLog(store, keys, seams.wall_clock, seams.work)
         # Before the log is closed its followers must be gone; after it the group waits for the writer's last commit.
         tasks = await stack.enter_async_context(asyncio.TaskGroup())

@@ -5,24 +5,30 @@ the folder's lock. A backup is the database alone: the node's key stays in `iden
 log from a restored one stays in its own file, which is neither copied nor made here.
 """
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 
 from lamport.backup import copy_database, settle
-from lamport.errors import StoreMismatch
+from lamport.errors import InvalidInput, StoreMismatch
+from lamport.exchange import Exported, Imported, export_archive, import_archive
 from lamport.healing import Cut, heal
+from lamport.ids import MIN_DRAWN_STREAM_NUMBER, STREAM_NUMBER_LIMIT, NodeId, StreamId
+from lamport.log import EventLog
 from lamport.seams import Connection
 from lamport.sqlite import DATABASE_NAME, SqliteDisk
-from lamport.store import translated_errors
+from lamport.store import Store, require_readable, translated_errors
 from lamport.stream_check import Finding
-from lamport.verification import Progress, Verification, damaged_heads, require_readable
+from lamport.verification import Progress, Verification, damaged_heads
 from shoal.errors import FolderError
 from shoal.folder import locked_folder, read_folder
 from shoal.keys import IdentityKeys
 from shoal.newfile import new_file, sync_folder
+from shoal.system import ThreadWork, wall_clock
 
 MAX_TOLD = 1_000
 """Findings that are kept; of a disk that is damaged all over nobody reads more."""
@@ -94,6 +100,73 @@ async def back_up(folder: Path, target: Path) -> list[Finding]:
         return await _quickly_checked(draft, keys)
 
 
+async def export(
+    folder: Path, streams: Sequence[str], nodes: Sequence[str], target: Path
+) -> Exported:
+    """Write streams of a folder's log into a new archive: those named, those of the nodes named, or all.
+
+    Raises:
+        InvalidInput: a stream or node is not named rightly, or not known here.
+        FileTaken, FolderError, StoreError, DamagedRange: as in `back_up`, or a part of the log is damaged.
+    """
+    keys = IdentityKeys(read_folder(folder))
+    _require_log(folder)
+    store = await Store.open_to_read(SqliteDisk(folder), keys)
+    try:
+        chosen = _chosen(store, streams, nodes)
+        with new_file(target) as draft, draft.open("wb") as file:
+            return await export_archive(store, keys, chosen, file)
+    finally:
+        await store.close()
+
+
+def _chosen(store: Store, streams: Sequence[str], nodes: Sequence[str]) -> set[StreamId]:
+    if not streams and not nodes:
+        return set(store.heads)
+    named = set(map(StreamId.parse, streams))
+    authors = set(map(NodeId.parse, nodes))
+    unknown = [*(named - store.heads.keys()), *(authors - {one.node for one in store.heads})]
+    if unknown:
+        raise InvalidInput(
+            f"nothing of {unknown[0]} is held here: `shoal status` names the streams"
+        )
+    return named | {one for one in store.heads if one.node in authors}
+
+
+async def import_(folder: Path, path: Path) -> Imported:
+    """Take an archive into a folder's log, whole or not at all.
+
+    Raises:
+        CorruptArchive: it does not hold; nothing was stored.
+        FolderInUse: a daemon runs on the folder.
+    """
+    keys = IdentityKeys(read_folder(folder))
+    _require_file(path, "`shoal export`")
+    with locked_folder(folder), path.open("rb") as file:
+        async with _writing(folder, keys) as log:
+            return await import_archive(log, keys, file)
+
+
+@asynccontextmanager
+async def _writing(folder: Path, keys: IdentityKeys) -> AsyncIterator[EventLog]:
+    """The folder's log, without a node around it."""
+    store = await Store.open(SqliteDisk(folder), keys, _draw_stream_number)
+    try:
+        log = EventLog(store, keys, wall_clock, ThreadWork())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(log.write())
+            try:
+                yield log
+            finally:
+                log.close()
+    finally:
+        await store.close()
+
+
+def _draw_stream_number() -> int:
+    return SystemRandom().randrange(MIN_DRAWN_STREAM_NUMBER, STREAM_NUMBER_LIMIT)
+
+
 async def restore(folder: Path, backup: Path) -> Path | None:
     """Put a backup in the place of a folder's log; returns where the log that stood there was put, if one did.
 
@@ -104,7 +177,7 @@ async def restore(folder: Path, backup: Path) -> Path | None:
         StoreMismatch: the file is damaged, no log, or another node's or swarm's.
     """
     keys = IdentityKeys(read_folder(folder))
-    _require_backup(backup)
+    _require_file(backup, "`shoal backup`")
     with locked_folder(folder):
         draft = folder / RESTORING_NAME
         draft.unlink(missing_ok=True)
@@ -176,9 +249,9 @@ async def _looked(
     return verdict, looked
 
 
-def _require_backup(path: Path) -> None:
+def _require_file(path: Path, maker: str) -> None:
     if not path.is_file():
-        raise FolderError(f"there is no file {path}: name one that `shoal backup` made")
+        raise FolderError(f"there is no file {path}: name one that {maker} made")
 
 
 def _require_log(folder: Path, name: str = DATABASE_NAME) -> None:

@@ -1,4 +1,4 @@
-"""The commands that look after a log: what `shoal verify`, `backup` and `restore` print, and how they end."""
+"""The commands that look after a log (`shoal verify`, `backup`, `restore`, `export`, `import`): what they print."""
 
 import asyncio
 import json
@@ -45,6 +45,24 @@ def restore(arguments: Namespace) -> int:
     print(f"restored {arguments.file}")
     if aside is not None:
         print(f"the log that stood there is now {aside}; remove it when you do not need it")
+    return os.EX_OK
+
+
+def export(arguments: Namespace) -> int:
+    """Write streams into a new archive."""
+    streams, nodes = arguments.stream or [], arguments.node or []
+    target = Path(arguments.file)
+    done = asyncio.run(upkeep.export(Path(arguments.data), streams, nodes, target))
+    print(f"exported {done.events} events of {done.streams} streams to {target}")
+    return os.EX_OK
+
+
+def import_(arguments: Namespace) -> int:
+    """Take an archive in."""
+    done = asyncio.run(upkeep.import_(Path(arguments.data), Path(arguments.file)))
+    print(
+        f"imported {done.added} of {done.events} events of {done.streams} streams; others were known"
+    )
     return os.EX_OK
 
 

@@ -21,6 +21,7 @@ def status_to_json(status: NodeStatus) -> dict[str, Any]:
         "unreached": dict(status.unreached),
         "fish": list(status.fish),
         "stopped": dict(status.stopped),
+        "damaged": {str(stream): why for stream, why in sorted(status.damaged.items())},
     }
 
 

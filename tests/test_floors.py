@@ -34,7 +34,7 @@ FLOORS = (
     ),
     # 1: pure machines
     (
-        "lamport.clock lamport.codec lamport.chain lamport.commit lamport.stream_check"
+        "lamport.clock lamport.codec lamport.chain lamport.commit lamport.stream_check lamport.archive"
         " fish.states fish.work fish.definition fish.timeline"
         " transport.identity transport.handshake transport.frames transport.messages transport.session"
     ),
@@ -42,7 +42,8 @@ FLOORS = (
     "lamport.store lamport.reader lamport.snapshot_table lamport.verification lamport.healing",
     # 3: the async middle
     (
-        "lamport lamport.log fish fish.log fish.snapshots fish.observation fish.running fish.effects fish.pond"
+        "lamport lamport.log lamport.exchange"
+        " fish fish.log fish.snapshots fish.observation fish.running fish.effects fish.pond"
         " transport transport.link transport.peers shoal.errors shoal.seams shoal.keys shoal.node shoal.views"
         " shoal.worker shoal.strictjson"
     ),

@@ -15,6 +15,7 @@ from typing import NoReturn
 from lamport.chain import SealedRange
 from lamport.errors import (
     CorruptRange,
+    DamagedRange,
     DivergedStream,
     LogClosed,
     QuarantinedRange,
@@ -169,11 +170,15 @@ class Link:
 
     async def _answer(self, want: Want) -> Message:
         """Read what a peer wants, if our stream is the one it knows."""
-        held = await self._log.hash_at(want.stream, want.first - 1)
-        if held != want.hash:
-            return self.session.serve(want, None, diverged=held is not None)
         limit = want.last - want.first + 1
-        sealed = await self._log.sealed_range(want.stream, want.first, limit)
+        try:
+            held = await self._log.hash_at(want.stream, want.first - 1)
+            if held != want.hash:
+                return self.session.serve(want, None, diverged=held is not None)
+            sealed = await self._log.served_range(want.stream, want.first, limit)
+        except DamagedRange as error:
+            _log.error("not sent: %s", error)
+            sealed = None
         return self.session.serve(want, sealed)
 
     async def _write(self, message: Message) -> None:

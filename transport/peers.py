@@ -15,7 +15,7 @@ from random import Random
 from types import MappingProxyType
 
 from lamport.chain import SealedRange
-from lamport.errors import LogClosed, StoreError
+from lamport.errors import DamagedRange, LogClosed, StoreError
 from lamport.ids import NodeId
 from lamport.log import EventLog
 from lamport.offsets import OffsetMap, missing
@@ -379,7 +379,11 @@ class Peers:
     async def _push(self, first: int, last: int) -> None:
         """Send what we appended to everybody; the range is read once."""
         while first <= last:
-            sealed = await self._log.sealed_range(self._log.stream, first, PUSHED_EVENTS)
+            try:
+                sealed = await self._log.sealed_range(self._log.stream, first, PUSHED_EVENTS)
+            except DamagedRange as error:
+                _log.error("not sent: %s", error)
+                return
             if sealed is None:
                 return
             self._push_range(sealed)

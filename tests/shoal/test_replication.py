@@ -3,8 +3,9 @@
 import asyncio
 import random
 import socket
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lamport import OffsetMap, Tag, draft
 from lamport.chain import SealedRange
 from lamport.codec import encode_draft, encode_event
 from lamport.log import EventLog
+from lamport.sqlite import DATABASE_NAME
 from lamport.store import Store
 from shoal.keys import IdentityKeys
 from shoal.node import Node
@@ -341,3 +343,28 @@ async def insist(channel: Channel, sealed: SealedRange) -> None:
             for raw in frames.feed(data):
                 if isinstance(decode_message(raw), Want):
                     await say(channel, Events(sealed))
+
+
+def test_what_a_disk_altered_is_told_and_not_sent_and_nobody_is_banned_for_it(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        home_a, home_b = make_homes(tmp_path, "AB")
+        async with home_a.started() as a:
+            stream = a.node.log.stream
+            for number in range(3):
+                await a.publish("x", number)
+        with closing(sqlite3.connect(home_a.folder / DATABASE_NAME)) as database:
+            [(data,)] = database.execute('SELECT bytes FROM events WHERE "offset" = 1')
+            altered = data[:-1] + bytes([data[-1] ^ 1])
+            database.execute('UPDATE events SET bytes = ? WHERE "offset" = 1', (altered,))
+            database.commit()
+        async with home_a.started() as a, home_b.started([a.node.listening]) as b:
+            await until(lambda: stream in a.node.status().damaged)
+            await until(lambda: b.node.offsets.of(stream) == 0)
+            await b.publish("x", "from b")
+            await until(lambda: b.node.log.stream in a.node.offsets)
+            assert "offsets 1 to" in a.node.status().damaged[stream]
+            assert [one.connected for one in b.node.status().peers] == [True]
+
+    asyncio.run(story())

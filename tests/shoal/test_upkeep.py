@@ -247,3 +247,62 @@ def test_restoring_needs_a_file_and_the_folder_for_itself(folder: Path, tmp_path
     with daemon(folder):
         succeeded(run("backup", folder, tmp_path / "copy"))
         failed(run("restore", folder, tmp_path / "copy"), os.EX_CANTCREAT, "works on")
+
+
+def test_an_archive_is_written_beside_a_daemon_and_taken_in_by_another_node(
+    folder: Path, tmp_path: Path
+) -> None:
+    archive, other = tmp_path / "archive", enrolled(tmp_path / "other")
+    with daemon(folder) as one:
+        publish(one, 3)
+        told = succeeded(run("export", folder, archive))
+        assert told == f"exported 3 events of 1 streams to {archive}\n"
+        assert archive.stat().st_mode & 0o777 == 0o600
+        failed(run("import", folder, archive), os.EX_CANTCREAT, "works on")
+    assert "imported 3 of 3 events" in succeeded(run("import", other, archive))
+    assert "imported 0 of 3 events" in succeeded(run("import", other, archive))
+    assert "3 events" in succeeded(run("verify", other))
+    with daemon(other) as two:
+        assert payloads(two) == [0, 1, 2]
+
+
+def test_streams_and_nodes_are_exported_by_name(filled: Path, tmp_path: Path) -> None:
+    other = enrolled(tmp_path / "other")
+    succeeded(run("export", filled, tmp_path / "archive"))
+    succeeded(run("import", other, tmp_path / "archive"))
+    with daemon(other) as one:
+        publish(one, 2)
+        [stream] = json.loads(one.ask("status", "--json").out)["offsets"].keys() - {
+            json.loads(one.ask("status", "--json").out)["stream"]
+        }
+        node = one.node
+    assert "exported 3 events of 1" in succeeded(
+        run("export", other, "--stream", stream, tmp_path / "1")
+    )
+    assert "exported 2 events of 1" in succeeded(
+        run("export", other, "--node", node, tmp_path / "2")
+    )
+    both = ("--node", node, "--stream", stream)
+    assert "exported 5 events of 2" in succeeded(run("export", other, *both, tmp_path / "3"))
+    unknown = stream.replace(stream[-16:], "7" * 16)
+    refusal = run("export", other, "--stream", unknown, tmp_path / "4")
+    failed(refusal, os.EX_DATAERR, f"nothing of {unknown} is held here")
+    failed(run("export", other, "--node", "x", tmp_path / "4"), os.EX_DATAERR, "not a node id")
+    assert not (tmp_path / "4").exists()
+
+
+def test_a_damaged_stream_is_not_exported(filled: Path, tmp_path: Path) -> None:
+    execute(filled / "log.sqlite", DAMAGE)
+    failed(run("export", filled, tmp_path / "archive"), os.EX_IOERR, "damaged on this disk")
+    assert not (tmp_path / "archive").exists()
+
+
+def test_a_bad_archive_is_refused_with_its_position(filled: Path, tmp_path: Path) -> None:
+    archive, other = tmp_path / "archive", enrolled(tmp_path / "other")
+    succeeded(run("export", filled, archive))
+    os.truncate(archive, archive.stat().st_size - 1)
+    failed(
+        run("import", other, archive), os.EX_DATAERR, "at byte", "truncated", "nothing was stored"
+    )
+    assert succeeded(run("verify", other)).startswith("0 events")
+    failed(run("import", other, tmp_path / "absent"), os.EX_NOINPUT, "there is no file")
