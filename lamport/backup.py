@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from lamport.sqlite import BUSY_TIMEOUT_S
+from lamport.sqlite import BUSY_TIMEOUT_S, reading_uri
 from lamport.store import translated_errors
 
 
@@ -16,7 +16,7 @@ def copy_database(source: Path, target: Path) -> None:
     Raises:
         StoreError: the source is no database, one of the two cannot be used, or there is no room.
     """
-    uri = f"{source.absolute().as_uri()}?mode=ro"
+    uri = reading_uri(source)
     with (
         translated_errors(),
         closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)) as one,

@@ -4,6 +4,7 @@ One thread hop per call is what an append costs beside the sync, so a whole tran
 """
 
 import logging
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -39,7 +40,15 @@ class SqliteDisk:
 
     async def open_reader(self) -> "SqliteConnection":
         """Open a connection that cannot write."""
-        return await _connect(f"{self._path.absolute().as_uri()}?mode=ro")
+        return await _connect(reading_uri(self._path))
+
+
+def reading_uri(path: Path) -> str:
+    """How SQLite is told to open a database that it must not write to, on a disk that cannot be written to, too."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    settled = not path.with_name(f"{path.name}-wal").exists()
+    # Readers share an index of the write-ahead log, and make it; where none can be made, nobody can write either.
+    return uri if os.access(path.parent, os.W_OK) or not settled else f"{uri}&immutable=1"
 
 
 class SqliteConnection:

@@ -5,6 +5,7 @@ Commands that make things (`swarm init`, `init`, `run`, `demo`) and those that l
 on standard error, saying what was wrong and what to do, and an exit status other than 0 (see `shoal.errors`).
 """
 
+import errno
 import io
 import os
 import sys
@@ -19,6 +20,8 @@ from shoal.daemon import unwrapped
 from shoal.errors import ShoalError, exit_status
 from shoal.version import VERSION
 from transport.errors import TransportError
+
+_FULL = "the disk is full: free some space"
 
 _INTERRUPTED = 130
 """What a shell reports for a program ended by an interrupt."""
@@ -40,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error = unwrapped(raised)
         if not isinstance(error, ShoalError | LogError | TransportError | FishError | OSError):
             raise
-        print(f"shoal: {error}", file=sys.stderr)
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        print(f"shoal: {_FULL if full else error}", file=sys.stderr)
         return exit_status(error)
     return status
 
