@@ -21,6 +21,7 @@ from fish.log import Log
 from fish.observation import Observation
 from fish.snapshots import Snapshot, SnapshotShelf, closing
 from fish.timeline import Timeline
+from lamport.errors import DamagedEvent
 from lamport.event import Event
 from lamport.ids import EventKey
 from lamport.log import Batch
@@ -138,6 +139,9 @@ class RunningFish(Generic[State]):
                 self._deliver()
         except FishStopped as stopped:
             self._stop(stopped)
+        except DamagedEvent as damaged:
+            # The disk lost an event that it needs: a state without it would be another one. The others go on.
+            self._stop(FishStopped(self.fish.name, "log", damaged.key, damaged))
         while True:
             await self._next_turn()
             self._deliver()

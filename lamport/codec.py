@@ -13,7 +13,7 @@ from typing import Any
 
 import msgpack
 
-from lamport.errors import CorruptRange, DamagedRange, InvalidInput, LimitExceeded
+from lamport.errors import CorruptRange, DamagedEvent, InvalidInput, LimitExceeded
 from lamport.event import Draft, Event
 from lamport.ids import MAX_LAMPORT, EventKey, StreamId
 from lamport.tags import MAX_TAG_BYTES, MAX_TAGS, tag_fault
@@ -83,22 +83,21 @@ def decode_stored(stream: StreamId, offset: int, lamport: int, data: bytes) -> E
     """Decode bytes that the disk gives back, filed under a Lamport timestamp. Only the chain shows every alteration.
 
     Raises:
-        DamagedRange: they are no event any more, or that of another time.
+        DamagedEvent: they are no event any more, or that of another time.
     """
     try:
         event = decode_event(stream, offset, data)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise DamagedRange(_damaged(stream, offset)) from error
+        raise _damaged(EventKey(lamport, stream), offset) from error
     if event.key.lamport != lamport:
-        raise DamagedRange(_damaged(stream, offset))
+        raise _damaged(EventKey(lamport, stream), offset)
     return event
 
 
-def _damaged(stream: StreamId, offset: int) -> str:
-    return (
-        f"event {offset} of stream {stream} is damaged on this disk:"
-        " stop the daemon and run `shoal verify --heal`"
-    )
+def _damaged(key: EventKey, offset: int) -> DamagedEvent:
+    remedy = "stop the daemon and run `shoal verify --heal`"
+    fault = f"event {offset} of stream {key.stream} is damaged on this disk: {remedy}"
+    return DamagedEvent(key, fault)
 
 
 def verify_event(stream: StreamId, offset: int, data: bytes) -> Event:

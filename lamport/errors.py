@@ -5,6 +5,11 @@ One root, `LogError`. Below it three kinds: the caller handed in something that 
 not do its duty (`StoreError`). A broken invariant of our own is an assertion, never one of these.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the names of events are checked with these errors
+    from lamport.ids import EventKey
+
 
 class LogError(Exception):
     """Root of all errors of the log."""
@@ -44,6 +49,14 @@ class CorruptArchive(LogError):
 
 class DamagedRange(LogError):
     """Stored bytes are not those that were written: the disk altered them. Not served as truth; the rest is."""
+
+
+class DamagedEvent(DamagedRange):
+    """One stored event is none any more; `key` is where it stands in the order."""
+
+    def __init__(self, key: "EventKey", fault: str) -> None:
+        super().__init__(fault)
+        self.key = key
 
 
 class DivergedStream(CorruptRange):

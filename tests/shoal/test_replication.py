@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from fish import Fish
+from fish.errors import FishStopped
 from lamport import OffsetMap, Tag, draft
 from lamport.chain import SealedRange
 from lamport.codec import encode_draft, encode_event
@@ -366,5 +368,30 @@ def test_what_a_disk_altered_is_told_and_not_sent_and_nobody_is_banned_for_it(
             await until(lambda: b.node.log.stream in a.node.offsets)
             assert "offsets 1 to" in a.node.status().damaged[stream]
             assert [one.connected for one in b.node.status().peers] == [True]
+
+    asyncio.run(story())
+
+
+def test_a_fish_that_needs_an_event_the_disk_lost_stops_and_the_others_go_on(
+    tmp_path: Path,
+) -> None:
+    count = Fish("count", Tag("x"), 0, lambda state, _event, _metadata: state + 1)
+    other = Fish("other", Tag("y"), 0, lambda state, _event, _metadata: state + 1)
+
+    async def story() -> None:
+        [home] = make_homes(tmp_path, "A")
+        async with home.started() as a:
+            for tag in "xxy":
+                await a.publish(tag, 1)
+        with closing(sqlite3.connect(home.folder / DATABASE_NAME)) as database:
+            database.execute("UPDATE events SET bytes = x'95' WHERE \"offset\" = 1")
+            database.commit()
+        async with home.started() as a:
+            with pytest.raises(FishStopped, match=r"event 1 of stream .* is damaged on this disk"):
+                await a.node.pond.current_state(count)
+            assert await a.node.pond.current_state(other) == 1
+            await a.publish("y", 2)
+            assert await a.node.pond.current_state(other) == 2
+            assert "is damaged on this disk" in a.node.status().stopped["count"]
 
     asyncio.run(story())
