@@ -4,6 +4,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from lamport.lineage import MARK_AS_COPY
 from lamport.sqlite import BUSY_TIMEOUT_S, reading_uri
 from lamport.store import translated_errors
 
@@ -25,6 +26,16 @@ def copy_database(source: Path, target: Path) -> None:
         one.backup(other)
         # The source's mode was copied with it, and would put two more files beside a backup that is only looked at.
         other.execute("PRAGMA journal_mode = DELETE")
+
+
+def mark_as_copy(database: Path) -> None:
+    """Let a log say of itself that it is a copy: the node that works on it next writes a new stream.
+
+    Raises:
+        StoreError: the file is no log, or there is no room.
+    """
+    with translated_errors(), closing(sqlite3.connect(database, isolation_level=None)) as copy:
+        copy.execute(MARK_AS_COPY.sql)
 
 
 def settle(database: Path) -> None:

@@ -22,7 +22,7 @@ from lamport.chain import (
 )
 from lamport.clock import LamportClock
 from lamport.codec import EncodedDraft, decode_event, encode_event
-from lamport.errors import CorruptRange, QuarantinedRange, UnknownAuthor
+from lamport.errors import DivergedStream, QuarantinedRange, UnknownAuthor
 from lamport.event import Event
 from lamport.ids import StreamId
 
@@ -64,7 +64,8 @@ class CommitBuilder:
         authors: Mapping[bytes, bytes],
         keys: Keys,
     ) -> None:
-        self._own = own
+        self.own = own
+        """The stream that is appended to. It may change as long as nothing was appended to the old one here."""
         self._clock = clock
         self._known_heads = heads
         self._known_authors = authors
@@ -81,30 +82,31 @@ class CommitBuilder:
         Raises:
             LimitExceeded: the Lamport clock is used up; nothing was added.
         """
-        clock, offset = self._clock, self._head(self._own).offset + len(self._appended)
+        clock, offset = self._clock, self._head(self.own).offset + len(self._appended)
         added: list[StoredEvent] = []
         for draft in drafts:
             clock, offset = clock.ticked(), offset + 1
             data = encode_event(clock.highest, timestamp, draft)
-            added.append(StoredEvent(decode_event(self._own, offset, data), data))
+            added.append(StoredEvent(decode_event(self.own, offset, data), data))
         self._clock = clock
         self._appended.extend(added)
         return tuple(one.event for one in added)
 
     def receive(self, checked: CheckedRange) -> tuple[Event, ...]:
-        """Take in a range of another node's stream; returns what it added, nothing where it connects to no prefix.
+        """Take in a range that came from a peer; returns what it added, nothing where it connects to no prefix.
+
+        It may be of this node's own stream, which others may know better than a database that came back from a copy.
 
         Raises:
+            DivergedStream: it is of the own stream, and other events were appended to that in this commit.
             CorruptRange: it does not follow (see `connect_range`); nothing was added.
             QuarantinedRange: it holds, but would hurt; nothing was added.
             UnknownAuthor: it came without a certificate, and there is none here; nothing was added.
         """
         received = checked.range
         node = received.stream.node
-        if received.stream == self._own:
-            raise CorruptRange(
-                f"stream {received.stream} is this node's to extend, and nobody else's"
-            )
+        if received.stream == self.own and self._appended:
+            raise DivergedStream(f"stream {received.stream} is extended here, too")
         verified = connect_range(checked, self._head(received.stream))
         if verified is None:
             return ()
@@ -150,15 +152,15 @@ class CommitBuilder:
         )
 
     def _seal(self, part: Sequence[StoredEvent]) -> None:
-        before, last = self._head(self._own), part[-1].event
+        before, last = self._head(self.own), part[-1].event
         head = replace(
             before,
             offset=last.offset,
             hash=chained(before.hash, [one.data for one in part]),
             lamport=last.lamport,
         )
-        seal = Seal(self._own, head.offset, head.hash, clock=self._clock.highest, horizon=0)
-        self._heads[self._own] = head
+        seal = Seal(self.own, head.offset, head.hash, clock=self._clock.highest, horizon=0)
+        self._heads[self.own] = head
         self._seals.append(seal.signed(self._keys))
 
     def _head(self, stream: StreamId) -> Head:

@@ -3,21 +3,32 @@
 The way of a datum. `publish` encodes drafts and `receive` takes a peer's sealed range; both wait in
 line, a bounded number at a time. A single writer takes whatever has gathered there, builds one
 commit of it, and makes that durable (group commit: that is where the speed comes from, never from a
-weaker sync). Only then do callers get their answer and followers their batch. Followers hold a
+weaker sync). Only then do callers get their answer and followers their batch. A log that is
+`settling` lets receipts through and holds publishers back until it is told what others know of its
+own stream, and it takes a new stream as soon as somebody else turns out to write the one it writes.
+Followers hold a
 cursor, not a queue: one that lags behind what memory keeps reads the rest from the store, and so
 there is never a gap, never a double, and no queue that could overflow.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lamport.chain import Keys, SealedRange, check_range
+from lamport.chain import CheckedRange, Keys, SealedRange, chained, check_range
 from lamport.codec import EncodedDraft, encode_draft
 from lamport.commit import Commit, CommitBuilder
-from lamport.errors import DamagedRange, InvalidInput, LogClosed, LogError, StoreRefused
+from lamport.errors import (
+    DamagedRange,
+    DivergedStream,
+    InvalidInput,
+    LogClosed,
+    LogError,
+    StoreRefused,
+)
 from lamport.event import Draft, Event
 from lamport.ids import EventKey, NodeId, StreamId
 from lamport.offsets import OffsetMap
@@ -55,6 +66,9 @@ KEPT_EVENTS = 20_000
 
 KEPT_BYTES = 16 * 1024 * 1024
 """… and of their bytes; a follower behind that reads from the store."""
+
+
+_log = logging.getLogger("shoal.log")
 
 
 class Batch(NamedTuple):
@@ -111,8 +125,15 @@ class EventLog:
     """The log of one node. Open the store first; then run `write` in a task for as long as the log is in use."""
 
     def __init__(
-        self, store: Store, keys: Keys, wall_clock: WallClock, work: Work = INLINE
+        self,
+        store: Store,
+        keys: Keys,
+        wall_clock: WallClock,
+        work: Work = INLINE,
+        *,
+        settling: bool = False,
     ) -> None:
+        """A log that is `settling` publishes nothing before `settle` is called."""
         self._store = store
         self._work = work
         self._keys = keys
@@ -126,6 +147,10 @@ class EventLog:
         self._offsets = OffsetMap({s: head.offset for s, head in store.heads.items()})
         self._recent = _Recent()
         self._changed = asyncio.Event()
+        self._settled = asyncio.Event()
+        if not settling:
+            self._settled.set()
+        self._written: StreamId | None = None
         self._closed = False
         self._ended = False
 
@@ -170,6 +195,8 @@ class EventLog:
             )
         encoded = [encode_draft(draft) for draft in drafts]
         size = sum(len(one.rest) for one in encoded)
+        if not self._settled.is_set():
+            await self._settled.wait()
         return await self._submit(
             lambda builder: self._append(builder, encoded), len(encoded), size
         )
@@ -177,10 +204,13 @@ class EventLog:
     async def receive(self, received: SealedRange) -> tuple[Event, ...]:
         """Take in a peer's range; returns the events it added once they are durable.
 
-        Nothing is added by a range that is known already, or that does not connect to what is held.
+        Nothing is added by a range that is known already, or that does not connect to what is held. One of the own
+        stream is taken in like any other. Where it shows that somebody else writes that stream, another is written
+        from then on.
 
         Raises:
             CorruptRange: it does not hold; nothing of it was stored.
+            DivergedStream: nor does it follow from what is held, so that there are two histories, or it is forged.
             StoreFull, LogClosed: as in `publish`.
         """
         if len(received.events) > CHECKED_INLINE:
@@ -188,7 +218,15 @@ class EventLog:
         else:
             checked = check_range(received, self._keys)
         count, size = len(received.events), sum(map(len, received.events))
-        return await self._submit(lambda builder: builder.receive(checked), count, size)
+        try:
+            added = await self._submit(lambda builder: self._receive(builder, checked), count, size)
+            if not added:
+                await self._check_known(received)
+        except DivergedStream:
+            if received.stream == self.stream and await self._is_proof(received):
+                self._leave_stream()
+            raise
+        return added
 
     def read(
         self,
@@ -302,6 +340,15 @@ class EventLog:
         """Refuse further appends; `write` ends when it has written what was submitted before."""
         self._closed = True
         self._arrived.set()
+        self._settled.set()
+
+    def settle(self) -> None:
+        """Publish from now on: what others know of the own stream is known here, or will not be in time."""
+        self._settled.set()
+
+    async def settled(self) -> None:
+        """Wait until publishing waits for nobody."""
+        await self._settled.wait()
 
     async def _submit(
         self, apply: Callable[[CommitBuilder], tuple[Event, ...]], events: int, size: int
@@ -317,7 +364,39 @@ class EventLog:
             return await result
 
     def _append(self, builder: CommitBuilder, drafts: Sequence[EncodedDraft]) -> tuple[Event, ...]:
+        self._written = builder.own
         return builder.append(drafts, self._wall_clock())
+
+    def _receive(self, builder: CommitBuilder, checked: CheckedRange) -> tuple[Event, ...]:
+        added = builder.receive(checked)
+        if added and checked.range.stream == builder.own == self._written:
+            # It goes on behind what this run has appended: whoever wrote that has our key, and is at work.
+            self._leave_stream()
+            builder.own = self._store.own
+        return added
+
+    async def _check_known(self, received: SealedRange) -> None:
+        """Raise `DivergedStream` where another hash is held at the seal's offset than the seal names."""
+        held = await self.hash_at(received.stream, received.seal.offset)
+        if held is not None and held != received.seal.hash:
+            raise DivergedStream(f"stream {received.stream} has two histories")
+
+    async def _is_proof(self, received: SealedRange) -> bool:
+        """Whether a range that contradicts what is held begins where both histories are still one.
+
+        Otherwise its events may have been altered on the way; the seal alone says nothing about them.
+        """
+        before = await self.hash_at(received.stream, received.first - 1)
+        return before is not None and chained(before, received.events) == received.seal.hash
+
+    def _leave_stream(self) -> None:
+        left = self.stream
+        self._store.take_new_stream()
+        _log.error(
+            "stream %s is written by somebody else, too (a copy of this device?): %s goes on here",
+            left,
+            self.stream,
+        )
 
     def _gather(self) -> list[_Request]:
         """Whatever waits, up to a commit's size, at least one request."""

@@ -52,6 +52,17 @@ class Disk(Protocol):
         """Open a connection that only reads. It may be the writer's own."""
         ...
 
+    async def read_token(self) -> bytes:
+        """The few bytes that stand beside the database, where its backups leave them out; empty where there are none.
+
+        Errors reach the caller as `OSError`.
+        """
+        ...
+
+    async def write_token(self, token: bytes) -> None:
+        """Put others in their place: when this returns they are durable, when it raises the old ones may stand."""
+        ...
+
 
 class Work(Protocol):
     """Runs computations that are too long for the event loop."""

@@ -1,8 +1,9 @@
-"""The production disk: SQLite in a file, through `aiosqlite`, each connection on a thread of its own.
+"""The production disk: SQLite in a file, through `aiosqlite`, each connection on its own thread; a token beside it.
 
 One thread hop per call is what an append costs beside the sync, so a whole transaction is one call.
 """
 
+import asyncio
 import logging
 import os
 import sqlite3
@@ -15,6 +16,9 @@ import aiosqlite
 from lamport.seams import Statement
 
 DATABASE_NAME = "log.sqlite"
+
+TOKEN_NAME = "log.token"  # noqa: S105 - a file name
+"""Stands beside the database; who copies a folder for a backup leaves it out."""
 
 BUSY_TIMEOUT_S = 5.0
 """How long SQLite waits for a lock; only a backup or a curious person can hold one."""
@@ -29,6 +33,7 @@ class SqliteDisk:
 
     def __init__(self, folder: Path, name: str = DATABASE_NAME) -> None:
         self._path = folder / name
+        self._token_path = folder / TOKEN_NAME
 
     async def open_writer(self) -> "SqliteConnection":
         """Open the one connection that writes and checkpoints. The file is made with mode 0600."""
@@ -42,6 +47,14 @@ class SqliteDisk:
         """Open a connection that cannot write."""
         return await _connect(reading_uri(self._path))
 
+    async def read_token(self) -> bytes:
+        """The token's file; empty where there is none."""
+        return await asyncio.to_thread(_read_if_there, self._token_path)
+
+    async def write_token(self, token: bytes) -> None:
+        """Replace the token's file, with mode 0600: either the old one or the new one is there, whole, at any time."""
+        await asyncio.to_thread(_replace_durably, self._token_path, token)
+
 
 def reading_uri(path: Path) -> str:
     """How SQLite is told to open a database that it must not write to, on a disk that cannot be written to, too."""
@@ -49,6 +62,29 @@ def reading_uri(path: Path) -> str:
     settled = not path.with_name(f"{path.name}-wal").exists()
     # Readers share an index of the write-ahead log, and make it; where none can be made, nobody can write either.
     return uri if os.access(path.parent, os.W_OK) or not settled else f"{uri}&immutable=1"
+
+
+def _read_if_there(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _replace_durably(path: Path, data: bytes) -> None:
+    """Write beside it, sync, rename, and sync the folder that knows the name."""
+    beside = path.with_name(f"{path.name}.new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    beside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 class SqliteConnection:

@@ -5,9 +5,10 @@ authors, clock) moves to it. Reading stands in `lamport.reader`. The schema is m
 `lamport/migrations`; a database that is newer than the program, or another swarm's or node's, is refused untouched.
 """
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from hashlib import blake2b
 from importlib.resources import files
@@ -18,6 +19,7 @@ from lamport.clock import LamportClock
 from lamport.commit import Commit, StoredEvent
 from lamport.errors import StoreBusy, StoreFailed, StoreFull, StoreMismatch
 from lamport.ids import NodeId, StreamId
+from lamport.lineage import Lineage
 from lamport.seams import Connection, Disk, Statement
 
 STREAM_BITS = 20
@@ -35,6 +37,8 @@ _DURABLE = (
     "PRAGMA journal_size_limit = 67108864",
 )
 """A commit is on the disk before it returns. Not set before a database is known to be ours."""
+
+_log = logging.getLogger("shoal.log")
 
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _FULL = {sqlite3.SQLITE_FULL}
@@ -63,7 +67,9 @@ def migrations() -> tuple[str, ...]:
 class Store:
     """The database of one node: its writer, and what the log must know at every moment."""
 
-    def __init__(self, writer: Connection, reader: Connection, keys: Keys) -> None:
+    def __init__(
+        self, writer: Connection, reader: Connection, keys: Keys, lineage: Lineage
+    ) -> None:
         """Use `Store.open`."""
         self.reader = reader
         self.heads: dict[StreamId, Head] = {}
@@ -75,10 +81,15 @@ class Store:
         self._stream_of: dict[int, StreamId] = {}
         self._next_row = 0
         self._own: StreamId | None = None
+        self._lineage = lineage
+        self.has_new_stream = False
+        """Whether the own stream was drawn since this store was opened, so that nobody knows of it."""
 
     @classmethod
-    async def open(cls, disk: Disk, keys: Keys, draw_stream_number: Callable[[], int]) -> "Store":
+    async def open(cls, disk: Disk, keys: Keys, draw_number: Callable[[], int]) -> "Store":
         """Open the node's database, making or migrating it where needed.
+
+        One that is a copy from an earlier time gets a new own stream. `draw_number` draws stream numbers and tokens.
 
         Raises:
             StoreMismatch: it is newer than this program, no Shoal database, or another node's or swarm's.
@@ -90,14 +101,17 @@ class Store:
                 for pragma in _DURABLE:
                     await writer.fetch(pragma)
                 await _migrate(writer)
-                await _claim(writer, keys, draw_stream_number)
+                made = await _claim(writer, keys, draw_number)
                 reader = await disk.open_reader()
             except BaseException:
                 await writer.close()
                 raise
-            store = cls(writer, reader, keys)
+            store = cls(writer, reader, keys, Lineage(disk, draw_number))
+            store.has_new_stream = made
             try:
                 await store._load()
+                with suppress(StoreFull):  # then before the first commit that finds room
+                    await store._record_lineage()
             except BaseException:
                 await store.close()
                 raise
@@ -112,7 +126,7 @@ class Store:
         """
         with translated_errors():
             reader = await disk.open_reader()
-            store = cls(reader, reader, keys)
+            store = cls(reader, reader, keys, Lineage(disk, _draw_nothing))
             try:
                 await require_readable(reader)
                 await store._load()
@@ -127,6 +141,14 @@ class Store:
         assert self._own is not None, "loaded when opened"
         return self._own
 
+    def take_new_stream(self) -> None:
+        """Write another stream from now on; what the old one holds stays, and others may complete it."""
+        own = StreamId(self._keys.node, self._lineage.draw_number())
+        while own in self._row_of:
+            own = StreamId(self._keys.node, self._lineage.draw_number())
+        self._own, self.has_new_stream = own, True
+        self._set_row_aside()
+
     async def commit(self, commit: Commit) -> None:
         """Make the commit durable, then take its state over.
 
@@ -137,6 +159,7 @@ class Store:
         # Known before the rows are on the disk: a reader may see them before this task goes on.
         self._number_streams(commit)
         with translated_errors():
+            await self._record_lineage()
             await self._writer.transact(self._statements(commit))
         self.heads.update(commit.heads)
         self.authors.update(commit.certificates)
@@ -174,6 +197,12 @@ class Store:
         await self.reader.close()
         await self._writer.close()
 
+    async def _record_lineage(self) -> None:
+        """Nothing is committed before this run's token, and the stream it writes, are recorded."""
+        if self._lineage.recorded != self.own.number:
+            with translated_errors():
+                await self._lineage.record(self._writer, self.own.number)
+
     async def _load(self) -> None:
         rows = await self._writer.fetch(
             "SELECT row, node, number, head, hash, lamport FROM streams"
@@ -186,9 +215,11 @@ class Store:
         facts = await _facts(self._writer)
         self.clock = LamportClock(facts["clock"])
         self._own = StreamId(self._keys.node, facts["stream"])
-        if self._own not in self._row_of:
-            # Its number is set aside from the beginning: others may use up all that are left.
-            self._remember_row(self._own, self._next_row)
+        if not await self._lineage.agrees(facts) and not self.has_new_stream:
+            _log.warning("the database is an older copy: this node writes a new stream from now on")
+            self.take_new_stream()
+        elif self._own not in self._row_of:
+            self._set_row_aside()
 
     def _number_streams(self, commit: Commit) -> None:
         """Give local numbers to the streams that are new with this commit. One that fails may leave them numbered."""
@@ -197,6 +228,11 @@ class Store:
                 if self._next_row >= MAX_STREAMS:
                     raise StoreFull(f"this database holds its most, {MAX_STREAMS} streams")
                 self._remember_row(stream, self._next_row)
+
+    def _set_row_aside(self) -> None:
+        """Number the own stream from the beginning: others may use up all local numbers that are left."""
+        if self._next_row < MAX_STREAMS:
+            self._remember_row(self.own, self._next_row)
 
     def _remember_row(self, stream: StreamId, row: int) -> None:
         self._row_of[stream] = row
@@ -252,6 +288,11 @@ def _event_row(one: StoredEvent, row: int) -> tuple[Any, ...]:
     return row_key(one.event.lamport, row), row, one.event.offset, one.data
 
 
+def _draw_nothing() -> int:
+    """For a store that is only read."""
+    raise AssertionError("who only reads draws no numbers")
+
+
 async def check_ours(writer: Connection) -> None:
     """Refuse a database that is not Shoal's, or of a newer Shoal, before anything is written to it."""
     [(application,)] = await writer.fetch("PRAGMA application_id")
@@ -299,14 +340,14 @@ async def _facts(connection: Connection) -> dict[str, Any]:
     return dict(await connection.fetch("SELECT name, value FROM facts"))
 
 
-async def _claim(writer: Connection, keys: Keys, draw_stream_number: Callable[[], int]) -> None:
-    """Write into a new database whose it is; check it in one that exists."""
+async def _claim(writer: Connection, keys: Keys, draw_number: Callable[[], int]) -> bool:
+    """Write into a new database whose it is, or check it in one that exists; returns whether it is new."""
     facts = await _facts(writer)
     if not facts:
         new = {
             "node": bytes(keys.node),
             "swarm": keys.swarm,
-            "stream": draw_stream_number(),
+            "stream": draw_number(),
             "clock": 0,
         }
         author = Statement(
@@ -320,6 +361,7 @@ async def _claim(writer: Connection, keys: Keys, draw_stream_number: Callable[[]
             "the database belongs to another node or swarm than this identity:"
             " use the data folder it was made in"
         )
+    return not facts
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
     identity.json   the node's key and certificate (0600)
     log.sqlite      the log
+    log.token       tells whether the log is the one that was written here last; no part of a backup (0600)
     lock            held by the one process that works on the folder
     control.json    address and token of the running daemon's control API (0600; gone when it stops)
     shoal.toml      settings, if there are any

@@ -136,7 +136,10 @@ class Node:
         *,
         app_id: str = DEFAULT_APP_ID,
     ) -> Event:
-        """Append one event; returns it once it is durable here. Never waits for a peer.
+        """Append one event; returns it once it is durable here.
+
+        It never waits for a peer, except behind a start: those that can be reached are asked first whether they know
+        more of this node's stream than it does itself, for two seconds at most.
 
         Raises:
             InvalidInput: tags or payload break a rule or limit; nothing was stored.
@@ -203,11 +206,13 @@ class Node:
     async def _start(self) -> None:
         stack, seams = self._stack, self._seams
         keys = IdentityKeys(self._identity)
-        store = await Store.open(seams.disk, keys, self._draw_stream_number)
+        store = await Store.open(seams.disk, keys, self._draw_number)
         stack.push_async_callback(store.close)
         for finding in await require_sound_heads(store.reader, keys):
             _log.error("damaged on this disk: %s: run `shoal verify --heal`", finding)
-        log = EventLog(store, keys, seams.wall_clock, seams.work)
+        log = EventLog(
+            store, keys, seams.wall_clock, seams.work, settling=self._may_be_known_better(store)
+        )
         # Before the log is closed its followers must be gone; after it the group waits for the writer's last commit.
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(log.close)
@@ -227,7 +232,12 @@ class Node:
         gossip = tasks.create_task(peers.run(self._listening), name="peers")
         stack.push_async_callback(_cancelled, gossip)
 
-    def _draw_stream_number(self) -> int:
+    def _may_be_known_better(self, store: Store) -> bool:
+        """Whether there are others who might know more of this node's stream than it does itself."""
+        strangers = bool(self._addresses) or len(store.authors) > 1
+        return strangers and not store.has_new_stream
+
+    def _draw_number(self) -> int:
         return self._seams.randomness.randrange(MIN_DRAWN_STREAM_NUMBER, STREAM_NUMBER_LIMIT)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 
-from lamport.backup import copy_database, settle
+from lamport.backup import copy_database, mark_as_copy, settle
 from lamport.errors import InvalidInput, StoreMismatch
 from lamport.exchange import Exported, Imported, export_archive, import_archive
 from lamport.healing import Cut, heal
@@ -97,7 +97,9 @@ async def back_up(folder: Path, target: Path) -> list[Finding]:
     _require_log(folder)
     with new_file(target) as draft:
         copy_database(folder / DATABASE_NAME, draft)
-        return await _quickly_checked(draft, keys)
+        findings = await _quickly_checked(draft, keys)
+        mark_as_copy(draft)
+        return findings
 
 
 async def export(
@@ -187,6 +189,7 @@ async def restore(folder: Path, backup: Path) -> Path | None:
             findings = await _quickly_checked(draft, keys)
             if findings:
                 raise StoreMismatch(f"{backup} is damaged ({findings[0]}): use another backup")
+            mark_as_copy(draft)
             aside = _put_aside(folder)
             draft.replace(folder / DATABASE_NAME)
         finally:

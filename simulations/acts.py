@@ -15,13 +15,15 @@ from fish.errors import PondClosed
 from fish.work import WorkIds
 from lamport.errors import LogError
 from lamport.event import Event, draft
+from lamport.ids import StreamId
 from lamport.tags import Tag
-from simulations.device import Device
+from simulations.device import Card, Device
 from simulations.errors import DeviceOff
 from simulations.laws import Auditor, draft_bytes
 from simulations.plan import Operation, Plan
 from simulations.watching import Listener, PairWatch, StateWatch
 from simulations.world import World
+from transport.peers import SETTLING_S
 
 HESITATING = 0.3
 """How often a device has a slow subscriber as well."""
@@ -80,6 +82,8 @@ class Run:
     pairs: PairWatch
     listeners: list[Listener] = field(default_factory=list)
     under_way: list[asyncio.Task[None]] = field(default_factory=list)
+    backups: dict[Device, bytes] = field(default_factory=dict)
+    cards: dict[Device, tuple[StreamId, Card]] = field(default_factory=dict)
 
     def device(self, operation: Operation) -> Device:
         """The device that an operation strikes first."""
@@ -97,6 +101,8 @@ class Run:
 
     def started(self, device: Device) -> None:
         """Use a node that was just started as an application does: subscribe, watch fish."""
+        if not device.running:  # its power went while it started
+            return
         draw = self.world.generator(f"listener/{device.name}/{device.starts}")
         self.listeners.append(Listener(device, self.auditor))
         if draw.random() < HESITATING:
@@ -286,6 +292,53 @@ async def _disk_freed(run: Run, operation: Operation) -> None:
     run.device(operation).fill_disk(full=False)
 
 
+async def _backup(run: Run, operation: Operation) -> None:
+    device = run.device(operation)
+    run.backups[device] = device.backup()
+
+
+async def _restore_backup(run: Run, operation: Operation) -> None:
+    device = run.device(operation)
+    if device in run.backups:
+        await device.restore_backup(run.backups[device])
+        run.started(device)
+
+
+async def _copy_card(run: Run, operation: Operation) -> None:
+    device = run.device(operation)
+    run.cards[device] = device.node.log.stream, device.card()
+
+
+async def _restore_card(run: Run, operation: Operation) -> None:
+    """Put a copy of everything back, where somebody healthy can tell what it lacks.
+
+    Nothing on it shows its age, so that it would write a second history where nobody answers. Operators are told to
+    take the token away then, and they watch whether somebody answers.
+    """
+    device, loop = run.device(operation), asyncio.get_running_loop()
+    stream, card = run.cards.get(device, (None, None))
+    if stream is None or card is None or not _can_be_told(run, device, stream):
+        return
+    since = loop.time()
+    await device.restore_card(card)
+    await device.node.log.settled()
+    if loop.time() - since >= SETTLING_S:
+        await device.restore_card(card._replace(token=b""))
+    run.started(device)
+    run.publish(device, ["x"], 0)  # whoever restores it wants to see it work
+
+
+def _can_be_told(run: Run, device: Device, stream: StreamId) -> bool:
+    """Whether a neighbour that a device dials is healthy, and holds all that was ever said in a stream."""
+    last = run.auditor.last_said(stream)
+    known = run.world.neighbours(device)
+    return any(
+        run.auditor.holds(other, stream, last)
+        for other in run.pairs.healthy_neighbours(device)
+        if other.name in known and not run.world.is_forging(device, other)
+    )
+
+
 _Act = Callable[[Run, Operation], Awaitable[None]]
 
 _ACTS: Mapping[str, tuple[bool | None, _Act]] = {
@@ -313,4 +366,8 @@ _ACTS: Mapping[str, tuple[bool | None, _Act]] = {
     "clock_jump": (None, _clock_jump),
     "disk_full": (None, _disk_full),
     "disk_freed": (None, _disk_freed),
+    "backup": (None, _backup),
+    "restore_backup": (None, _restore_backup),
+    "copy_card": (True, _copy_card),
+    "restore_card": (True, _restore_card),
 }

@@ -8,7 +8,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from fish.pond import Pond
 from lamport.event import Event
@@ -16,7 +16,7 @@ from lamport.seams import INLINE, Statement
 from lamport.tags import Tags
 from shoal.node import Node
 from shoal.seams import Seams
-from simulations.disk import Platter, SimulatedDisk
+from simulations.disk import Platter, SimulatedDisk, marked_as_copy
 from simulations.errors import DeviceOff, LawBroken, PowerLost, SimulationError
 from simulations.network import PORT, Air, SimulatedNetwork
 from simulations.trace import Kind
@@ -77,6 +77,13 @@ class DeviceClock:
     def read(self) -> int:
         """Microseconds since the epoch, by this clock."""
         return EPOCH_US + int(asyncio.get_running_loop().time() * MICROSECONDS) + self.offset_us
+
+
+class Card(NamedTuple):
+    """A copy of a whole disk: the database, and what stands beside it."""
+
+    image: bytes
+    token: bytes
 
 
 def _span(seconds: float) -> str:
@@ -204,14 +211,25 @@ class Device:
             self.world.note(self.name, Kind.DISK, "full" if full else "freed")
 
     def backup(self) -> bytes:
-        """A copy of the disk, as it is now."""
-        return self.platter.image()
+        """A copy of the database, as it is now; one that was in use is marked as a copy, as a backup is."""
+        image = self.platter.image()
+        return marked_as_copy(image) if self.running else image
+
+    def card(self) -> Card:
+        """A copy of all there is on the disk, as it is now."""
+        return Card(self.platter.image(), self.platter.token)
 
     async def restore_backup(self, image: bytes) -> None:
-        """Put an older copy of the disk in, and start on it."""
+        """Put an older copy of the database in, and start on it."""
+        await self.restore_card(Card(image, self.platter.token))
+
+    async def restore_card(self, card: Card) -> None:
+        """Put an older copy of all there was in, and start on it; the disk that it comes on has room."""
         if self.running:
             await self.stop()
-        self.platter.restore(image)
+        self.spare()
+        self.platter.restore(card.image)
+        self.platter.token = card.token
         self.restores += 1
         self.acknowledged.clear()  # a declared loss
         self.world.note(self.name, Kind.DISK, "restored from a backup")
@@ -246,7 +264,9 @@ class Device:
                 ready.set_result(None)
                 await self._stop.wait()
         except BaseException as error:
-            if not ready.done():
+            if not ready.done() and disk is not None and not disk.has_power:
+                ready.set_result(None)  # the start was as good as its device: it is off again
+            elif not ready.done():
                 ready.set_exception(
                     error if isinstance(error, Exception) else LawBroken(repr(error))
                 )

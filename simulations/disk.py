@@ -7,12 +7,14 @@ the data is on the disk, or after it is but before anybody was told.
 """
 
 import asyncio
+import errno
 import random
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from lamport.lineage import MARK_AS_COPY
 from lamport.seams import Statement
 from lamport.sqlite import run_transaction
 from simulations.errors import PowerLost
@@ -26,6 +28,8 @@ class Platter(Protocol):
 
     full: bool
     """Whether it takes no more bytes."""
+    token: bytes
+    """What stands beside the database: neither in its copies nor replaced with it, and safe once it is written."""
 
     def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one reading statement."""
@@ -61,6 +65,7 @@ class MemoryPlatter:
 
     def __init__(self) -> None:
         self.full = False
+        self.token = b""
         self._database = _opened()
 
     def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -95,6 +100,17 @@ class MemoryPlatter:
         self._database.deserialize(image)
 
 
+def marked_as_copy(image: bytes) -> bytes:
+    """The image of a database, with the mark of a copy in it."""
+    database = _opened()
+    try:
+        database.deserialize(image)
+        run_transaction(database, [MARK_AS_COPY])
+        return database.serialize()
+    finally:
+        database.close()
+
+
 def _opened() -> sqlite3.Connection:
     return sqlite3.connect(":memory:", isolation_level=None)
 
@@ -124,6 +140,19 @@ class SimulatedDisk:
     async def open_reader(self) -> "SimulatedConnection":
         """The same: there is one thread."""
         return SimulatedConnection(self)
+
+    async def read_token(self) -> bytes:
+        """What stands beside the database."""
+        await self.pause_to_read()
+        return self._platter.token
+
+    async def write_token(self, token: bytes) -> None:
+        """Replace it; the power may go before that, or after it and before this returns."""
+        await self.pause_to_write()
+        if self._platter.full:
+            raise OSError(errno.ENOSPC, "no space left on the device")
+        self._platter.token = token
+        await self.pause_to_answer()
 
     def check_power(self) -> None:
         """Stop whoever still runs on a device that is dead."""

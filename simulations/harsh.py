@@ -390,6 +390,7 @@ class HarshPlatter:
         self._connection: apsw.Connection | None = None
         self._randomness = randomness
         self._checkpoint_pages = checkpoint_pages
+        self.token = b""
         self._switches = _Switches()
         self._files = self._holding({})
 

@@ -79,6 +79,10 @@ class Auditor:
         """Whether an event was seen on a device's disk."""
         return self._known_of(device, stream).offset >= offset
 
+    def last_said(self, stream: StreamId) -> int:
+        """The highest offset that was ever written of a stream; -1 where none was."""
+        return max((offset for said, offset in self.said if said == stream), default=-1)
+
     def _committed(self, device: Device) -> None:
         self.commits += 1
         try:
@@ -157,10 +161,11 @@ class Auditor:
         for offset, data, key in events:
             if offset != known.offset + 1:
                 raise LawBroken(f"law 2: {device.name} has a gap in {stream} before {offset}")
+            written = own and (stream, offset) not in self.said  # else it came back from elsewhere
             self._check_event(device, stream, offset, data, key, own=own)
             known.offset, known.hash = offset, hashlib.sha256(known.hash + data).digest()
-            known.lamport = self._risen(device, stream, known, data)
-            self._tell(device, stream, offset, known.lamport, own=own)
+            known.lamport = self._risen(device, stream, known, data, written=written)
+            self._tell(device, stream, offset, known.lamport, written=written)
         self._check_seals(device, row, stream, first, own=own)
         if known.offset != head:
             raise LawBroken(
@@ -170,9 +175,10 @@ class Auditor:
     def _check_event(
         self, device: Device, stream: StreamId, offset: int, data: bytes, key: int, *, own: bool
     ) -> None:
+        is_new = (stream, offset) not in self.said  # what a restored disk is given back is not
         if own and self.said.setdefault((stream, offset), data) != data:
             raise LawBroken(f"law 3: {device.name} wrote a second event at {stream} {offset}")
-        if own and self.asked is not None:
+        if own and is_new and self.asked is not None:
             self._check_asked(device, stream, offset, data)
         if self.said.get((stream, offset)) != data:
             raise LawBroken(
@@ -207,14 +213,16 @@ class Auditor:
                     f"law 3: {device.name} holds a forged seal of {stream} at {seal[0]}"
                 )
 
-    def _risen(self, device: Device, stream: StreamId, known: _Known, data: bytes) -> int:
+    def _risen(
+        self, device: Device, stream: StreamId, known: _Known, data: bytes, *, written: bool
+    ) -> int:
         """The event's timestamp: above the stream's last and, for its author, above all that was on the disk before.
 
         What comes to the disk in the same commit was not known yet when the author's events got their timestamps.
         """
         lamport = int(msgpack.unpackb(data)[0])
         floor = known.lamport
-        if stream.node == device.identity.node:
+        if written:
             floor = max(floor, self.before.get(_disk(device), 0))
         if lamport <= floor:
             raise LawBroken(f"law 5: {device.name} holds {lamport} in {stream} after {floor}")
@@ -222,16 +230,16 @@ class Auditor:
         return lamport
 
     def _tell(
-        self, device: Device, stream: StreamId, offset: int, lamport: int, *, own: bool
+        self, device: Device, stream: StreamId, offset: int, lamport: int, *, written: bool
     ) -> None:
-        for watcher in self.authored if own else ():
+        for watcher in self.authored if written else ():
             watcher(device, stream, offset)
         if self.world.trace.keeps:
             author = self.world.name_of(stream.node)
-            kind = Kind.EVENT if own else Kind.RECEIVED
+            kind = Kind.EVENT if written else Kind.RECEIVED
             now = asyncio.get_running_loop().time()
             label = f"{lamport}/{author}:{offset}"
-            self.world.trace.show(Note(now, device.name, kind, label, "" if own else author))
+            self.world.trace.show(Note(now, device.name, kind, label, "" if written else author))
 
     def _origin(self, device: Device, stream: StreamId) -> bytes:
         """The chain's beginning, worked out here once more."""

@@ -17,6 +17,7 @@ from fish.snapshots import SnapshotShelf
 from fish.timeline import Timeline
 from fish.work import WorkIds
 from lamport.errors import StoreFull
+from lamport.lineage import Lineage
 from lamport.log import EventLog, Follower
 from lamport.store import Store
 from simulations import laws
@@ -154,6 +155,17 @@ def _wants_from_the_middle(call: Call) -> bool:
     return want is not None and want.first > 0
 
 
+def _adopted(call: Call) -> bool:
+    _, builder, checked = call.arguments
+    return bool(call.result) and checked.range.stream == builder.own
+
+
+def _completed(call: Call) -> bool:
+    _, builder, checked = call.arguments
+    stream = checked.range.stream
+    return bool(call.result) and stream.node == builder.own.node and stream != builder.own
+
+
 def _survives(call: Call) -> bool:
     return bool(call.arguments[1]) and bool(call.result)
 
@@ -193,6 +205,11 @@ MARKERS: tuple[Marker, ...] = (
     Marker("two events with one timestamp", laws, "_order", _ties),
     Marker("follower reads from the disk", Follower, "_from_store", lambda c: c.result is not None),
     Marker("wall clocks contradict the order", laws, "_order", _clock_falls),
+    # whose stream it is
+    Marker("tokens disagree", Lineage, "agrees", _returned(value=False)),
+    Marker("new stream at once", Store, "take_new_stream", _always),
+    Marker("own tail adopted", EventLog, "_receive", _adopted),
+    Marker("older own stream completed", EventLog, "_receive", _completed),
     # fish
     Marker("late event behind a checkpoint", Timeline, "rewind_to", lambda c: c.result is not None),
     Marker("late event behind every checkpoint", Timeline, "rewind_to", _returned(value=None)),

@@ -226,6 +226,8 @@ HARDSHIPS: Mapping[str, _Hardship] = {
     "restart": _Hardship(_one),
     "clock_jump": _Hardship(_one),
     "disk_full": _Hardship(_one, "disk_freed"),
+    "backup": _Hardship(_one, "restore_backup"),
+    "copy_card": _Hardship(_one, "restore_card"),
 }
 
 

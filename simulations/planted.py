@@ -26,6 +26,7 @@ from lamport.clock import LamportClock
 from lamport.commit import Commit, CommitBuilder
 from lamport.errors import StoreFull
 from lamport.ids import NodeId
+from lamport.lineage import Lineage
 from lamport.log import EventLog, Follower
 from lamport.offsets import OffsetMap
 from lamport.reader import Reader
@@ -284,6 +285,13 @@ def _backwards_by_a_group(_right: Any) -> Any:
     return before_group
 
 
+def _settled_at_once(_right: Any) -> Any:
+    async def settle(self: Peers) -> None:
+        self._log.settle()
+
+    return settle
+
+
 def _never(value: Any) -> Callable[[Any], Any]:
     """A function that always gives this."""
     return lambda _right: lambda *_args, **_named: value
@@ -346,5 +354,7 @@ BUGS: tuple[Bug, ...] = (
     Bug("one liar, and everybody is banned", Peers, "_note_end", _everybody_banned),
     Bug("a replaced link lives on", Peers, "_register", _both_links_kept),
     Bug("pages downwards overlap", lamport.reader, "_before_group", _backwards_by_a_group),
+    Bug("the token is not looked at", Lineage, "agrees", _never_async(value=True)),
+    Bug("the own head is not asked for", Peers, "_settle", _settled_at_once),
     Bug("a full page loses its last row", Reader, "_page", _page_without_its_last),
 )

@@ -329,6 +329,57 @@ async def _three_halls(world: World) -> None:
     _require(sorted(states[0]) == parts, f"the parts are {states[0]}")
 
 
+# What came back from a copy
+
+
+async def _restored(world: World, *, offline: bool) -> None:
+    a, b, _ = world.nodes
+    await a.publish(PART, "before the backup")
+    await world.run(seconds=1)
+    backup, old = a.backup(), a.node.log.stream
+    tail = [await a.publish(PART, f"behind it, {number}") for number in range(2)]
+    await world.run(seconds=2)
+    world.say("The disk of a is replaced, and holds what an older backup held.")
+    if offline:
+        world.isolate(a)
+    await a.restore_backup(backup)
+    _require(a.node.log.stream != old, "a writes its old stream")
+    fresh = await a.publish(PART, "after the restore")
+    _require(fresh.offset == 0, f"{fresh.key} is not the first of its stream")
+    await world.run(seconds=4)
+    if offline:
+        _require(a.node.offsets.of(old) == 0, "nobody could tell a of its tail")
+        world.say("The network is back.")
+    await world.converge()
+    for device in (a, b):
+        parts = await device.pond.current_state(PARTS)
+        _require(len(parts) == len(tail) + 2, f"{device.name} has {parts}")
+    world.say("a goes on in a new stream, and what the backup lacked came back from the others.")
+
+
+async def _cloned(world: World) -> None:
+    a, b, c = world.nodes
+    await a.publish(PART, "first")
+    await world.run(seconds=1)
+    world.say("A copy of the card of a is put into a second device.")
+    copy = await world.clone(a)
+    old = a.node.log.stream
+    _require(copy.node.log.stream == old, "nothing shows the age of a copied card")
+    await copy.publish(PART, "by the copy")
+    await world.run(seconds=5)
+    await a.publish(PART, "by the original")
+    await world.run(seconds=5)
+    await copy.publish(PART, "by the copy again")
+    await a.publish(PART, "by the original again")
+    await world.converge(limit_s=60)
+    streams = {a.node.log.stream, copy.node.log.stream}
+    _require(len(streams) > 1, "both still write one stream")
+    for device in (a, b, c, copy):
+        parts = await device.pond.current_state(PARTS)
+        _require(len(parts) == 5, f"{device.name} has {parts}")  # noqa: PLR2004 - as published above
+    world.say("One name, two streams now, and nothing is lost.")
+
+
 CYCLING = (WORK, PLAIN)
 STORIES: Mapping[str, Story] = {
     "cycling-1-clock-behind": Story(
@@ -352,5 +403,13 @@ STORIES: Mapping[str, Story] = {
         "a link that is silent without being closed, and the way around it", _stalled, 3, (COUNT,)
     ),
     "wrong-clock": Story("a clock that is wrong by 40 years orders nothing", _wrong_clock, 3, (LAST,)),
+    "restored-offline": Story(
+        "an older backup comes back while nobody can be asked",
+        partial(_restored, offline=True), 3, (PARTS,),
+    ),
+    "restored-online": Story(
+        "an older backup comes back among its peers", partial(_restored, offline=False), 3, (PARTS,)
+    ),
+    "cloned-card": Story("a copied card beside its original, both at work", _cloned, 3, (PARTS,)),
     "three-halls": Story("six devices in three parts, joined one by one", _three_halls, 6, (PARTS,)),
 }  # fmt: skip

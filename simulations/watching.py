@@ -58,7 +58,7 @@ class Listener:
         self._hesitation = hesitation
         self._device = device
         self._auditor = auditor
-        self._start = device.starts
+        self._start, self._restores = device.starts, device.restores
         self._delivered = asyncio.Event()
         self._task = asyncio.create_task(self._listen())
 
@@ -71,7 +71,8 @@ class Listener:
 
     def _check(self, event: Event) -> None:
         name, world = self._device.name, self._auditor.world
-        if not self._auditor.holds(self._device, event.stream, event.offset):
+        same_disk = self._device.restores == self._restores
+        if same_disk and not self._auditor.holds(self._device, event.stream, event.offset):
             world.broken(f"law 11: {name} was handed {event.key}, which is not on its disk")
         due = self._cursor.get(event.stream, -1) + 1
         if event.offset != due:
@@ -188,6 +189,10 @@ class PairWatch:
                 self.auditor.world.broken(
                     f"law 15: {event[0]} {event[1]} is not at {target.name} {ARRIVAL_S} s after {device.name} wrote it"
                 )
+
+    def healthy_neighbours(self, device: Device) -> list[Device]:
+        """Neighbours that have been linked with a device, well and quick, for long enough to count on them."""
+        return self._healthy_neighbours(device, asyncio.get_running_loop().time() - SETTLED_S)
 
     def _healthy_neighbours(self, device: Device, since: float) -> list[Device]:
         world = self.auditor.world

@@ -252,6 +252,11 @@ class World:
         link = self.air.link(source.name, target.name)
         link.forges, link.was_forged = what, True
 
+    def is_forging(self, one: Device, other: Device) -> bool:
+        """Whether something is about to be altered between two devices."""
+        pairs = (one, other), (other, one)
+        return any(self.air.link(source.name, target.name).forges for source, target in pairs)
+
     def mend(self, source: Device, target: Device) -> None:
         """Make one direction whole and quick again."""
         self._stop_flapping([(source.name, target.name)])
@@ -270,10 +275,9 @@ class World:
         taken = {other.name for other in self.nodes}
         names = (f"{device.name}{number}" for number in count(2))
         copy = self._made(next(name for name in names if name not in taken), device)
-        copy.platter.restore(device.backup())
         self.nodes = (*self.nodes, copy)
         self._knows[copy] = self._knows[device]
-        await copy.start()
+        await copy.restore_card(device.card())
         return copy
 
     async def _flap(self, source: Device, target: Device, every_s: float) -> None:

@@ -39,13 +39,15 @@ FLOORS = (
         " transport.identity transport.handshake transport.frames transport.messages transport.session"
     ),
     # 2: the durable log
-    "lamport.store lamport.reader lamport.snapshot_table lamport.verification lamport.healing",
+    (
+        "lamport.lineage lamport.store lamport.reader lamport.snapshot_table lamport.verification lamport.healing"
+    ),
     # 3: the async middle
     (
         "lamport lamport.log lamport.exchange"
         " fish fish.log fish.snapshots fish.observation fish.running fish.effects fish.pond"
-        " transport transport.link transport.peers shoal.errors shoal.seams shoal.keys shoal.node shoal.views"
-        " shoal.worker shoal.strictjson"
+        " transport transport.forks transport.link transport.peers shoal.errors shoal.seams shoal.keys shoal.node"
+        " shoal.views shoal.worker shoal.strictjson"
     ),
     # 4: the edge
     (

@@ -24,6 +24,7 @@ from lamport.errors import (
 )
 from lamport.log import EventLog
 from transport.errors import ForgedEvents, LinkEnded, TransportError
+from transport.forks import ForkSearch
 from transport.frames import FrameReader, frame
 from transport.messages import Goodbye, Message, Want, decode_message, encode_message
 from transport.network import Channel
@@ -53,12 +54,23 @@ _log = logging.getLogger("shoal.transport")
 class Link:
     """Runs a session over an authenticated channel behind its hello."""
 
-    def __init__(self, channel: Channel, session: Session, log: EventLog, *, dialled: bool) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        session: Session,
+        log: EventLog,
+        *,
+        dialled: bool,
+        told: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare a link; `told` is called whenever the peer has told something, or what it told was taken in."""
         self.channel = channel
         self.session = session
         self.dialled = dialled
         self.since = asyncio.get_running_loop().time()
         self._log = log
+        self._told = told
+        self._forks = ForkSearch(session, log)
         self._ranges: asyncio.Queue[SealedRange] = asyncio.Queue(WAITING_RANGES)
         self._work = asyncio.Event()
         self._ended: asyncio.Future[TransportError | OSError] = (
@@ -87,6 +99,11 @@ class Link:
         if not self._ended.done():
             self._own_decision = True
             self._ended.set_result(LinkEnded(reason))
+
+    @property
+    def has_told(self) -> bool:
+        """Whether the peer has told all that it held when the link began, and that was looked at."""
+        return self._forks.compared
 
     def wake(self) -> None:
         """There may be something to send. Most ticks and most news of others give this peer nothing to hear."""
@@ -130,7 +147,9 @@ class Link:
         sealed = None if message is None else self.session.take(message, self._now())
         if sealed is not None:
             await self._ranges.put(sealed)
+        await self._forks.hear(message)
         self.wake()
+        self._told()
 
     async def _take_in(self) -> NoReturn:
         while True:
@@ -155,6 +174,7 @@ class Link:
             else:
                 self.session.taken(sealed, self._now(), added=bool(added))
             self.wake()
+            self._told()
 
     async def _send(self) -> NoReturn:
         while True:
@@ -174,6 +194,8 @@ class Link:
         try:
             held = await self._log.hash_at(want.stream, want.first - 1)
             if held != want.hash:
+                if held is not None:
+                    await self._forks.begin(want.stream, want.first - 1)
                 return self.session.serve(want, None, diverged=held is not None)
             sealed = await self._log.served_range(want.stream, want.first, limit)
         except DamagedRange as error:

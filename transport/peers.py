@@ -10,6 +10,7 @@ what of it is news.
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from types import MappingProxyType
@@ -59,6 +60,9 @@ CROSSING_S = 5.0
 PUSHED_EVENTS = 1_000
 """Events of one pushed range; each ends in a seal anyway."""
 
+SETTLING_S = 2.0
+"""How long a log that is settling waits at most for peers to tell what they know of its own stream."""
+
 _log = logging.getLogger("shoal.transport")
 
 
@@ -90,6 +94,8 @@ class _Target:
 
     address: Address
     configured: bool
+    tried: bool = False
+    """Whether it was reached, or an attempt failed, since the node was started."""
     node: NodeId | None = None
     error: str = ""
     failures: int = 0
@@ -121,10 +127,12 @@ class Peers:
         self._errors: dict[NodeId, str] = {}
         self._claims = Claims()
         self._changed = asyncio.Event()
+        self._told = asyncio.Event()
 
     async def run(self, listening: Address) -> None:
         """Announce, dial, gossip; until cancelled. `listening` is where `serve` is being called from."""
         async with asyncio.TaskGroup() as diallers:
+            diallers.create_task(self._settle())
             for target in self._targets.values():
                 diallers.create_task(self._keep_dialling(target))
 
@@ -228,9 +236,11 @@ class Peers:
         """One attempt; returns whether there was a link (which has ended by now)."""
         try:
             channel = await self._network.dial(target.address)
+            self._note_try(target)
         except (OSError, TransportError, TimeoutError, ValueError) as error:
             # A ValueError is a host name that cannot be looked up.
             target.error = str(error) or type(error).__name__
+            self._note_try(target)
             return False
         try:
             target.node = channel.peer
@@ -269,7 +279,7 @@ class Peers:
         if not self._supersedes(channel.peer, dialled=dialled):
             channel.abort()
             return False
-        link = Link(channel, self._session(), self._log, dialled=dialled)
+        link = Link(channel, self._session(), self._log, dialled=dialled, told=self._told.set)
         self._register(channel.peer, link)
         try:
             ended = await link.run(handshake.leftover)
@@ -287,7 +297,6 @@ class Peers:
     def _session(self) -> Session:
         store = self._log.store
         return Session(
-            own=self._log.stream,
             program=self._program,
             held=store.head,
             knows_author=store.authors.__contains__,
@@ -353,7 +362,30 @@ class Peers:
             level = logging.INFO if isinstance(ended, LinkEnded) else logging.WARNING
             _log.log(level, "the link to %s ended: %s", node.short, self._errors[node])
 
+    async def _settle(self) -> None:
+        """Let the log publish once the peers that can be reached have told, and given back, all of its own stream."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLING_S):
+                while not self._all_told():
+                    self._told.clear()
+                    await self._told.wait()
+        self._log.settle()
+
+    def _all_told(self) -> bool:
+        tried = all(t.tried or t.node in self._links for t in self._targets.values())
+        return bool(self._links) and tried and all(map(self._has_told, self._links.values()))
+
+    def _has_told(self, link: Link) -> bool:
+        own, session = self._log.stream, link.session
+        told = link.has_told and own not in session.diverged
+        return told and session.offsets.of(own) <= self._log.offsets.of(own)
+
+    def _note_try(self, target: _Target) -> None:
+        target.tried = True
+        self._told.set()
+
     def _note_change(self) -> None:
+        self._told.set()
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -170,7 +170,6 @@ class Session:
     def __init__(
         self,
         *,
-        own: StreamId,
         program: str,
         held: Callable[[StreamId], Head],
         knows_author: Callable[[NodeId], bool],
@@ -185,7 +184,6 @@ class Session:
         self.quarantined: dict[StreamId, None] = {}
         self.traffic = Traffic()
         self.round_trip_s: float | None = None
-        self._own = own
         self._held = held
         self._knows_author = knows_author
         self._claims = claims
@@ -273,6 +271,10 @@ class Session:
                 self._set_aside(self.diverged, sealed.stream)
         self.ask(now)
 
+    def diverge(self, stream: StreamId) -> None:
+        """The peer holds another history of this stream: do not ask it to go on with ours."""
+        self._set_aside(self.diverged, stream)
+
     def quarantine(self, stream: StreamId) -> None:
         """Our log will not take this stream in: do not ask for it again."""
         self._drop_want(stream)
@@ -282,6 +284,11 @@ class Session:
         """Our log holds more of a stream than before."""
         if self.theirs.get(stream, -1) < self._held(stream).offset:
             self._out.heads[stream] = None
+
+    def question(self, want: Want) -> None:
+        """Ask for a range that adds nothing here, to compare it with what is held."""
+        if len(self._out.control) < MAX_CONTROL:
+            self._out.control.append(want)
 
     def push(self, sealed: SealedRange) -> None:
         """Send what we appended, where the peer holds all before it and keeps up; else only say that it is there."""
@@ -389,7 +396,10 @@ class Session:
 
     def _take_heads(self, message: Heads, now: float) -> None:
         for head in message.heads:
+            held = self._held(head.stream)
             self._learn(head.stream, head.offset)
+            if head.offset == held.offset and head.hash != held.hash:
+                self._set_aside(self.diverged, head.stream)
         opened = message.complete and self.phase is not Phase.LIVE
         if opened:
             self.phase = Phase.LIVE
@@ -403,9 +413,6 @@ class Session:
         self.theirs[stream] = max(self.theirs.get(stream, -1), offset)
         if self.theirs[stream] <= self._held(stream).offset:
             return
-        if stream == self._own:
-            # It knows more of our own stream than we do: this database is older than what we once said.
-            self._set_aside(self.diverged, stream)
         self._lacking[stream] = None
 
     def _take_want(self, want: Want) -> None:
@@ -439,7 +446,7 @@ class Session:
 
     def _ask_for(self, stream: StreamId, now: float) -> None:
         set_aside = stream in self.diverged or stream in self.quarantined
-        if stream == self._own or set_aside or not self._claims.take(stream, self, now):
+        if set_aside or not self._claims.take(stream, self, now):
             return
         head = self._held(stream)
         last = min(self.theirs[stream], head.offset + WANTED_EVENTS)

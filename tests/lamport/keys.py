@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -108,7 +109,8 @@ class Author:
 
 @asynccontextmanager
 async def open_store(folder: Path, keys: Member, disk: Disk | None = None) -> AsyncIterator[Store]:
-    store = await Store.open(disk or SqliteDisk(folder), keys, lambda: MIN_DRAWN_STREAM_NUMBER)
+    numbers = itertools.count(MIN_DRAWN_STREAM_NUMBER)
+    store = await Store.open(disk or SqliteDisk(folder), keys, lambda: next(numbers))
     try:
         yield store
     finally:

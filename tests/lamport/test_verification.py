@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lamport.healing import heal
-from lamport.sqlite import DATABASE_NAME, SqliteDisk
+from lamport.sqlite import DATABASE_NAME, TOKEN_NAME, SqliteDisk
 from lamport.stream_check import Finding
 from lamport.tags import Tag
 from lamport.verification import Progress, Verification
@@ -27,8 +27,8 @@ def author() -> Author:
 
 
 @functools.cache
-def image(ranges: int) -> bytes:
-    """A database with events of this node (local stream 0), and sealed ranges of another's (local stream 1)."""
+def image(ranges: int) -> dict[str, bytes]:
+    """A database and its token, with events of this node (local stream 0), and sealed ranges of another's (local stream 1)."""
 
     async def fill(folder: Path) -> None:
         bob = author()
@@ -40,11 +40,12 @@ def image(ranges: int) -> bytes:
     with TemporaryDirectory() as folder:
         asyncio.run(fill(Path(folder)))
         execute(Path(folder), "PRAGMA wal_checkpoint(TRUNCATE)")
-        return (Path(folder) / DATABASE_NAME).read_bytes()
+        return {name: (Path(folder) / name).read_bytes() for name in (DATABASE_NAME, TOKEN_NAME)}
 
 
 def filled(folder: Path, ranges: int = 20) -> None:
-    (folder / DATABASE_NAME).write_bytes(image(ranges))
+    for name, data in image(ranges).items():
+        (folder / name).write_bytes(data)
 
 
 def looked_at(folder: Path, keys: Member = OWN) -> tuple[list[Finding], Verification, list[int]]:

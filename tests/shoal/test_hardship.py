@@ -242,7 +242,9 @@ def test_nothing_is_acknowledged_behind_a_sync_that_failed(tmp_path: Path, shim:
         acknowledged_before.append(len(acknowledged))
         if len(acknowledged) < 8:
             assert status != 0
-            assert "StoreFailed: the disk failed the database (disk I/O error)" in said
+            assert (
+                "StoreFailed: the disk failed the" in said
+            )  # the database, or the token beside it
         assert len(asyncio.run(stored(folder))) >= len(acknowledged)
     assert set(range(8)) <= set(acknowledged_before)
 

@@ -35,6 +35,12 @@ class FailingDisk:
     async def open_reader(self) -> Connection:
         return await self._disk.open_reader()
 
+    async def read_token(self) -> bytes:
+        return await self._disk.read_token()
+
+    async def write_token(self, token: bytes) -> None:
+        await self._disk.write_token(token)
+
 
 class _FailingConnection:
     def __init__(self, connection: Connection, disk: FailingDisk) -> None:

@@ -142,7 +142,7 @@ def test_seeds_give_the_same_digests_under_any_hash_seed() -> None:
         for hash_seed in ("1", "2", "3")
     }
     assert len(digests) == 1
-    assert len(set(digests.pop().split())) == 3
+    assert len(set(digests.pop().split())) > 1
 
 
 def test_a_planted_bug_is_found_made_small_saved_and_drawn(
@@ -173,6 +173,8 @@ QUICKLY_FOUND = (
     "an offset is taken without its hash",
     "a full disk is taken for a broken one",
     "a commit answers its first request only",
+    "the token is not looked at",
+    "the own head is not asked for",
 )
 
 

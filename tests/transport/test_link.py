@@ -38,7 +38,6 @@ class Pipe:
 def link_over(pipe: Pipe, log: EventLog) -> Link:
     store = log.store
     session = Session(
-        own=log.stream,
         program="test",
         held=store.head,
         knows_author=store.authors.__contains__,

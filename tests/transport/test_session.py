@@ -90,7 +90,6 @@ class Holder:
 
     def session(self, now: float = 0.0, claims: Claims | None = None) -> Session:
         return Session(
-            own=self.author.stream,
             program=f"program of {self.keys.node.short}",
             held=self.held,
             knows_author=self.authors.__contains__,
@@ -419,13 +418,23 @@ def test_a_certificate_is_sent_where_it_is_wanted_and_once() -> None:
     assert sent == [a.holder.keys.certificate, b""]
 
 
-def test_our_own_stream_is_never_asked_for() -> None:
+def test_our_own_stream_is_asked_for_as_any_other() -> None:
+    """A database that came back from a copy gets its tail from its peers."""
     holder = Holder(member())
     session = lively(holder)
     ghost = Author(holder.keys)
     ghost.count(3)
     session.take(head_of(ghost), 0)
-    assert said(session) == []
+    assert wants(session) == [ghost.stream]
+
+
+def test_another_history_of_equal_length_shows_in_the_heads() -> None:
+    holder, bob, other = Holder(member()), Author(member("bob")), Author(member("bob"))
+    holder.hold(bob.say(1, 2))
+    other.say(1, 3)
+    session = lively(holder)
+    session.take(head_of(other), 0)
+    assert list(session.diverged) == [bob.stream]
 
 
 def two_sessions() -> tuple[Holder, Session, Session, Author]:
