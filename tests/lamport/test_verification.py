@@ -28,7 +28,7 @@ def author() -> Author:
 
 @functools.cache
 def image(ranges: int) -> dict[str, bytes]:
-    """A database and its token, with events of this node (local stream 0), and sealed ranges of another's (local stream 1)."""
+    """A log and its token: events of this node (local stream 0), and sealed ranges of another's (local stream 1)."""
 
     async def fill(folder: Path) -> None:
         bob = author()
