@@ -1,16 +1,20 @@
-"""The command line of the benchmarks: `python -m benchmarks append|fold|replicate`."""
+"""The command line of the benchmarks: `python -m benchmarks NAME`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import append, fold, replicate
+from benchmarks import append, coldopen, disk, fold, library, query, replicate, scan
 
 RUNS = 7
 """Runs of ours and of the bound; fewer say little."""
 
 _BENCHMARKS = {
     "append": (append.measure, append.EVENTS),
+    "query": (query.measure, library.EVENTS),
+    "scan": (scan.measure, library.EVENTS),
+    "disk": (disk.measure, library.EVENTS),
+    "coldopen": (coldopen.measure, library.EVENTS),
     "fold": (fold.measure, fold.EVENTS),
     "replicate": (replicate.measure, replicate.EVENTS),
 }

@@ -9,6 +9,7 @@ and readings do not.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from random import Random
 from typing import Any, NamedTuple
 
@@ -46,11 +47,11 @@ class _Kind(NamedTuple):
 
 
 _KINDS = (
-    _Kind("temperature", 30, "degC", 184.0),
+    _Kind("temperature", 32, "degC", 184.0),
     _Kind("pressure", 25, "bar", 96.0),
     _Kind("cycle", 25, "s", 12.5),
     _Kind("torque", 12, "Nm", 41.0),
-    _Kind("scrap", 3, "pcs", 2.0),
+    _Kind("scrap", 1, "pcs", 2.0),
     _Kind("energy", 5, "kWh", 3.2),
 )
 _WEIGHTS = tuple(kind.weight for kind in _KINDS)
@@ -72,8 +73,12 @@ class _Machine:
 
 def generate(count: int, seed: int = SEED) -> tuple[Sample, ...]:
     """That many samples; the same ones for the same seed, and a longer run begins with a shorter one."""
-    samples = _floor(Random(seed))  # noqa: S311 - events, not secrets
-    return tuple(next(samples) for _ in range(count))
+    return tuple(islice(stream(seed), count))
+
+
+def stream(seed: int = SEED) -> Iterator[Sample]:
+    """The same samples without end, one by one: a million at once would fill the memory."""
+    return _floor(Random(seed))  # noqa: S311 - events, not secrets
 
 
 @lru_cache(maxsize=1)

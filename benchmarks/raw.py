@@ -8,7 +8,7 @@ clock, no check of limits, no second thread.
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -20,6 +20,7 @@ from benchmarks.events import Sample
 APP_ID = "shoal"
 """As in our events, so that the bytes are the same in number."""
 
+_TAGS = 2
 _PAYLOAD = 4
 
 _State = TypeVar("_State")
@@ -90,8 +91,44 @@ def fold(database: Path, on_event: Callable[[_State, Any, Any], _State], initial
     return state
 
 
+def index_tags(database: Path, index: Path, tags: Iterable[str]) -> None:
+    """Make a covering index of these tags for a log's events, in a file of its own."""
+    numbers = {tag: number for number, tag in enumerate(tags)}
+    with closing(sqlite3.connect(index)) as connection, closing(_reading(database)) as log:
+        connection.execute("CREATE TABLE names (name TEXT PRIMARY KEY, tag INTEGER NOT NULL)")
+        connection.execute(
+            "CREATE TABLE tags (tag INTEGER, key INTEGER, PRIMARY KEY (tag, key)) WITHOUT ROWID"
+        )
+        connection.executemany("INSERT INTO names VALUES (?, ?)", numbers.items())
+        connection.executemany(
+            "INSERT INTO tags VALUES (?, ?)",
+            (
+                (numbers[tag], key)
+                for key, data in log.execute("SELECT key, bytes FROM events ORDER BY key")
+                for tag in msgpack.unpackb(data)[_TAGS]
+                if tag in numbers
+            ),
+        )
+        connection.commit()
+
+
+@contextmanager
+def select_by_tag(database: Path, index: Path) -> Iterator[Callable[[str], list[Any]]]:
+    """Selects and decodes the events that bear a tag, in key order, through that index."""
+    with closing(_reading(database)) as connection:
+        connection.execute("ATTACH ? AS side", (str(index),))
+        sql = (
+            "SELECT bytes FROM side.names CROSS JOIN side.tags USING (tag) CROSS JOIN events USING (key)"
+            " WHERE name = ? ORDER BY key"
+        )
+        yield lambda tag: [msgpack.unpackb(data) for (data,) in connection.execute(sql, (tag,))]
+
+
+def _reading(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
+
+
 def _payloads(database: Path) -> Iterator[Any]:
-    connection = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
-    with closing(connection):
+    with closing(_reading(database)) as connection:
         for (data,) in connection.execute("SELECT bytes FROM events ORDER BY key"):
             yield msgpack.unpackb(data)[_PAYLOAD]

@@ -24,6 +24,10 @@ LATENCY = "ms"
 """The unit of what is better when lower."""
 
 
+SIZE = "bytes"
+"""The unit of what is better when smaller."""
+
+
 def alternate(runs: int, unit: str, ours: Measure, bound: Measure) -> tuple[Row, ...]:
     """So many pairs of measurements; who goes first changes each time. Both give the same rows."""
     pairs = [_pair(ours, bound, is_ours_first=number % 2 == 0) for number in range(runs)]

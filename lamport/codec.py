@@ -7,9 +7,11 @@ msgpack writers that spell a number differently do no harm.
 """
 
 import math
-from dataclasses import dataclass
+import re
+from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from types import NoneType
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -35,48 +37,153 @@ _CONTAINERS = (dict, list, tuple)
 _ARRAY_OF_FIVE = b"\x95"
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedDraft:
-    """A draft that passed all limits: `rest` is everything of the event's bytes behind the timestamp."""
+_SCALARS = frozenset((str, int, float, bool, NoneType))
+_TEXT = frozenset((str,))
+_PLAIN_DEPTH = 3
+_PLAIN_WIDTH = 64
+"""A payload within these, made of the very types that JSON gives, is checked the quick way."""
+
+_odd_float = re.compile(rb"\xcb[\x7f\xff]").search
+_odd_integer = re.compile(rb"\xcf[\x80-\xff]").search
+"""Find every number that breaks a limit in a payload's bytes; what they find is looked at more closely."""
+
+_KEPT_TAG_LISTS = 4_096
+"""Tags of a draft are remembered as checked and encoded: a device publishes with the same ones again and again."""
+
+_pack = msgpack.Packer().pack
+"""Packs without making a packer for each value. Drafts are encoded in the event loop's thread alone."""
+
+
+_unpack = msgpack.unpackb
+_new = tuple.__new__
+"""Makes named tuples by the million at half the price of calling their class."""
+
+
+class EncodedDraft(NamedTuple):
+    """A draft that passed all limits.
+
+    `rest` is everything of the event's bytes behind the timestamp, the other fields are what decoding it would give.
+    """
 
     rest: bytes
+    tags: tuple[str, ...]
+    app_id: str
+    payload: Any
+
+
+class StoredEvent(NamedTuple):
+    """An event beside the bytes that are stored for it."""
+
+    event: Event
+    data: bytes
+
+
+class _NotPlain(Exception):
+    """A payload is not of the common shape."""
 
 
 def encode_draft(draft: Draft) -> EncodedDraft:
-    """Check a draft against all limits and encode what is known of it.
+    """Check a draft against all limits and encode what is known of it. Its payload may change afterwards.
 
     Raises:
         LimitExceeded: the payload is too large or nested too deeply, or a number is beyond 64 bits or not finite.
         InvalidInput: the payload is no JSON value, or the application id is no usable text.
     """
-    fault = (
-        _tags_fault(list(draft.tags), sort=True)
-        or tag_fault(draft.app_id, "an application id")
-        or payload_fault(draft.payload)
-    )
-    if fault is not None:
-        raise (LimitExceeded if "at most" in fault else InvalidInput)(fault)
     try:
-        payload = msgpack.packb(draft.payload)
+        tags, packed_tags = _encoded_tags(tuple(draft.tags))
+        packed_app_id = _encoded_app_id(draft.app_id)
+    except TypeError:  # not even hashable
+        _refuse(_tags_fault(list(draft.tags), sort=True))
+        _refuse(tag_fault(draft.app_id, "an application id"))
+        raise
+    try:
+        packed, payload = _encoded_payload(draft.payload)
     except UnicodeEncodeError as error:
         raise InvalidInput(f"a payload's texts are valid Unicode: {error.reason}") from error
-    if len(payload) > MAX_PAYLOAD_BYTES:
+    if len(packed) > MAX_PAYLOAD_BYTES:
         raise LimitExceeded(
-            f"a payload has at most {MAX_PAYLOAD_BYTES} bytes encoded, this one has {len(payload)}"
+            f"a payload has at most {MAX_PAYLOAD_BYTES} bytes encoded, this one has {len(packed)}"
         )
-    tags = sorted(set(draft.tags))
-    return EncodedDraft(b"".join((msgpack.packb(tags), msgpack.packb(draft.app_id), payload)))
+    rest = b"".join((packed_tags, packed_app_id, packed))
+    return _new(EncodedDraft, (rest, tags, draft.app_id, payload))
+
+
+@lru_cache(maxsize=_KEPT_TAG_LISTS)
+def _encoded_tags(tags: tuple[str, ...]) -> tuple[tuple[str, ...], bytes]:
+    """The tags sorted and distinct, and their bytes."""
+    _refuse(_tags_fault(list(tags), sort=True))
+    distinct = sorted(set(tags))
+    return tuple(distinct), msgpack.packb(distinct)
+
+
+@lru_cache(maxsize=_KEPT_TAG_LISTS)
+def _encoded_app_id(app_id: str) -> bytes:
+    _refuse(tag_fault(app_id, "an application id"))
+    packed: bytes = msgpack.packb(app_id)
+    return packed
+
+
+def _encoded_payload(payload: Any) -> tuple[bytes, Any]:
+    """A payload's bytes, and what decoding them would give."""
+    try:
+        copy = _plain_copy(payload, _PLAIN_DEPTH)
+        packed = _pack(copy)
+    except (_NotPlain, OverflowError):
+        _refuse(payload_fault(payload))
+        packed = _pack(payload)
+        return packed, msgpack.unpackb(packed)
+    if _has_odd_number(packed):
+        _refuse(payload_fault(copy))
+    return packed, copy
+
+
+def _plain_copy(value: Any, depth: int) -> Any:
+    """Copy a value of the common shape, which breaks no rule but perhaps in numbers; raise `_NotPlain` for others."""
+    kind = type(value)
+    if kind is dict and depth and len(value) <= _PLAIN_WIDTH and _TEXT.issuperset(map(type, value)):
+        copy = value.copy()
+        if not _SCALARS.issuperset(map(type, value.values())):
+            for key, inner in value.items():
+                if type(inner) not in _SCALARS:
+                    copy[key] = _plain_copy(inner, depth - 1)
+        return copy
+    if kind is list and depth and len(value) <= _PLAIN_WIDTH:
+        if _SCALARS.issuperset(map(type, value)):
+            return value.copy()
+        return [_plain_copy(inner, depth - 1) for inner in value]
+    if kind in _SCALARS:
+        return value
+    raise _NotPlain
+
+
+def _has_odd_number(data: bytes) -> bool:
+    """Whether there may be a number that is not finite, or beyond 64 bits signed, in these bytes."""
+    return _odd_float(data) is not None or _odd_integer(data) is not None
+
+
+def _refuse(fault: str | None) -> None:
+    """Raise what a fault in a caller's input amounts to."""
+    if fault is not None:
+        raise (LimitExceeded if "at most" in fault else InvalidInput)(fault)
 
 
 def encode_event(lamport: int, timestamp: int, draft: EncodedDraft) -> bytes:
     """The event's bytes, once its place in the order is known."""
-    return b"".join((_ARRAY_OF_FIVE, msgpack.packb(lamport), msgpack.packb(timestamp), draft.rest))
+    return b"".join((_ARRAY_OF_FIVE, _pack(lamport), _pack(timestamp), draft.rest))
+
+
+def place_draft(draft: EncodedDraft, key: EventKey, offset: int, timestamp: int) -> StoredEvent:
+    """The event that a draft becomes at its place, just as `decode_event` would give it, and its bytes."""
+    _, tags, app_id, payload = draft
+    event = _new(Event, (key, offset, timestamp, tags, app_id, payload))
+    return _new(StoredEvent, (event, encode_event(key[0], timestamp, draft)))
 
 
 def decode_event(stream: StreamId, offset: int, data: bytes) -> Event:
     """Decode bytes that passed `verify_event` (or our own `encode_event`) before."""
-    lamport, timestamp, tags, app_id, payload = msgpack.unpackb(data)[:_FIELDS]
-    return Event(EventKey(lamport, stream), offset, timestamp, tuple(tags), app_id, payload)
+    lamport, timestamp, tags, app_id, payload = _unpack(data)[:_FIELDS]
+    key = _new(EventKey, (lamport, stream))
+    return _new(Event, (key, offset, timestamp, tuple(tags), app_id, payload))
 
 
 def decode_stored(stream: StreamId, offset: int, lamport: int, data: bytes) -> Event:
@@ -123,13 +230,11 @@ def _read(data: bytes) -> tuple[str | None, Any]:
         fields = msgpack.unpackb(data)
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         return f"not msgpack ({type(error).__name__})", None
-    return _event_fault(fields, len(data)), fields
+    return _event_fault(fields, data), fields
 
 
 def payload_fault(payload: Any) -> str | None:
     """What is wrong with a payload's shape or numbers, in words, or None. Texts and size are the encoder's to check."""
-    if type(payload) is dict and all(map(_is_plain, payload, payload.values())):
-        return None
     level: list[Any] = [payload]
     count = 1
     for _ in range(MAX_NESTING):
@@ -149,18 +254,6 @@ def payload_fault(payload: Any) -> str | None:
         return f"a payload is nested at most {MAX_NESTING} deep"
     faults = (_value_fault(value, []) for value in level)
     return next((fault for fault in faults if fault is not None), None)
-
-
-def _is_plain(key: Any, value: Any) -> bool:
-    """Whether a field is of the common kinds that break no rule; says no to whatever needs a closer look."""
-    kind = type(value)
-    if type(key) is not str:
-        return False
-    if kind is int:
-        return bool(MIN_INTEGER <= value <= MAX_INTEGER)
-    if kind is float:
-        return math.isfinite(value)
-    return kind is str or kind is bool or value is None
 
 
 def _value_fault(value: Any, inner: list[Any]) -> str | None:
@@ -183,7 +276,7 @@ def _value_fault(value: Any, inner: list[Any]) -> str | None:
     return f"a payload is made of JSON values, {type(value).__name__} is none"
 
 
-def _event_fault(fields: Any, size: int) -> str | None:
+def _event_fault(fields: Any, data: bytes) -> str | None:
     if not isinstance(fields, list) or len(fields) < _FIELDS:
         return "not an array of lamport, timestamp, tags, application id and payload"
     lamport, timestamp, tags, app_id, payload = fields[:_FIELDS]
@@ -192,17 +285,27 @@ def _event_fault(fields: Any, size: int) -> str | None:
     if not _is_integer(timestamp) or not MIN_INTEGER <= timestamp <= MAX_INTEGER:
         return "a timestamp is an integer of 64 bits signed"
     return (
-        _tags_fault(tags) or tag_fault(app_id, "an application id") or _payload_fault(payload, size)
+        _tags_fault(tags) or tag_fault(app_id, "an application id") or _payload_fault(payload, data)
     )
 
 
-def _payload_fault(payload: Any, size: int) -> str | None:
-    """Check a payload inside an event of `size` bytes; only a large one needs to be measured by itself."""
+def _payload_fault(payload: Any, data: bytes) -> str | None:
+    """Check a payload inside an event's bytes; only a large one needs to be measured by itself."""
+    large = len(data) > MAX_PAYLOAD_BYTES
+    if not large and _is_plain(payload) and not _has_odd_number(data):
+        return None
     fault = payload_fault(payload)
-    large = fault is None and size > MAX_PAYLOAD_BYTES
-    if large and len(msgpack.packb(payload)) > MAX_PAYLOAD_BYTES:
+    if fault is None and large and len(msgpack.packb(payload)) > MAX_PAYLOAD_BYTES:
         return f"a payload has at most {MAX_PAYLOAD_BYTES} bytes encoded"
     return fault
+
+
+def _is_plain(payload: Any) -> bool:
+    try:
+        _plain_copy(payload, _PLAIN_DEPTH)
+    except _NotPlain:
+        return False
+    return True
 
 
 def _tags_fault(tags: Any, *, sort: bool = False) -> str | None:

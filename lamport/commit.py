@@ -21,24 +21,16 @@ from lamport.chain import (
     genesis,
 )
 from lamport.clock import LamportClock
-from lamport.codec import EncodedDraft, decode_event, encode_event
-from lamport.errors import DivergedStream, QuarantinedRange, UnknownAuthor
+from lamport.codec import EncodedDraft, StoredEvent, place_draft
+from lamport.errors import DivergedStream, LimitExceeded, QuarantinedRange, UnknownAuthor
 from lamport.event import Event
-from lamport.ids import StreamId
+from lamport.ids import MAX_LAMPORT, EventKey, StreamId
 
 MAX_LEAP = 2**32
 """A range whose timestamps lie further above all known ones is not taken in: it would use up everybody's clock."""
 
 MAX_STREAMS_OF_NODE = 256
 """Most streams of one node: a few are for retention, one comes with each restored backup."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """An event beside the bytes that are stored for it."""
-
-    event: Event
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +74,17 @@ class CommitBuilder:
         Raises:
             LimitExceeded: the Lamport clock is used up; nothing was added.
         """
-        clock, offset = self._clock, self._head(self.own).offset + len(self._appended)
-        added: list[StoredEvent] = []
-        for draft in drafts:
-            clock, offset = clock.ticked(), offset + 1
-            data = encode_event(clock.highest, timestamp, draft)
-            added.append(StoredEvent(decode_event(self.own, offset, data), data))
-        self._clock = clock
+        own, clock = self.own, self._clock.highest
+        if clock + len(drafts) > MAX_LAMPORT:
+            raise LimitExceeded(f"the Lamport clock stands at its limit, {MAX_LAMPORT}")
+        lead = self._head(own).offset + len(self._appended) - clock
+        added = [
+            place_draft(draft, EventKey(lamport, own), lamport + lead, timestamp)
+            for lamport, draft in enumerate(drafts, clock + 1)
+        ]
+        self._clock = LamportClock(clock + len(drafts))
         self._appended.extend(added)
-        return tuple(one.event for one in added)
+        return tuple([event for event, _ in added])
 
     def receive(self, checked: CheckedRange) -> tuple[Event, ...]:
         """Take in a range that came from a peer; returns what it added, nothing where it connects to no prefix.
@@ -152,11 +146,11 @@ class CommitBuilder:
         )
 
     def _seal(self, part: Sequence[StoredEvent]) -> None:
-        before, last = self._head(self.own), part[-1].event
+        before, (last, _) = self._head(self.own), part[-1]
         head = replace(
             before,
             offset=last.offset,
-            hash=chained(before.hash, [one.data for one in part]),
+            hash=chained(before.hash, [data for _, data in part]),
             lamport=last.lamport,
         )
         seal = Seal(self.own, head.offset, head.hash, clock=self._clock.highest, horizon=0)
@@ -171,11 +165,11 @@ class CommitBuilder:
 def _sealable(events: Sequence[StoredEvent]) -> Iterator[Sequence[StoredEvent]]:
     """Cut events into parts, each small enough to end in a seal of its own."""
     start = size = 0
-    for position, one in enumerate(events):
-        full = position - start >= MAX_SEALED_EVENTS or size + len(one.data) > MAX_SEALED_BYTES
+    for position, (_, data) in enumerate(events):
+        full = position - start >= MAX_SEALED_EVENTS or size + len(data) > MAX_SEALED_BYTES
         if full and position > start:
             yield events[start:position]
             start, size = position, 0
-        size += len(one.data)
+        size += len(data)
     if events:
         yield events[start:]

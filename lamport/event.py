@@ -4,13 +4,16 @@ A draft is what an application knows: tags and a payload. The log adds the rest 
 any JSON value; the application id says which program wrote it.
 """
 
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from lamport.ids import EventKey, StreamId
 from lamport.tags import Tags, publishable
 
 DEFAULT_APP_ID = "shoal"
+
+_KEPT_TAG_LISTS = 4_096
+"""Tags that come as a tuple are remembered as checked: a device publishes with the same ones again and again."""
 
 
 class Event(NamedTuple):
@@ -51,8 +54,7 @@ class Event(NamedTuple):
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """An event to be: its tags (sorted, in normal form) and its payload."""
 
     tags: tuple[str, ...]
@@ -64,4 +66,16 @@ def draft(
     tags: "Tags | str | list[str] | tuple[str, ...]", payload: Any, app_id: str = DEFAULT_APP_ID
 ) -> Draft:
     """Make a draft; raise `InvalidInput` for tags that an event cannot bear."""
-    return Draft(publishable(tags), payload, app_id)
+    return Draft(_publishable(tags), payload, app_id)
+
+
+def _publishable(tags: "Tags | str | list[str] | tuple[str, ...]") -> tuple[str, ...]:
+    if type(tags) is tuple:
+        try:
+            return _remembered(tags)
+        except TypeError:  # not even hashable: to be refused as it is
+            pass
+    return publishable(tags)
+
+
+_remembered = lru_cache(maxsize=_KEPT_TAG_LISTS)(publishable)

@@ -8,7 +8,7 @@ For a database that nobody else has open. The cut is one transaction; the tag in
 takes its place in another, so that a crash leaves either.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lamport.chain import Keys
@@ -16,9 +16,11 @@ from lamport.codec import verify_event
 from lamport.errors import CorruptRange
 from lamport.ids import StreamId
 from lamport.offsets import NOTHING
+from lamport.postings import tag_hash
 from lamport.seams import Connection, Statement
-from lamport.store import MAX_STREAMS, STREAM_BITS, row_key, tag_hash, translated_errors
+from lamport.store import MAX_STREAMS, STREAM_BITS, row_key, translated_errors
 from lamport.stream_check import StreamCheck
+from lamport.tag_index import rebuild
 from lamport.verification import PAGE_ROWS, Verification
 
 _OF_ROW = f"key & {MAX_STREAMS - 1}"
@@ -55,9 +57,12 @@ async def heal(writer: Connection, looked: Verification, keys: Keys) -> tuple[Cu
 
 async def rebuild_tags(writer: Connection, streams: Mapping[int, StreamId]) -> None:
     """Build the tag index anew from the events, and put it in the old one's place."""
-    [(made,)] = await writer.fetch("SELECT sql FROM sqlite_schema WHERE name = 'tags'")
-    fresh = made.replace("tags", "fresh_tags", 1)
-    await writer.transact([Statement("DROP TABLE IF EXISTS fresh_tags"), Statement(fresh)])
+    await rebuild(writer, _pages_of_entries(writer, streams))
+
+
+async def _pages_of_entries(
+    writer: Connection, streams: Mapping[int, StreamId]
+) -> AsyncIterator[list[int]]:
     key = -1
     while rows := await writer.fetch(
         'SELECT key, "offset", bytes FROM events NOT INDEXED WHERE key > ? ORDER BY key LIMIT ?',
@@ -65,10 +70,7 @@ async def rebuild_tags(writer: Connection, streams: Mapping[int, StreamId]) -> N
     ):
         key = rows[-1][0]
         entries = sorted(set(_entries(rows, streams)))
-        await writer.transact([Statement("INSERT INTO fresh_tags VALUES (?, ?)", entries)])
-    await writer.transact(
-        [Statement("DROP TABLE tags"), Statement("ALTER TABLE fresh_tags RENAME TO tags")]
-    )
+        yield [number for entry in entries for number in entry]
 
 
 def _entries(

@@ -16,6 +16,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import NamedTuple
 
 from lamport.chain import CheckedRange, Keys, SealedRange, chained, check_range
@@ -58,6 +59,9 @@ MAX_WAITING = 1_024
 CHECKED_INLINE = 32
 """A received range of at most so many events is checked at once; a longer one is handed to `work`."""
 
+IDLE_S = 0.05
+"""A log for which nothing came for so long merges; before, the next request is likely to be on its way."""
+
 KEPT_BATCHES = 256
 """Commits kept in memory for followers …"""
 
@@ -69,6 +73,8 @@ KEPT_BYTES = 16 * 1024 * 1024
 
 
 _log = logging.getLogger("shoal.log")
+_KEY = itemgetter(0)
+"""An event's key, by which batches are sorted."""
 
 
 class Batch(NamedTuple):
@@ -151,6 +157,7 @@ class EventLog:
         if not settling:
             self._settled.set()
         self._written: StreamId | None = None
+        self._may_merge = True
         self._closed = False
         self._ended = False
 
@@ -329,8 +336,9 @@ class EventLog:
                 self._arrived.clear()
                 if self._waiting:
                     await self._commit(self._gather())
+                    await self._merge_behind_commit()
                 else:
-                    await self._arrived.wait()
+                    await self._idle()
         finally:
             self._closed = self._ended = True
             _settle(self._waiting, [_closed() for _ in self._waiting])
@@ -409,6 +417,31 @@ class EventLog:
                 events, size = events + request.events, size + request.bytes
         return group
 
+    async def _idle(self) -> None:
+        """Wait for a request; where there is enough to merge and none comes for a while, make a step of that."""
+        if not (self._may_merge and self._store.tags.is_due(idle=True)):
+            await self._arrived.wait()
+            return
+        try:
+            async with asyncio.timeout(IDLE_S):
+                await self._arrived.wait()
+        except TimeoutError:
+            await self._merge()
+
+    async def _merge_behind_commit(self) -> None:
+        """Keep what is not merged within its bound, a step at a time as long as that is enough."""
+        self._may_merge = True
+        if self._store.tags.is_due(idle=False):
+            await self._merge()
+        while self._may_merge and self._store.tags.is_overdue():
+            await self._merge()
+
+    async def _merge(self) -> None:
+        try:
+            await self._store.merge_tags(self._work)
+        except StoreRefused:
+            self._may_merge = False  # until the next commit: then there may be room again
+
     async def _commit(self, group: list[_Request]) -> None:
         builder = CommitBuilder(
             own=self._store.own,
@@ -436,9 +469,11 @@ class EventLog:
         _settle(group, results)
 
     def _publish_batch(self, commit: Commit) -> None:
-        events = sorted((one.event for one in commit.events), key=lambda event: event.key)
-        self._offsets = self._offsets.raised({event.stream: event.offset for event in events})
-        size = sum(len(one.data) for one in commit.events)
+        events = [event for event, _ in commit.events]
+        if len(commit.heads) > 1:
+            events.sort(key=_KEY)
+        self._offsets = self._offsets.raised({s: head.offset for s, head in commit.heads.items()})
+        size = sum([len(data) for _, data in commit.events])
         self._recent.add(Batch(tuple(events), self._offsets), size)
         self._changed.set()
         self._changed = asyncio.Event()
@@ -511,7 +546,7 @@ class Follower:
 
     def _moved(self, events: list[Event], offsets: OffsetMap) -> Batch:
         """Move the cursor behind these events, which are all there are up to `offsets`."""
-        events.sort(key=lambda event: event.key)
+        events.sort(key=_KEY)
         reached = {event.stream: event.offset for event in events}
         self._offsets = self._offsets.raised(reached).raised(offsets)
         return Batch(tuple(events), self._offsets)

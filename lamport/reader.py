@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import accumulate
+from operator import itemgetter
 from typing import Any
 
 from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Seal, SealedRange, chained
@@ -18,13 +19,18 @@ from lamport.errors import DamagedRange
 from lamport.event import Event
 from lamport.ids import MAX_LAMPORT, EventKey, StreamId
 from lamport.offsets import OffsetMap, missing
-from lamport.store import MAX_STREAMS, STREAM_BITS, Store, row_key, tag_hash, translated_errors
+from lamport.postings import tag_hash
+from lamport.store import MAX_STREAMS, STREAM_BITS, Store, row_key, translated_errors
+from lamport.tag_index import Window
 from lamport.tags import ALL_EVENTS, MAX_TAGS, Alternative, Where
 
 PAGE_EVENTS = 1_000
 """Events of a page; one with many equal Lamport timestamps may be longer."""
 
 _LAST_ROW_KEY = row_key(MAX_LAMPORT, MAX_STREAMS - 1)
+
+_KEY = itemgetter(0)
+"""An event's key."""
 
 _Row = tuple[int, int, bytes]
 """A stored event: row key, offset, bytes."""
@@ -171,29 +177,29 @@ class Reader:
         self, plan: "Sequence[_Lookup]", low: int, high: int, size: int, *, descending: bool
     ) -> "_Page":
         """The next rows that any alternative finds, up to where all of them have looked."""
-        if len(plan) == 1:
-            return await self._page_of_one(plan[0], low, high, size, descending=descending)
         found: set[int] = set()
         reached: int | None = None
         with translated_errors():
+            if [lookup.is_a_scan for lookup in plan] == [True]:
+                return await self._scanned(plan[0], low, high, size, descending=descending)
             for lookup in plan:
-                keys = await lookup.keys(self._store, low, high, size)
-                found.update(keys)
-                if len(keys) == size:
-                    reached = _nearer(reached, _before_group(keys[-1], descending), descending)
+                window = await lookup.keys(self._store, low, high, size)
+                found.update(window.keys)
+                if window.reached is not None:
+                    reached = _nearer(reached, window.reached, descending)
             if reached is not None:
+                reached = _whole_groups(reached, low, high, descending)
                 found = {key for key in found if _within(key, reached, descending)}
             return _Page(await self._rows(sorted(found)), reached)
 
-    async def _page_of_one(
+    async def _scanned(
         self, lookup: "_Lookup", low: int, high: int, size: int, *, descending: bool
     ) -> "_Page":
-        """The same for a single alternative, whose rows can be read at once."""
-        with translated_errors():
-            rows = await lookup.rows(self._store, low, high, size)
+        """The same for a selection of everything, whose rows can be read at once."""
+        rows = await lookup.scanned(self._store, 'key, "offset", bytes', low, high, size)
         if len(rows) < size:
             return _Page(rows, None)
-        reached = _before_group(rows[-1][0], descending)
+        reached = _whole_groups(rows[-1][0], low, high, descending)
         return _Page([row for row in rows if _within(row[0], reached, descending)], reached)
 
     async def _rows(self, keys: Sequence[int]) -> list[_Row]:
@@ -208,17 +214,19 @@ class Reader:
     def _decoded(
         self, rows: Sequence[_Row], where: Where, bounds: Bounds, *, descending: bool
     ) -> list[Event]:
-        return sorted(
-            self._admitted(rows, where, bounds), key=lambda event: event.key, reverse=descending
-        )
+        return sorted(self._admitted(rows, where, bounds), key=_KEY, reverse=descending)
 
     def _admitted(self, rows: Iterable[_Row], where: Where, bounds: Bounds) -> Iterator[Event]:
         """Decode the rows that lie within the bounds; the tag index may have found too much."""
-        own, everything = self._store.own.node, where == ALL_EVENTS
-        lower, upper, after = bounds.lower, bounds.upper, bounds.after
+        own, everything, after = self._store.own.node, where == ALL_EVENTS, bounds.after
+        spans: dict[int, tuple[StreamId, int, int]] = {}
         for key, offset, data in rows:
-            stream = self._store.stream_of(key & MAX_STREAMS - 1)
-            if not lower.of(stream) < offset <= upper.of(stream):
+            row = key & MAX_STREAMS - 1
+            if row not in spans:
+                stream = self._store.stream_of(row)
+                spans[row] = stream, bounds.lower.of(stream), bounds.upper.of(stream)
+            stream, lower, upper = spans[row]
+            if not lower < offset <= upper:
                 continue
             event = decode_stored(stream, offset, key >> STREAM_BITS, data)
             if after is not None and event.key <= after:
@@ -273,59 +281,55 @@ class _Lookup:
     def __init__(
         self, alternative: Alternative, local: frozenset[int], *, descending: bool
     ) -> None:
-        self._hashes = [tag_hash(tag) for tag in alternative.tags]
+        self._tags = [tag_hash(tag) for tag in alternative.tags]
         self._impossible = len(alternative.tags) > MAX_TAGS
-        self._local = sorted(local) if alternative.local else None
-        self._direction = "DESC" if descending else "ASC"
+        self._local = local if alternative.local else None
+        self._descending = descending
         self._ranked = False
 
-    async def keys(self, store: Store, low: int, high: int, size: int) -> list[int]:
-        """At most `size` row keys from `low` to `high`, in the read's direction."""
-        return [row[0] for row in await self._fetch(store, "a.key", low, high, size)]
+    @property
+    def is_a_scan(self) -> bool:
+        """Whether it names no tag, and so finds its events in their own table."""
+        return not self._tags
 
-    async def rows(self, store: Store, low: int, high: int, size: int) -> list[_Row]:
-        """The same with the events themselves."""
-        table = "e" if self._hashes else "a"
-        columns = f'{table}.key, {table}."offset", {table}.bytes'
-        return await self._fetch(store, columns, low, high, size)
-
-    async def _fetch(self, store: Store, columns: str, low: int, high: int, size: int) -> list[Any]:
-        if self._impossible or self._local == []:
-            return []
+    async def keys(self, store: Store, low: int, high: int, size: int) -> Window:
+        """About `size` row keys from `low` to `high`, in the read's direction; some may not match."""
+        if self._impossible or self._local == frozenset():
+            return Window([], None)
+        if self.is_a_scan:
+            keys = [key for (key,) in await self.scanned(store, "key", low, high, size)]
+            return Window(keys, keys[-1] if len(keys) == size else None)
         await self._rank(store)
-        source, parameters = self._source(with_events=columns.startswith("e."))
+        first, *others = self._tags
+        window = await store.tags.window(first, low, high, size, descending=self._descending)
+        keys = [key for key in window.keys if self._is_local(key)]
+        for tag in others:
+            keys = await store.tags.narrowed(keys, tag) if keys else keys
+        return Window(keys, window.reached)
+
+    async def scanned(
+        self, store: Store, columns: str, low: int, high: int, size: int
+    ) -> list[Any]:
+        """At most `size` rows of the table of events."""
+        rows = sorted(self._local) if self._local is not None else []
+        marks = ",".join("?" * len(rows))
+        among = f"AND key & {MAX_STREAMS - 1} IN ({marks})" if self._local is not None else ""
+        direction = "DESC" if self._descending else "ASC"
         return await store.reader.fetch(
-            f"SELECT {columns} FROM {source} AND a.key BETWEEN ? AND ?"  # noqa: S608 - no values in it
-            f" ORDER BY a.key {self._direction} LIMIT ?",
-            (*parameters, low, high, size),
+            f"SELECT {columns} FROM events WHERE key BETWEEN ? AND ? {among}"  # noqa: S608 - no values in it
+            f" ORDER BY key {direction} LIMIT ?",
+            (low, high, *rows, size),
         )
 
-    def _source(self, *, with_events: bool) -> tuple[str, list[int]]:
-        """The tables and conditions: the first tag drives, the others are looked up."""
-        tables, conditions = ["tags a" if self._hashes else "events a"], []
-        for number in range(1, len(self._hashes)):
-            tables.append(f"tags t{number}")
-            conditions.append(f"t{number}.tag = ? AND t{number}.key = a.key")
-        conditions.append("a.tag = ?" if self._hashes else "TRUE")
-        parameters = [*self._hashes[1:], *self._hashes[:1]]
-        if self._local is not None:
-            conditions.append(f"a.key & {MAX_STREAMS - 1} IN ({','.join('?' * len(self._local))})")
-            parameters += self._local
-        if with_events:
-            tables.append("events e")
-            conditions.append("e.key = a.key")
-        return f"{' CROSS JOIN '.join(tables)} WHERE {' AND '.join(conditions)}", parameters
+    def _is_local(self, key: int) -> bool:
+        return self._local is None or key & MAX_STREAMS - 1 in self._local
 
     async def _rank(self, store: Store) -> None:
-        """Let the rarest tag drive; a thousand of each tell them apart well enough."""
-        if self._ranked or len(self._hashes) < 2:  # noqa: PLR2004 - nothing to compare
+        """Let the rarest tag drive, and the others narrow down what it finds."""
+        if self._ranked or len(self._tags) < 2:  # noqa: PLR2004 - nothing to compare
             return
-        counts = {}
-        for hash_ in self._hashes:
-            [(counts[hash_],)] = await store.reader.fetch(
-                "SELECT count(*) FROM (SELECT 1 FROM tags WHERE tag = ? LIMIT 1000)", (hash_,)
-            )
-        self._hashes.sort(key=lambda hash_: counts[hash_])
+        sizes = {tag: await store.tags.size(tag) for tag in self._tags}
+        self._tags.sort(key=lambda tag: sizes[tag])
         self._ranked = True
 
 
@@ -336,10 +340,15 @@ def _damaged(stream: StreamId, first: int, last: int) -> str:
     )
 
 
-def _before_group(key: int, descending: bool) -> int:  # noqa: FBT001 - internal, and read at one place
-    """The last row key in reading direction before the group of this key's Lamport timestamp."""
-    group = key >> STREAM_BITS << STREAM_BITS
-    return group + MAX_STREAMS if descending else group - 1
+def _whole_groups(reached: int, low: int, high: int, descending: bool) -> int:  # noqa: FBT001 - internal
+    """The last row key in reading direction up to which whole groups of equal Lamport timestamps have been read.
+
+    Never before the beginning: a page that gets nowhere is asked for again, twice as long.
+    """
+    group = reached >> STREAM_BITS << STREAM_BITS
+    if descending:
+        return min(group + MAX_STREAMS - 1, high) + 1
+    return max(group, low) - 1
 
 
 def _within(key: int, reached: int, descending: bool) -> bool:  # noqa: FBT001 - as above

@@ -7,25 +7,26 @@ authors, clock) moves to it. Reading stands in `lamport.reader`. The schema is m
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
-from hashlib import blake2b
 from importlib.resources import files
 from typing import Any, NoReturn
 
 from lamport.chain import Head, Keys, genesis
 from lamport.clock import LamportClock
-from lamport.commit import Commit, StoredEvent
+from lamport.codec import StoredEvent
+from lamport.commit import Commit
 from lamport.errors import StoreBusy, StoreFailed, StoreFull, StoreMismatch
 from lamport.ids import NodeId, StreamId
 from lamport.lineage import Lineage
-from lamport.seams import Connection, Disk, Statement
+from lamport.postings import tag_hashes
+from lamport.seams import Connection, Disk, Statement, Work
+from lamport.tag_index import Run, TagIndex
 
 STREAM_BITS = 20
 """Bits of a row key that hold the stream's local number."""
 
-MAX_STREAMS = 2**STREAM_BITS
+MAX_STREAMS = 1 << STREAM_BITS
 """Most streams one database can hold."""
 
 APPLICATION_ID = 0x53484F4C
@@ -39,17 +40,12 @@ _DURABLE = (
 """A commit is on the disk before it returns. Not set before a database is known to be ours."""
 
 _log = logging.getLogger("shoal.log")
+_ROWS_AT_ONCE = 32
+"""Events that one statement inserts: each statement costs as much again as an event."""
 
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _FULL = {sqlite3.SQLITE_FULL}
 _MISFITS = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
-_KEPT_TAG_HASHES = 65_536
-
-
-@lru_cache(maxsize=_KEPT_TAG_HASHES)
-def tag_hash(tag: str) -> int:
-    """63 bits by which the tag index knows a tag. Two tags may share them; readers look at the event's own tags."""
-    return int.from_bytes(blake2b(tag.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def row_key(lamport: int, row: int) -> int:
@@ -75,6 +71,7 @@ class Store:
         self.heads: dict[StreamId, Head] = {}
         self.authors: dict[bytes, bytes] = {}
         self.clock = LamportClock()
+        self.tags = TagIndex(writer, reader)
         self._writer = writer
         self._keys = keys
         self._row_of: dict[StreamId, int] = {}
@@ -109,6 +106,7 @@ class Store:
             store = cls(writer, reader, keys, Lineage(disk, draw_number))
             store.has_new_stream = made
             try:
+                await store.tags.adopt_rows()
                 await store._load()
                 with suppress(StoreFull):  # then before the first commit that finds room
                     await store._record_lineage()
@@ -158,9 +156,11 @@ class Store:
         """
         # Known before the rows are on the disk: a reader may see them before this task goes on.
         self._number_streams(commit)
+        runs = self.tags.cut(self._entries(commit))
         with translated_errors():
             await self._record_lineage()
-            await self._writer.transact(self._statements(commit))
+            await self._writer.transact(one for one in self._statements(commit, runs) if one.rows)
+        self.tags.add(runs)
         self.heads.update(commit.heads)
         self.authors.update(commit.certificates)
         self.clock = commit.clock
@@ -169,6 +169,11 @@ class Store:
         """Run other statements (snapshots) as one transaction on the one connection that writes."""
         with translated_errors():
             await self._writer.transact(statements)
+
+    async def merge_tags(self, work: Work) -> None:
+        """Make one step of the tag index's merge; raises as `commit` does."""
+        with translated_errors():
+            await self.tags.merge(work)
 
     def head(self, stream: StreamId) -> Head:
         """How far a stream is held; its genesis where nothing of it is."""
@@ -204,6 +209,7 @@ class Store:
                 await self._lineage.record(self._writer, self.own.number)
 
     async def _load(self) -> None:
+        await self.tags.load()
         rows = await self._writer.fetch(
             "SELECT row, node, number, head, hash, lamport FROM streams"
         )
@@ -213,7 +219,8 @@ class Store:
             self.heads[stream] = Head(stream, head, hash_, lamport)
         self.authors = dict(await self._writer.fetch("SELECT node, certificate FROM authors"))
         facts = await _facts(self._writer)
-        self.clock = LamportClock(facts["clock"])
+        # Heads carry the clock: every event that moved it is the head of its stream, or behind it.
+        self.clock = LamportClock(max([facts["clock"], *(row[-1] for row in rows)]))
         self._own = StreamId(self._keys.node, facts["stream"])
         if not await self._lineage.agrees(facts) and not self.has_new_stream:
             _log.warning("the database is an older copy: this node writes a new stream from now on")
@@ -239,7 +246,17 @@ class Store:
         self._stream_of[row] = stream
         self._next_row = max(self._next_row, row + 1)
 
-    def _statements(self, commit: Commit) -> Iterator[Statement]:
+    def _entries(self, commit: Commit) -> list[int]:
+        """The commit's entries for the tag index."""
+        row_of, entries = self._row_of, list[int]()
+        for event, _ in commit.events:
+            lamport, stream = event.key
+            key = lamport << STREAM_BITS | row_of[stream]
+            for tag in tag_hashes(event.tags):
+                entries += (tag, key)
+        return entries
+
+    def _statements(self, commit: Commit, runs: Sequence[Run]) -> Iterator[Statement]:
         row_of = self._row_of
         yield Statement(
             "INSERT INTO authors VALUES (?, ?) ON CONFLICT DO NOTHING",
@@ -260,18 +277,8 @@ class Store:
                 for stream, head in commit.heads.items()
             ],
         )
-        yield Statement(
-            "INSERT INTO events VALUES (?, ?, ?, ?)",
-            [_event_row(one, row_of[one.event.stream]) for one in commit.events],
-        )
-        yield Statement(
-            "INSERT OR IGNORE INTO tags VALUES (?, ?)",
-            [
-                (tag_hash(tag), row_key(one.event.lamport, row_of[one.event.stream]))
-                for one in commit.events
-                for tag in one.event.tags
-            ],
-        )
+        yield from _event_statements(commit.events, row_of)
+        yield Statement("INSERT INTO tag_runs VALUES (?, ?)", runs)
         yield Statement(
             "INSERT OR REPLACE INTO seals VALUES (?, ?, ?, ?, ?, ?)",
             [
@@ -279,13 +286,23 @@ class Store:
                 for s in commit.seals
             ],
         )
+
+
+def _event_statements(
+    events: Sequence[StoredEvent], row_of: Mapping[StreamId, int]
+) -> Iterator[Statement]:
+    """Insert events, most of them many at a time."""
+    values: list[Any] = []
+    for event, data in events:
+        lamport, stream = event.key
+        row = row_of[stream]
+        values += (lamport << STREAM_BITS | row, row, event.offset, data)
+    whole = len(events) // _ROWS_AT_ONCE * _ROWS_AT_ONCE
+    for rows, first, last in ((_ROWS_AT_ONCE, 0, whole), (1, whole, len(events))):
         yield Statement(
-            "UPDATE facts SET value = ? WHERE name = 'clock'", [(commit.clock.highest,)]
+            f"INSERT INTO events VALUES {','.join(['(?,?,?,?)'] * rows)}",  # noqa: S608 - marks only
+            [values[4 * at : 4 * (at + rows)] for at in range(first, last, rows)],
         )
-
-
-def _event_row(one: StoredEvent, row: int) -> tuple[Any, ...]:
-    return row_key(one.event.lamport, row), row, one.event.offset, one.data
 
 
 def _draw_nothing() -> int:

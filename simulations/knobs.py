@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import fish.pond
 import lamport.commit
 import lamport.log
+import lamport.postings
 import lamport.reader
 import lamport.snapshot_table
+import lamport.tag_index
 import simulations.network
 import transport.link
 import transport.peers
@@ -35,6 +37,8 @@ KNOBS: Mapping[str, Knob] = {
     "4 requests wait for the log": Knob(lamport.log, "MAX_WAITING", 4),
     "memory keeps one commit": Knob(lamport.log, "KEPT_BATCHES", 1),
     "every range is checked by a worker": Knob(lamport.log, "CHECKED_INLINE", 0),
+    "tags are merged by the run": Knob(lamport.tag_index, "IDLE_RUNS", 2),
+    "tags of 8 to the block": Knob(lamport.postings, "BLOCK_KEYS", 8),
     "pages of 3 events": Knob(lamport.reader, "PAGE_EVENTS", 3),
     "a seal every 5 events": Knob(lamport.commit, "MAX_SEALED_EVENTS", 5),
     "one stored snapshot": Knob(lamport.snapshot_table, "KEPT_SNAPSHOTS", 1),

@@ -20,6 +20,7 @@ from lamport.errors import StoreFull
 from lamport.lineage import Lineage
 from lamport.log import EventLog, Follower
 from lamport.store import Store
+from lamport.tag_index import TagIndex
 from simulations import laws
 from simulations.disk import SimulatedDisk
 from simulations.errors import PowerLost
@@ -210,6 +211,7 @@ MARKERS: tuple[Marker, ...] = (
     Marker("new stream at once", Store, "take_new_stream", _always),
     Marker("own tail adopted", EventLog, "_receive", _adopted),
     Marker("older own stream completed", EventLog, "_receive", _completed),
+    Marker("tags merged", TagIndex, "merge", _always),
     # fish
     Marker("late event behind a checkpoint", Timeline, "rewind_to", lambda c: c.result is not None),
     Marker("late event behind every checkpoint", Timeline, "rewind_to", _returned(value=None)),

@@ -30,8 +30,8 @@ from lamport.lineage import Lineage
 from lamport.log import EventLog, Follower
 from lamport.offsets import OffsetMap
 from lamport.reader import Reader
-from lamport.seams import Statement
-from lamport.store import STREAM_BITS, Store
+from lamport.store import Store
+from lamport.tag_index import TagIndex
 from shoal.keys import IdentityKeys
 from simulations.plan import draw_plan
 from simulations.play import Outcome, play
@@ -71,8 +71,10 @@ def hunt(bug: Bug, seeds: range) -> Outcome | None:
 def _acknowledged_too_early(_right: Any) -> Any:
     async def commit(self: Store, commit: Commit) -> None:
         self._number_streams(commit)
-        statements = list(self._statements(commit))
+        runs = self.tags.cut(self._entries(commit))
+        statements = list(self._statements(commit, runs))
         asyncio.ensure_future(self._writer.transact(statements)).add_done_callback(_forgotten)
+        self.tags.add(runs)
         self.heads.update(commit.heads)
         self.authors.update(commit.certificates)
         self.clock = commit.clock
@@ -175,13 +177,11 @@ def _oldest_forgotten(right: Any) -> Any:
 
 
 def _first_tag_only(right: Any) -> Any:
-    def statements(self: Store, commit: Commit) -> Iterator[Statement]:
-        for statement in right(self, commit):
-            rows = statement.rows
-            is_tags = "INTO tags" in statement.sql and rows is not None
-            yield Statement(statement.sql, list(rows)[:1]) if is_tags else statement
+    def entries(self: Store, commit: Commit) -> list[int]:
+        found: list[int] = right(self, commit)
+        return found[:2]
 
-    return statements
+    return entries
 
 
 def _without_certificate(right: Any) -> Any:
@@ -277,12 +277,11 @@ def _both_links_kept(_right: Any) -> Any:
     return register
 
 
-def _backwards_by_a_group(_right: Any) -> Any:
-    def before_group(key: int, descending: bool) -> int:  # noqa: FBT001 - as the right one
-        group = key >> STREAM_BITS << STREAM_BITS
-        return group if descending else group - 1
+def _part_of_a_group(_right: Any) -> Any:
+    def whole_groups(reached: int, _low: int, _high: int, descending: bool) -> int:  # noqa: FBT001 - as the right one
+        return reached - 1 if descending else reached + 1
 
-    return before_group
+    return whole_groups
 
 
 def _settled_at_once(_right: Any) -> Any:
@@ -341,7 +340,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug("a restart forgets the clock", Store, "_load", _clock_of_own_events),
     Bug("merged commits lose the oldest", Follower, "_from_memory", _oldest_forgotten),
-    Bug("one tag of a commit is indexed", Store, "_statements", _first_tag_only),
+    Bug("one tag of a commit is indexed", Store, "_entries", _first_tag_only),
     Bug("nothing is synced", lamport.store, "_DURABLE", _instead(UNSYNCED)),
     Bug("no certificates are handed on", Session, "serve", _without_certificate),
     Bug("a snapshot covers what it never saw", SnapshotShelf, "_stored", _covers_too_much),
@@ -353,7 +352,8 @@ BUGS: tuple[Bug, ...] = (
     Bug("a lagging follower skips what came meanwhile", Follower, "_from_store", _as_far_as_now),
     Bug("one liar, and everybody is banned", Peers, "_note_end", _everybody_banned),
     Bug("a replaced link lives on", Peers, "_register", _both_links_kept),
-    Bug("pages downwards overlap", lamport.reader, "_before_group", _backwards_by_a_group),
+    Bug("a merge forgets the tails", TagIndex, "_tails", _never_async({})),
+    Bug("pages skip or repeat an event", lamport.reader, "_whole_groups", _part_of_a_group),
     Bug("the token is not looked at", Lineage, "agrees", _never_async(value=True)),
     Bug("the own head is not asked for", Peers, "_settle", _settled_at_once),
     Bug("a full page loses its last row", Reader, "_page", _page_without_its_last),

@@ -38,6 +38,9 @@ from transport.errors import IdentityError, PeerFault
 KEY_BYTES = 32
 """Length of a swarm key, a swarm id, a hello key, and an Ed25519 seed or public key."""
 
+_SIGNATURE_FRAME = b"\x03\x41\x00"
+"""A bit string of 65 bytes, the first of which says that no bit is unused (X.690, 8.6)."""
+
 MAX_CERTIFICATE_BYTES = 1024
 """Longest certificate that is looked at. Ours have about 400 bytes; the rest is room."""
 
@@ -217,9 +220,14 @@ def verify_certificate(der: bytes, authority: bytes) -> NodeId:
     if len(der) > MAX_CERTIFICATE_BYTES:
         raise PeerFault(f"a certificate has at most {MAX_CERTIFICATE_BYTES} bytes, not {len(der)}")
     try:
-        return _vouched(x509.load_der_x509_certificate(der), authority)
+        certificate = x509.load_der_x509_certificate(der)
+        node = _vouched(certificate, authority)
     except _UNREADABLE as error:
         raise PeerFault(f"not a certificate by this swarm's authority: {error!r}") from error
+    # The signature does not cover its own frame, and readers are lenient there: one certificate has one form.
+    if not der.endswith(_SIGNATURE_FRAME + certificate.signature):
+        raise PeerFault("the certificate's signature is not encoded as it is made")
+    return node
 
 
 def verify_signature(node: NodeId, signature: bytes, data: bytes) -> bool:

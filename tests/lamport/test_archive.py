@@ -195,7 +195,8 @@ def test_limits_are_those_of_every_other_way_in(tmp_path: Path) -> None:
     """A payload at the limit passes, one byte more does not (two layers: a text takes three bytes of header)."""
     for size, fits in ((MAX_PAYLOAD_BYTES - 3, True), (MAX_PAYLOAD_BYTES - 2, False)):
         payload = msgpack.packb("x" * size)
-        rest = EncodedDraft(msgpack.packb(["a"]) + msgpack.packb("app") + payload)
+        packed = msgpack.packb(["a"]) + msgpack.packb("app") + payload
+        rest = EncodedDraft(packed, ("a",), "app", "x" * size)
         sealed = Author(member(f"bob {size}")).write(encode_event(1, NOW_US, rest), lamport=1)
         if fits:
             assert imported(tmp_path, written(sealed)).added == 1

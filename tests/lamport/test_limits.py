@@ -75,7 +75,8 @@ def sealed(parts: Parts) -> SealedRange:
     """An event of another node that was encoded without asking for limits."""
     tags, payload = parts
     rest = b"".join(map(msgpack.packb, (tags, "app", payload)))
-    return Author(member("bob")).write(encode_event(1, NOW_US, EncodedDraft(rest)), lamport=1)
+    encoded = EncodedDraft(rest, tuple(tags), "app", payload)
+    return Author(member("bob")).write(encode_event(1, NOW_US, encoded), lamport=1)
 
 
 def archived(one: SealedRange) -> io.BytesIO:
@@ -154,7 +155,7 @@ def test_the_engines_own_tags_are_not_published() -> None:
 def test_lamport_timestamps_have_limits_from_elsewhere(tmp_path: Path, lamport: int) -> None:
     rest = b"".join(map(msgpack.packb, (["a"], "app", 0)))
     one = Author(member("bob")).write(
-        encode_event(lamport, NOW_US, EncodedDraft(rest)), lamport=lamport
+        encode_event(lamport, NOW_US, EncodedDraft(rest, ("a",), "app", 0)), lamport=lamport
     )
 
     async def run() -> None:

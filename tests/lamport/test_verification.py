@@ -224,10 +224,10 @@ DAMAGE: dict[str, tuple[str, str]] = {
         "is not of this swarm",
     ),
     "author": ("DELETE FROM authors", "there is no certificate of its author that holds"),
-    "clock": ("UPDATE facts SET value = 3 WHERE name = 'clock'", "is behind its events"),
+    "clock": ("UPDATE facts SET value = 'x' WHERE name = 'clock'", "is no number"),
     "whose": ("UPDATE facts SET value = x'00' WHERE name = 'swarm'", "does not say that it is"),
-    "tag gone": ("DELETE FROM tags WHERE key = (SELECT max(key) FROM events)", DISAGREES),
-    "tag added": ("INSERT INTO tags VALUES (7, (SELECT max(key) FROM events))", DISAGREES),
+    "tag gone": ("DELETE FROM tag_runs WHERE id = (SELECT max(id) FROM tag_runs)", DISAGREES),
+    "tag added": ("INSERT INTO tag_tails VALUES (7, zeroblob(8))", DISAGREES),
 }
 
 

@@ -1,0 +1,82 @@
+"""A log as it is after long use: full of events, its index merged, and closed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from benchmarks.events import stream
+from benchmarks.nodes import FILL_BATCH, database, make_identities, publish_batch, running
+from benchmarks.rounds import fresh_folder
+from lamport.log import EventLog
+from lamport.seams import INLINE
+from lamport.sqlite import SqliteDisk
+from lamport.store import Store
+from shoal.keys import IdentityKeys
+from transport.identity import Identity
+
+EVENTS = 1_000_000
+"""Events in the log, unless another number is asked for."""
+
+FREQUENT_TAG = "type:scrap"
+"""About one event in a hundred bears it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """The log's folder, whose it is, and a tag that only some hundred events bear, in the midst of the log."""
+
+    folder: Path
+    identity: Identity
+    rare_tag: str
+
+    @property
+    def database(self) -> Path:
+        """The database file."""
+        return database(self.folder)
+
+
+@contextmanager
+def library(events: int) -> Iterator[Library]:
+    """Such a log, for as long as the context is open."""
+    [identity] = make_identities(1)
+    with fresh_folder() as folder:
+        asyncio.run(_fill(folder, identity, events))
+        asyncio.run(_merge(folder, identity))
+        yield Library(folder, identity, _rare_tag(events))
+
+
+@asynccontextmanager
+async def opened(library: Library) -> AsyncIterator[EventLog]:
+    """The log without the rest of a node, to be read."""
+    keys = IdentityKeys(library.identity)
+    store = await Store.open(SqliteDisk(library.folder), keys, _any_number)
+    try:
+        yield EventLog(store, keys, _any_number)
+    finally:
+        await store.close()
+
+
+def _any_number() -> int:
+    return 1  # this start's token; the log is there already, and is only read
+
+
+async def _fill(folder: Path, identity: Identity, events: int) -> None:
+    samples = stream()
+    async with running(folder, identity) as node:
+        for start in range(0, events, FILL_BATCH):
+            await publish_batch(node, islice(samples, min(FILL_BATCH, events - start)))
+
+
+async def _merge(folder: Path, identity: Identity) -> None:
+    async with opened(Library(folder, identity, "")) as log:
+        while log.store.tags.entries:
+            await log.store.merge_tags(INLINE)
+
+
+def _rare_tag(events: int) -> str:
+    """The order that is worked on in the middle of the log."""
+    [sample] = islice(stream(), events // 2, events // 2 + 1)
+    return next(tag for tag in sample.tags if tag.startswith("order:"))

@@ -1,0 +1,69 @@
+"""Queries by tag: how fast events are found and decoded, beside a select through a covering index."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+from benchmarks.library import FREQUENT_TAG, Library, library, opened
+from benchmarks.raw import index_tags, select_by_tag
+from benchmarks.report import Report
+from benchmarks.rounds import LATENCY, Figures, Stopwatch, alternate
+from lamport.event import Event
+from lamport.log import EventLog
+from lamport.tags import Tag
+
+_FREQUENT = "query, tag of 1 % of the events"
+_RARE = "query, rare tag"
+_RARE_FIRST = "query, rare tag, first page"
+_MEASURED = (
+    "log.read of one tag on an open log whose index is merged, from the call to all events decoded, or to the first"
+    " page. The bound: SELECT through a table (tag, key) WITHOUT ROWID, joined with the same rows, msgpack decoding."
+)
+_LEFT_OUT = (
+    "filling and opening the log, making the bound's index (which knows these two tags alone), a cold page cache. The"
+    " bound makes no events, looks at no bounds and reads in one thread."
+)
+
+
+def measure(events: int, runs: int) -> Report:
+    """All rows."""
+    with library(events) as full:
+        tags = {_FREQUENT: FREQUENT_TAG, _RARE: full.rare_tag}
+        index = full.folder / "index.sqlite"
+        index_tags(full.database, index, tags.values())
+        ours, bound = partial(_our_queries, full, tags), partial(_raw_queries, full, index, tags)
+        rows = alternate(runs, LATENCY, ours, bound)
+    return Report("query", events, rows, _MEASURED, _LEFT_OUT)
+
+
+def _our_queries(full: Library, tags: dict[str, str]) -> Figures:
+    return asyncio.run(_query(full, tags))
+
+
+async def _query(full: Library, tags: dict[str, str]) -> Figures:
+    async with opened(full) as log:
+        await _read(log, tags[_FREQUENT])  # the first statement of a connection reads the schema
+        figures = {}
+        for name, tag in tags.items():
+            watch = Stopwatch()
+            await _read(log, tag)
+            figures[name] = watch.lap_ms()
+        watch = Stopwatch()
+        await anext(log.read(Tag(tags[_RARE])))
+        figures[_RARE_FIRST] = watch.lap_ms()
+    return figures
+
+
+async def _read(log: EventLog, tag: str) -> list[Event]:
+    return [event async for page in log.read(Tag(tag)) for event in page]
+
+
+def _raw_queries(full: Library, index: Path, tags: dict[str, str]) -> Figures:
+    figures = {}
+    with select_by_tag(full.database, index) as select:
+        select(tags[_FREQUENT])
+        for name, tag in tags.items():
+            watch = Stopwatch()
+            select(tag)
+            figures[name] = watch.lap_ms()
+    return {**figures, _RARE_FIRST: figures[_RARE]}
