@@ -40,6 +40,9 @@ MAX_ACCESSES = 30
 MAX_CROWD = 30
 """Publishers that call at once."""
 
+PATIENCE = 0.9
+"""How much of the time for which a node waits for an answer an operator waits, before the token is taken away."""
+
 MAX_EFFECTS = 5
 """Effects that are asked for at once, besides two."""
 
@@ -315,14 +318,15 @@ async def _restore_card(run: Run, operation: Operation) -> None:
     Nothing on it shows its age, so that it would write a second history where nobody answers. Operators are told to
     take the token away then, and they watch whether somebody answers.
     """
-    device, loop = run.device(operation), asyncio.get_running_loop()
+    device = run.device(operation)
     stream, card = run.cards.get(device, (None, None))
     if stream is None or card is None or not _can_be_told(run, device, stream):
         return
-    since = loop.time()
     await device.restore_card(card)
-    await device.node.log.settled()
-    if loop.time() - since >= SETTLING_S:
+    try:
+        async with asyncio.timeout(PATIENCE * SETTLING_S):
+            await device.node.log.settled()
+    except TimeoutError:
         await device.restore_card(card._replace(token=b""))
     run.started(device)
     run.publish(device, ["x"], 0)  # whoever restores it wants to see it work
