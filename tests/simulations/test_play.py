@@ -183,7 +183,7 @@ def test_a_bug_that_was_planted_is_found_by_the_first_seeds(name: str) -> None:
     bug = next(bug for bug in BUGS if bug.name == name)
     right = bug.owner.__dict__[bug.attribute]
     with planted(bug):
-        assert any(play(draw_plan(seed)).failure for seed in range(1, 15))
+        assert any(play(draw_plan(seed)).failure for seed in range(1, 25))
     assert bug.owner.__dict__[bug.attribute] is right
 
 
