@@ -19,7 +19,7 @@ from simulations.world import World
 BOUNDED_BELOW, HELD, LOCAL = 0.3, 0.7, 0.2
 """How often a query leaves out the beginning of a stream, names a stream at all, and asks for local events."""
 
-QUESTIONS = 4
+QUESTIONS = 2
 """Queries that each node answers in a quiet phase."""
 
 
