@@ -40,9 +40,6 @@ _DURABLE = (
 """A commit is on the disk before it returns. Not set before a database is known to be ours."""
 
 _log = logging.getLogger("shoal.log")
-_ROWS_AT_ONCE = 32
-"""Events that one statement inserts: each statement costs as much again as an event."""
-
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _FULL = {sqlite3.SQLITE_FULL}
 _MISFITS = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
@@ -277,7 +274,10 @@ class Store:
                 for stream, head in commit.heads.items()
             ],
         )
-        yield from _event_statements(commit.events, row_of)
+        yield Statement(
+            "INSERT INTO events VALUES (?, ?, ?, ?)",
+            [_event_row(one, row_of) for one in commit.events],
+        )
         yield Statement("INSERT INTO tag_runs VALUES (?, ?)", runs)
         yield Statement(
             "INSERT OR REPLACE INTO seals VALUES (?, ?, ?, ?, ?, ?)",
@@ -288,21 +288,10 @@ class Store:
         )
 
 
-def _event_statements(
-    events: Sequence[StoredEvent], row_of: Mapping[StreamId, int]
-) -> Iterator[Statement]:
-    """Insert events, most of them many at a time."""
-    values: list[Any] = []
-    for event, data in events:
-        lamport, stream = event.key
-        row = row_of[stream]
-        values += (lamport << STREAM_BITS | row, row, event.offset, data)
-    whole = len(events) // _ROWS_AT_ONCE * _ROWS_AT_ONCE
-    for rows, first, last in ((_ROWS_AT_ONCE, 0, whole), (1, whole, len(events))):
-        yield Statement(
-            f"INSERT INTO events VALUES {','.join(['(?,?,?,?)'] * rows)}",  # noqa: S608 - marks only
-            [values[4 * at : 4 * (at + rows)] for at in range(first, last, rows)],
-        )
+def _event_row(one: StoredEvent, row_of: Mapping[StreamId, int]) -> tuple[Any, ...]:
+    lamport, stream = one.event.key
+    row = row_of[stream]
+    return row_key(lamport, row), row, one.event.offset, one.data
 
 
 def _draw_nothing() -> int:

@@ -9,7 +9,7 @@ import errno
 import io
 import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,12 +54,6 @@ def _accept_any_terminal() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _folder(text: str) -> str:
-    if not text:
-        raise ArgumentTypeError("the data folder is an empty text")
-    return text
 
 
 def parser() -> ArgumentParser:
