@@ -320,7 +320,13 @@ async def _restore_card(run: Run, operation: Operation) -> None:
     """
     device = run.device(operation)
     stream, card = run.cards.get(device, (None, None))
-    if stream is None or card is None or not _can_be_told(run, device, stream):
+    if stream is None or card is None:
+        return
+    healthy = _healthy_neighbours(run, device)
+    await device.stop()  # first: what it commits while it stops must be known to somebody, too
+    last = run.auditor.last_said(stream)
+    if not any(run.auditor.holds(other, stream, last) for other in healthy):
+        await run.start(device)
         return
     await device.restore_card(card)
     try:
@@ -332,15 +338,14 @@ async def _restore_card(run: Run, operation: Operation) -> None:
     run.publish(device, ["x"], 0)  # whoever restores it wants to see it work
 
 
-def _can_be_told(run: Run, device: Device, stream: StreamId) -> bool:
-    """Whether a neighbour that a device dials is healthy, and holds all that was ever said in a stream."""
-    last = run.auditor.last_said(stream)
+def _healthy_neighbours(run: Run, device: Device) -> list[Device]:
+    """The healthy neighbours that a device dials, and from which it hears the truth."""
     known = run.world.neighbours(device)
-    return any(
-        run.auditor.holds(other, stream, last)
+    return [
+        other
         for other in run.pairs.healthy_neighbours(device)
         if other.name in known and not run.world.is_forging(device, other)
-    )
+    ]
 
 
 _Act = Callable[[Run, Operation], Awaitable[None]]

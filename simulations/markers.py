@@ -156,6 +156,11 @@ def _wants_from_the_middle(call: Call) -> bool:
     return want is not None and want.first > 0
 
 
+def _adopted(call: Call) -> bool:
+    _, builder, checked = call.arguments
+    return bool(call.result) and checked.range.stream == builder.own
+
+
 def _completed(call: Call) -> bool:
     _, builder, checked = call.arguments
     stream = checked.range.stream
@@ -204,6 +209,7 @@ MARKERS: tuple[Marker, ...] = (
     # whose stream it is
     Marker("tokens disagree", Lineage, "agrees", _returned(value=False)),
     Marker("new stream at once", Store, "take_new_stream", _always),
+    Marker("own tail adopted", EventLog, "_receive", _adopted),
     Marker("older own stream completed", EventLog, "_receive", _completed),
     Marker("tags merged", TagIndex, "merge", _always),
     # fish

@@ -148,7 +148,7 @@ def draw_plan(
     shape = _shape(draw, count)
     harsh = draw.random() < 0.1  # noqa: PLR2004 - the harsh disk is slow: a tenth of the worlds
     knobs = tuple(name for name in KNOBS if draw.random() < 0.15)  # noqa: PLR2004 - most worlds turn down two
-    options = {kind: _rate(draw) for kind in DRAWN if draw.random() < 0.5 or every_kind}  # noqa: PLR2004 - swarm testing
+    options = {kind: _rate(draw) for kind in HARDSHIPS if draw.random() < 0.5 or every_kind}  # noqa: PLR2004 - swarm testing
     operations = [*_work(draw, count, seconds)]
     for kind, every_s in options.items():
         operations += _strikes(draw, kind, every_s, count, seconds)
@@ -230,11 +230,6 @@ HARDSHIPS: Mapping[str, _Hardship] = {
     "copy_card": _Hardship(_one, "restore_card"),
 }
 
-
-DRAWN = tuple(kind for kind in HARDSHIPS if kind != "copy_card")
-"""What seeds draw. Copies of a whole card are for stories and saved plans: where a node that got one back finds no peer
-in time that knows better, it writes a second history, and seeds come upon such places.
-"""
 
 KINDS = (
     frozenset(WORK) | frozenset(HARDSHIPS) | {one.ends_with for one in HARDSHIPS.values()} - {""}

@@ -284,6 +284,13 @@ def _part_of_a_group(_right: Any) -> Any:
     return whole_groups
 
 
+def _settled_at_once(_right: Any) -> Any:
+    async def settle(self: Peers) -> None:
+        self._log.settle()
+
+    return settle
+
+
 def _never(value: Any) -> Callable[[Any], Any]:
     """A function that always gives this."""
     return lambda _right: lambda *_args, **_named: value
@@ -348,5 +355,6 @@ BUGS: tuple[Bug, ...] = (
     Bug("a merge forgets the tails", TagIndex, "_tails", _never_async({})),
     Bug("pages skip or repeat an event", lamport.reader, "_whole_groups", _part_of_a_group),
     Bug("the token is not looked at", Lineage, "agrees", _never_async(value=True)),
+    Bug("the own head is not asked for", Peers, "_settle", _settled_at_once),
     Bug("a full page loses its last row", Reader, "_page", _page_without_its_last),
 )
