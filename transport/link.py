@@ -62,14 +62,21 @@ class Link:
         *,
         dialled: bool,
         told: Callable[[], None] = lambda: None,
+        relay: Callable[[SealedRange], None] = lambda _: None,
     ) -> None:
-        """Prepare a link; `told` is called whenever the peer has told something, or what it told was taken in."""
+        """Prepare a link.
+
+        `told` is called whenever the peer has told something, or what it told was taken in; `relay` with each range
+        that added to the log.
+        """
         self.channel = channel
         self.session = session
         self.dialled = dialled
         self.since = asyncio.get_running_loop().time()
         self._log = log
         self._told = told
+        self._relay = relay
+        self._alarm: asyncio.TimerHandle | None = None
         self._forks = ForkSearch(session, log)
         self._ranges: asyncio.Queue[SealedRange] = asyncio.Queue(WAITING_RANGES)
         self._work = asyncio.Event()
@@ -90,6 +97,8 @@ class Link:
                 for task in running:
                     task.cancel()
         finally:
+            if self._alarm is not None:
+                self._alarm.cancel()
             self.session.close()
             self.channel.abort()
         return ended
@@ -109,6 +118,14 @@ class Link:
         """There may be something to send. Most ticks and most news of others give this peer nothing to hear."""
         if self.session.has_to_send:
             self._work.set()
+        due = self.session.next_due
+        if due is not None and self._alarm is None and not self._ended.done():
+            self._alarm = asyncio.get_running_loop().call_at(due, self._on_due)
+
+    def _on_due(self) -> None:
+        self._alarm = None
+        self.session.due(self._now())
+        self.wake()
 
     async def _run_part(self, part: Callable[[], Awaitable[NoReturn]]) -> None:
         """Run one of the link's tasks; what ends it ends the link.
@@ -172,6 +189,8 @@ class Link:
                 await asyncio.sleep(FULL_DISK_PAUSE_S)
                 self.session.untaken(sealed, self._now())
             else:
+                if added:
+                    self._relay(sealed)
                 self.session.taken(sealed, self._now(), added=bool(added))
             self.wake()
             self._told()

@@ -8,6 +8,8 @@ unknown fields behind the known ones, too. Anything else that does not fit is th
     Want        please send this range; names the hash before it, so that a fork shows before a byte is sent
     Events      a sealed range, asked for or pushed
     Declined    a Want cannot be served, and why
+    News        the same as Heads for streams told of before in this session, shorter
+    Tree        whether the sender wants new events pushed, or only announced
     Ping, Pong  is somebody there?
     Goodbye     the sender ends the session, and why
 """
@@ -15,7 +17,7 @@ unknown fields behind the known ones, too. Anything else that does not fit is th
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -26,6 +28,9 @@ from transport.errors import PeerFault
 
 MAX_HEADS = 1_000
 """Heads in one message; more are sent in several."""
+
+SHORT_HASH_BYTES = 8
+"""Of a head's hash in News."""
 
 MAX_TEXT = 200
 """Characters of a text for people: program versions, reasons."""
@@ -84,6 +89,30 @@ class Declined:
     why: Why
 
 
+class Novelty(NamedTuple):
+    """How far the sender holds a stream that it has told of before."""
+
+    alias: int
+    """The stream's place, from 0, among all that the sender told of in Heads during this session."""
+    offset: int
+    hash: bytes
+    """The beginning of the head's hash: enough to see a fork."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Streams that the sender holds further than it told before."""
+
+    news: tuple[Novelty, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Whether the sender wants pushed what others wrote (`eager`), or only to be told of it."""
+
+    eager: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Ping:
     """Asks for a Pong with the same token."""
@@ -105,7 +134,7 @@ class Goodbye:
     reason: str
 
 
-Message = Greeting | Heads | Want | Events | Declined | Ping | Pong | Goodbye
+Message = Greeting | Heads | News | Tree | Want | Events | Declined | Ping | Pong | Goodbye
 
 
 def encode_message(message: Message) -> bytes:
@@ -163,6 +192,19 @@ def _heads(fields: list[Any]) -> Heads:
     if len(heads) > MAX_HEADS:
         raise ValueError(f"at most {MAX_HEADS} heads, not {len(heads)}")
     return Heads(tuple(map(_head, heads)), _flag(fields[1]))
+
+
+def _news(fields: list[Any]) -> News:
+    flat = _list(fields[0])
+    if len(flat) > 3 * MAX_HEADS or len(flat) % 3:
+        raise ValueError(f"at most {MAX_HEADS} news of three fields each")
+    triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+    return News(
+        tuple(
+            Novelty(_offset(alias), _offset(offset), _binary(hash_, SHORT_HASH_BYTES))
+            for alias, offset, hash_ in triples
+        )
+    )
 
 
 def _want(fields: list[Any]) -> Want:
@@ -227,6 +269,8 @@ _READERS: Mapping[int, Callable[[list[Any]], Message]] = {
     6: lambda fields: Ping(_integer(fields[0], 0, _TOKEN_LIMIT)),
     7: lambda fields: Pong(_integer(fields[0], 0, _TOKEN_LIMIT)),
     8: lambda fields: Goodbye(_text(fields[0])),
+    9: _news,
+    10: lambda fields: Tree(_flag(fields[0])),
 }
 
 
@@ -251,4 +295,6 @@ _WRITERS: Mapping[type[Message], Callable[[Any], tuple[int, list[Any]]]] = {
     Ping: lambda message: (6, [message.token]),
     Pong: lambda message: (7, [message.token]),
     Goodbye: lambda message: (8, [message.reason[:MAX_TEXT]]),
+    News: lambda message: (9, [[field for one in message.news for field in one]]),
+    Tree: lambda message: (10, [message.eager]),
 }

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from types import MappingProxyType
 
@@ -40,6 +40,7 @@ from transport.identity import Identity
 from transport.link import Link
 from transport.network import Address, Candidate, Channel, Network
 from transport.session import Claims, Session
+from transport.tree import RELAYED_EVENTS
 
 MAX_CANDIDATES = 256
 """Addresses that are dialled because somebody announced them; configured ones are not counted."""
@@ -59,6 +60,9 @@ CROSSING_S = 5.0
 
 PUSHED_EVENTS = 1_000
 """Events of one pushed range; each ends in a seal anyway."""
+
+MANY_NEIGHBOURS = 16
+"""Up to so many, a node sends what it appends to each of them itself: the quickest way, while it costs little."""
 
 SETTLING_S = 2.0
 """How long a log that is settling waits at most for peers to tell what they know of its own stream."""
@@ -279,7 +283,14 @@ class Peers:
         if not self._supersedes(channel.peer, dialled=dialled):
             channel.abort()
             return False
-        link = Link(channel, self._session(), self._log, dialled=dialled, told=self._told.set)
+        link = Link(
+            channel,
+            self._session(),
+            self._log,
+            dialled=dialled,
+            told=self._told.set,
+            relay=self._relay,
+        )
         self._register(channel.peer, link)
         try:
             ended = await link.run(handshake.leftover)
@@ -405,11 +416,11 @@ class Peers:
                 if wanted.stream == self._log.stream:
                     await self._push(wanted.first, wanted.last)
                 for link in self._links.values():
-                    link.session.committed(wanted.stream)
+                    link.session.committed(wanted.stream, self._now())
                     link.wake()
 
     async def _push(self, first: int, last: int) -> None:
-        """Send what we appended to everybody; the range is read once."""
+        """Send what we appended; the range is read once."""
         while first <= last:
             try:
                 sealed = await self._log.sealed_range(self._log.stream, first, PUSHED_EVENTS)
@@ -422,9 +433,23 @@ class Peers:
             first = sealed.seal.offset + 1
 
     def _push_range(self, sealed: SealedRange) -> None:
+        """Send what we appended to all neighbours while they are few, and into the push tree where they are many."""
+        few = len(self._links) <= MANY_NEIGHBOURS
         for link in self._links.values():
-            link.session.push(sealed)
+            if few or link.session.edge.feeding:
+                link.session.push(sealed, self._now())
             link.wake()
+
+    def _relay(self, sealed: SealedRange) -> None:
+        """Send what just came from a peer on into the push tree."""
+        if len(sealed.events) > RELAYED_EVENTS:
+            return
+        certificate = self._log.store.authors[sealed.stream.node]
+        whole = replace(sealed, certificate=certificate)
+        for link in self._links.values():
+            if link.session.edge.feeding:
+                link.session.push(whole, self._now())
+                link.wake()
 
     @staticmethod
     def _now() -> float:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import islice
+from typing import Any
 
 from lamport.chain import Head, SealedRange, chained
 from lamport.ids import NodeId, StreamId
@@ -22,17 +23,22 @@ from lamport.offsets import OffsetMap
 from transport.errors import LinkEnded, PeerFault
 from transport.messages import (
     MAX_HEADS,
+    SHORT_HASH_BYTES,
     Declined,
     Events,
     Goodbye,
     Greeting,
     Heads,
     Message,
+    News,
+    Novelty,
     Ping,
     Pong,
+    Tree,
     Want,
     Why,
 )
+from transport.tree import ANNOUNCED_TOGETHER_S, GRACE_S, Edge, Heard
 
 MAX_WANTS = 8
 """Ranges one side asks for before it has received them in full."""
@@ -89,8 +95,8 @@ class Phase(Enum):
 
 _ALLOWED: Mapping[Phase, tuple[type[Message], ...]] = {
     Phase.OPENED: (Greeting, Goodbye),
-    Phase.GREETED: (Heads, Want, Events, Declined, Ping, Pong, Goodbye),
-    Phase.LIVE: (Heads, Want, Events, Declined, Ping, Pong, Goodbye),
+    Phase.GREETED: (Heads, News, Tree, Want, Events, Declined, Ping, Pong, Goodbye),
+    Phase.LIVE: (Heads, News, Tree, Want, Events, Declined, Ping, Pong, Goodbye),
 }
 
 
@@ -156,6 +162,8 @@ class _Outbox:
     pushed: deque[Events] = field(default_factory=deque)
     pushed_bytes: int = 0
     heads: dict[StreamId, None] = field(default_factory=dict)
+    heads_due: float | None = None
+    """When the heads are to go out; None: now."""
     greeting: bool = True
     serving: dict[StreamId, Want] = field(default_factory=dict)
 
@@ -182,6 +190,7 @@ class Session:
         self.theirs: dict[StreamId, int] = {}
         self.diverged: dict[StreamId, None] = {}
         self.quarantined: dict[StreamId, None] = {}
+        self.edge = Edge()
         self.traffic = Traffic()
         self.round_trip_s: float | None = None
         self._held = held
@@ -190,7 +199,22 @@ class Session:
         self._lacking: dict[StreamId, None] = {}
         self._wants: dict[StreamId, _OpenWant] = {}
         self._abandoned: dict[StreamId, _OpenWant] = {}
+        self._takers: Mapping[type[Message], Callable[[Any, float], SealedRange | None]] = {
+            Greeting: self._take_greeting,
+            Heads: self._take_heads,
+            News: self._take_news,
+            Tree: self._take_tree,
+            Want: self._take_want,
+            Events: self._take_events,
+            Declined: self._take_declined,
+            Ping: self._take_ping,
+            Pong: self._take_pong,
+            Goodbye: self._take_goodbye,
+        }
         self._introduced: dict[NodeId, None] = {}
+        self._aliases: dict[StreamId, int] = {}
+        self._their_aliases: list[StreamId] = []
+        self._ripe_at: dict[StreamId, float] = {}
         self._out = _Outbox(heads=dict.fromkeys(streams))
         self._out.control.append(Greeting(program))
         self._heard_at = now
@@ -222,24 +246,7 @@ class Session:
             raise PeerFault(
                 f"{type(message).__name__} has no place in a session that is {self.phase.value}"
             )
-        match message:
-            case Greeting(program):
-                self.phase, self.peer_program = Phase.GREETED, program
-            case Heads():
-                self._take_heads(message, now)
-            case Want():
-                self._take_want(message)
-            case Events(sealed):
-                return self._take_events(sealed)
-            case Declined(stream, why):
-                self._take_declined(stream, why, now)
-            case Ping(token):
-                self._take_ping(token)
-            case Pong(token):
-                self._take_pong(token, now)
-            case Goodbye(reason):
-                raise LinkEnded(f"the peer said goodbye: {reason}")
-        return None
+        return self._takers[type(message)](message, now)
 
     def taken(self, sealed: SealedRange, now: float, *, added: bool = True) -> None:
         """The log took the range in; it `added` nothing where it was held already or did not connect."""
@@ -250,6 +257,8 @@ class Session:
             self._wants[sealed.stream] = moved
             if len(sealed.events) >= RENEWING_EVENTS or seal.offset >= want.last:
                 self._claims.renew(sealed.stream, self, now)
+        if not added and want is None and self._held(sealed.stream).offset >= sealed.seal.offset:
+            self._move_edge(Heard.DUPLICATE)
         self.ask(now)
 
     def untaken(self, sealed: SealedRange, now: float) -> None:
@@ -280,31 +289,49 @@ class Session:
         self._drop_want(stream)
         self._set_aside(self.quarantined, stream)
 
-    def committed(self, stream: StreamId) -> None:
+    def committed(self, stream: StreamId, now: float) -> None:
         """Our log holds more of a stream than before."""
-        if self.theirs.get(stream, -1) < self._held(stream).offset:
-            self._out.heads[stream] = None
+        if self.theirs.get(stream, -1) >= self._held(stream).offset:
+            return
+        if not (self._out.heads or self.edge.feeding):
+            self._out.heads_due = now + ANNOUNCED_TOGETHER_S
+        self._out.heads[stream] = None
 
     def question(self, want: Want) -> None:
         """Ask for a range that adds nothing here, to compare it with what is held."""
         if len(self._out.control) < MAX_CONTROL:
             self._out.control.append(want)
 
-    def push(self, sealed: SealedRange) -> None:
-        """Send what we appended, where the peer holds all before it and keeps up; else only say that it is there."""
-        size = sum(map(len, sealed.events))
-        contiguous = self.theirs.get(sealed.stream, -1) == sealed.first - 1
-        if (
-            contiguous
-            and self.phase is Phase.LIVE
-            and self._out.pushed_bytes + size <= MAX_PUSHED_BYTES
-        ):
+    def push(self, sealed: SealedRange, now: float) -> None:
+        """Send a range that is new here, where the peer holds all before it and keeps up; else say that it is there."""
+        stream, size = sealed.stream, sum(map(len, sealed.events))
+        told = self.theirs.get(stream, -1)
+        if told >= sealed.seal.offset:
+            return
+        room = self._out.pushed_bytes + size <= MAX_PUSHED_BYTES
+        if told == sealed.first - 1 and self.phase is Phase.LIVE and room:
             self._out.pushed.append(Events(self._introducing(sealed)))
             self._out.pushed_bytes += size
+            self._out.heads.pop(stream, None)
             self.traffic.events_out += len(sealed.events)
-            self.theirs[sealed.stream] = sealed.seal.offset
+            self.theirs[stream] = sealed.seal.offset
         else:
-            self.committed(sealed.stream)
+            self.committed(stream, now)
+
+    @property
+    def next_due(self) -> float | None:
+        """When `due` is to be called next, if nothing else happens."""
+        ripe = next(iter(self._ripe_at.values()), None)
+        times = [time for time in (ripe, self._out.heads_due) if time is not None]
+        return min(times, default=None)
+
+    def due(self, now: float) -> None:
+        """A time that `next_due` named has come."""
+        if self._out.heads_due is not None and self._out.heads_due <= now:
+            self._out.heads_due = None
+        for stream in [one for one, ripe_at in self._ripe_at.items() if ripe_at <= now]:
+            del self._ripe_at[stream]
+        self.ask(now)
 
     def elapsed(self, now: float) -> None:
         """Time has passed: ping a silent peer, ask elsewhere for what does not come.
@@ -336,10 +363,13 @@ class Session:
         self._drop_fulfilled()
         for stream in list(islice(self._lacking, SCANNED_STREAMS)):
             del self._lacking[stream]
-            if self.theirs.get(stream, -1) > self._held(stream).offset:
-                self._lacking[stream] = None  # behind the others now
-                if stream not in self._wants and self._may_ask_for(stream):
-                    self._ask_for(stream, now)
+            if self.theirs.get(stream, -1) <= self._held(stream).offset:
+                self._ripe_at.pop(stream, None)
+                continue
+            self._lacking[stream] = None  # behind the others now
+            waits = stream in self._wants or self._ripe_at.get(stream, now) > now
+            if not waits and self._may_ask_for(stream):
+                self._ask_for(stream, now)
 
     def close(self) -> None:
         """Give back what this session was fetching."""
@@ -351,7 +381,8 @@ class Session:
     def has_to_send(self) -> bool:
         """Whether `next_message` or `next_serving` has something."""
         out = self._out
-        return bool(out.control or out.pushed or out.heads or out.greeting or out.serving)
+        heads = out.heads and out.heads_due is None
+        return bool(out.control or out.pushed or heads or out.greeting or out.serving)
 
     def next_message(self) -> Message | None:
         """The next message to send, None where nothing waits (there may still be something to serve)."""
@@ -362,7 +393,7 @@ class Session:
             pushed = out.pushed.popleft()
             out.pushed_bytes -= sum(map(len, pushed.range.events))
             return pushed
-        if out.heads or out.greeting:
+        if out.greeting or (out.heads and out.heads_due is None):
             return self._next_heads()
         return None
 
@@ -385,26 +416,62 @@ class Session:
         self.traffic.events_out += len(sealed.events)
         return Events(sealed if want.certificate else replace(sealed, certificate=b""))
 
-    def _next_heads(self) -> Heads:
-        streams = list(self._out.heads)[:MAX_HEADS]
+    def _next_heads(self) -> Heads | News:
+        """Tell of streams in full the first time, and in short from then on."""
+        waiting, out = list(self._out.heads), self._out
+        streams = [stream for stream in waiting if stream not in self._aliases][:MAX_HEADS]
+        short = not (streams or out.greeting)
+        streams = waiting[:MAX_HEADS] if short else streams
         for stream in streams:
-            del self._out.heads[stream]
-        complete = not self._out.heads
-        self._out.greeting = self._out.greeting and not complete
-        heads = (self._held(stream) for stream in streams)
-        return Heads(tuple(head for head in heads if head.offset >= 0), complete)
+            del out.heads[stream]
+        if short:
+            return News(tuple(map(self._novelty, streams)))
+        complete = not out.heads or not out.greeting
+        out.greeting = not complete
+        heads = tuple(h for h in map(self._held, streams) if h.offset >= 0)
+        for head in heads[: MAX_TOLD_STREAMS - len(self._aliases)]:
+            self._aliases[head.stream] = len(self._aliases)
+        return Heads(heads, complete)
+
+    def _novelty(self, stream: StreamId) -> Novelty:
+        head = self._held(stream)
+        return Novelty(self._aliases[stream], head.offset, head.hash[:SHORT_HASH_BYTES])
+
+    def _take_greeting(self, message: Greeting, _now: float) -> None:
+        self.phase, self.peer_program = Phase.GREETED, message.program
+
+    def _take_tree(self, message: Tree, _now: float) -> None:
+        self.edge.hear(Heard.GRAFT if message.eager else Heard.PRUNE)
+
+    def _take_goodbye(self, message: Goodbye, _now: float) -> None:
+        raise LinkEnded(f"the peer said goodbye: {message.reason}")
 
     def _take_heads(self, message: Heads, now: float) -> None:
         for head in message.heads:
-            held = self._held(head.stream)
-            self._learn(head.stream, head.offset)
-            if head.offset == held.offset and head.hash != held.hash:
-                self._set_aside(self.diverged, head.stream)
+            if len(self._their_aliases) < MAX_TOLD_STREAMS:
+                self._their_aliases.append(head.stream)
+            self._compare(head.stream, head.offset, head.hash, now)
         opened = message.complete and self.phase is not Phase.LIVE
         if opened:
             self.phase = Phase.LIVE
         if opened or message.heads:
             self.ask(now)
+
+    def _take_news(self, message: News, now: float) -> None:
+        for alias, offset, hash_ in message.news:
+            if alias >= len(self._their_aliases):
+                raise PeerFault(f"news of a stream that was not told of before (number {alias})")
+            self._compare(self._their_aliases[alias], offset, hash_, now)
+        self.ask(now)
+
+    def _compare(self, stream: StreamId, offset: int, hash_: bytes, now: float) -> None:
+        """The peer holds a stream up to an offset, with a hash there (or the beginning of one)."""
+        held = self._held(stream)
+        self._learn(stream, offset)
+        if offset == held.offset and not held.hash.startswith(hash_):
+            self._set_aside(self.diverged, stream)
+        if offset > held.offset and not self.edge.fed and self.phase is Phase.LIVE:
+            self._ripe_at.setdefault(stream, now + GRACE_S)
 
     def _learn(self, stream: StreamId, offset: int) -> None:
         """The peer holds a stream up to an offset. What it holds only grows while a session lasts."""
@@ -415,32 +482,39 @@ class Session:
             return
         self._lacking[stream] = None
 
-    def _take_want(self, want: Want) -> None:
+    def _take_want(self, want: Want, _now: float) -> None:
         if want.stream not in self._out.serving and len(self._out.serving) >= MAX_SERVED:
             raise PeerFault(f"more than {MAX_SERVED} ranges wanted at once")
         self._out.serving[want.stream] = want
 
-    def _take_events(self, sealed: SealedRange) -> SealedRange:
+    def _take_events(self, message: Events, _now: float) -> SealedRange:
+        sealed = message.range
         self._learn(sealed.stream, sealed.seal.offset)
         self.traffic.events_in += len(sealed.events)
         return sealed
 
-    def _take_declined(self, stream: StreamId, why: Why, now: float) -> None:
+    def _take_declined(self, message: Declined, now: float) -> None:
+        stream = message.stream
         if stream not in self._wants and stream not in self._abandoned:
             return
         self._drop_want(stream)
-        if why is Why.DIVERGED:
+        if message.why is Why.DIVERGED:
             self._set_aside(self.diverged, stream)
         self.theirs.pop(stream, None)
         self.ask(now)
 
-    def _take_ping(self, token: int) -> None:
+    def _move_edge(self, heard: Heard) -> None:
+        eager = self.edge.hear(heard)
+        if eager is not None and len(self._out.control) < MAX_CONTROL:
+            self._out.control.append(Tree(eager))
+
+    def _take_ping(self, message: Ping, _now: float) -> None:
         if len(self._out.control) >= MAX_CONTROL:
             raise PeerFault(f"{MAX_CONTROL} questions asked without listening to an answer")
-        self._out.control.append(Pong(token))
+        self._out.control.append(Pong(message.token))
 
-    def _take_pong(self, token: int, now: float) -> None:
-        if self._ping is not None and self._ping[0] == token:
+    def _take_pong(self, message: Pong, now: float) -> None:
+        if self._ping is not None and self._ping[0] == message.token:
             self.round_trip_s = now - self._ping[1]
             self._ping = None
 
@@ -452,6 +526,7 @@ class Session:
         last = min(self.theirs[stream], head.offset + WANTED_EVENTS)
         self._abandoned.pop(stream, None)
         self._wants[stream] = _OpenWant(head.offset + 1, last, head.hash, now)
+        self._move_edge(Heard.NOTHING_IN_TIME)
         unknown = not self._knows_author(stream.node)
         self._out.control.append(
             Want(stream, head.offset + 1, last, head.hash, certificate=unknown)

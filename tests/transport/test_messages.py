@@ -20,8 +20,11 @@ from transport.messages import (
     Greeting,
     Heads,
     Message,
+    News,
+    Novelty,
     Ping,
     Pong,
+    Tree,
     Want,
     Why,
     decode_message,
@@ -58,6 +61,10 @@ WANTS = st.builds(
     HASHES,
     st.booleans(),
 )
+NEWS = st.lists(
+    st.builds(Novelty, st.integers(0, 65_535), OFFSETS, st.binary(min_size=8, max_size=8)),
+    max_size=3,
+).map(tuple)
 TOKENS = st.integers(0, 2**32 - 1)
 PRINTABLE = st.text(st.characters(codec="utf-8"), max_size=MAX_TEXT).map(
     lambda text: "".join(one for one in text if one.isprintable())
@@ -71,6 +78,8 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Ping, TOKENS),
     st.builds(Pong, TOKENS),
     st.builds(Goodbye, PRINTABLE),
+    st.builds(News, NEWS),
+    st.builds(Tree, st.booleans()),
 )
 
 STREAM = StreamId(NodeId(bytes(32)), 7)
@@ -85,6 +94,8 @@ GOOD: dict[int, list[Any]] = {
     6: [0],
     7: [0],
     8: ["reason"],
+    9: [[0, 5, bytes(8)]],
+    10: [True],
 }
 
 
@@ -105,7 +116,7 @@ def test_fields_of_a_newer_version_are_passed_over(kind: int) -> None:
     assert decode_message(wire(kind, [*GOOD[kind], "newer", [1]])) == plain
 
 
-@pytest.mark.parametrize("kind", [0, 9, 200, -1, 2**63, "1", None, 1.0, [1]], ids=repr)
+@pytest.mark.parametrize("kind", [0, 100, 200, -1, 2**63, "1", None, 1.0, [1]], ids=repr)
 def test_an_unknown_kind_is_passed_over(kind: Any) -> None:
     assert decode_message(wire(kind, [1, 2])) is None
 

@@ -19,8 +19,11 @@ from transport.messages import (
     Greeting,
     Heads,
     Message,
+    News,
+    Novelty,
     Ping,
     Pong,
+    Tree,
     Want,
     Why,
     decode_message,
@@ -41,6 +44,7 @@ from transport.session import (
     Phase,
     Session,
 )
+from transport.tree import ANNOUNCED_TOGETHER_S, GRACE_S
 
 HASH = bytes(32)
 
@@ -131,12 +135,14 @@ class Side:
                 self.takes_in(sealed, now)
 
     def takes_in(self, sealed: SealedRange, now: float) -> None:
+        before = self.holder.held(sealed.stream)
         try:
             self.holder.hold(sealed)
         except DivergedStream:
             self.session.contradicted(sealed, now)
         else:
-            self.session.taken(sealed, now)
+            added = self.holder.held(sealed.stream) != before
+            self.session.taken(sealed, now, added=added)
 
     def sent_of(self, kind: type[Message]) -> list[Message]:
         return [message for message in self.sent if isinstance(message, kind)]
@@ -238,7 +244,7 @@ def test_many_heads_are_told_in_several_messages_and_the_last_is_complete() -> N
 def test_a_push_arrives_without_being_asked_for() -> None:
     a, b = linked()
     sealed = a.holder.publish(3)
-    a.session.push(sealed)
+    a.session.push(sealed, 0.0)
     talk(a, b)
     assert b.holder.held(sealed.stream).offset == 2
     assert b.sent_of(Want) == []
@@ -248,7 +254,7 @@ def test_a_push_arrives_without_being_asked_for() -> None:
 def test_a_certificate_is_pushed_once_only() -> None:
     a, b = linked()
     for _ in range(2):
-        a.session.push(a.holder.publish())
+        a.session.push(a.holder.publish(), 0.0)
         talk(a, b)
     certificates = [one.range.certificate for one in a.sent if isinstance(one, Events)]
     assert certificates == [a.holder.keys.certificate, b""]
@@ -257,11 +263,93 @@ def test_a_certificate_is_pushed_once_only() -> None:
 def test_a_peer_that_lacks_what_is_before_a_push_is_only_told_of_it() -> None:
     a, b = linked()
     a.holder.publish()
-    a.session.push(a.holder.publish())
-    assert [type(one) for one in said(a.session)] == [Heads]
-    a.session.committed(a.holder.author.stream)
+    a.session.push(a.holder.publish(), 0.0)
+    told = said(a.session)
+    assert [type(one) for one in told] == [Heads]
+    b.hears(told)
     talk(a, b)
     assert b.holder.heads == a.holder.heads
+
+
+def test_a_stream_is_told_of_in_full_once_and_in_short_from_then_on() -> None:
+    a, b = linked()
+    for expected in (Heads, News, News):
+        a.holder.publish()
+        a.session.committed(a.holder.author.stream, 0.0)
+        told = said(a.session)
+        assert [type(one) for one in told] == [expected]
+        b.hears(told)
+        talk(a, b)
+        assert b.holder.heads == a.holder.heads
+
+
+def test_news_of_a_stream_that_was_never_told_of_end_the_session() -> None:
+    a, _ = linked()
+    with pytest.raises(PeerFault, match="not told of before"):
+        a.hears([News((Novelty(0, 5, bytes(8)),))])
+
+
+def test_news_with_another_hash_at_our_offset_set_the_stream_aside() -> None:
+    a, b = linked()
+    a.session.push(a.holder.publish(), 0.0)
+    talk(a, b)
+    stream = a.holder.author.stream
+    a.session.theirs.clear()
+    a.session.committed(stream, 0.0)
+    talk(a, b)
+    assert not b.session.diverged
+    b.hears([News((Novelty(0, 0, bytes(8)),))])
+    assert stream in b.session.diverged
+
+
+def test_who_gets_a_range_twice_is_only_told_of_news_from_then_on() -> None:
+    a, b = linked()
+    sealed = a.holder.publish()
+    b.holder.hold(sealed)  # it came by another way
+    a.session.push(sealed, 0.0)
+    talk(a, b)
+    assert Tree(eager=False) in b.sent
+    assert (a.session.edge.feeding, b.session.edge.fed) == (False, False)
+    assert (b.session.edge.feeding, a.session.edge.fed) == (True, True)
+
+
+def test_news_are_waited_for_and_then_asked_for_and_the_link_is_in_the_tree_again() -> None:
+    a, b = linked()
+    sealed = a.holder.publish()
+    b.holder.hold(sealed)
+    a.session.push(sealed, 0.0)
+    talk(a, b)
+    a.holder.publish()
+    a.session.committed(a.holder.author.stream, 1.0)
+    assert said(a.session) == []
+    assert a.session.next_due == 1.0 + ANNOUNCED_TOGETHER_S
+    a.session.due(1.0 + ANNOUNCED_TOGETHER_S)
+    b.hears(said(a.session), 2.0)
+    assert said(b.session) == []
+    assert b.session.next_due == 2.0 + GRACE_S
+    b.session.due(2.0 + GRACE_S)
+    asked = said(b.session)
+    assert [type(one) for one in asked] == [Tree, Want]
+    a.hears(asked, 3.0)
+    assert a.session.edge.feeding
+    talk(a, b)
+    assert b.holder.heads == a.holder.heads
+    assert b.session.next_due is None
+
+
+def test_news_that_come_pushed_in_time_are_not_asked_for() -> None:
+    a, b = linked()
+    sealed = a.holder.publish()
+    b.holder.hold(sealed)
+    a.session.push(sealed, 0.0)
+    talk(a, b)
+    b.holder.hold(a.holder.publish())  # somebody else is quicker
+    a.session.committed(a.holder.author.stream, 1.0)
+    a.session.due(2.0)
+    b.hears(said(a.session), 2.0)
+    assert b.session.next_due is None
+    b.session.due(3.0)
+    assert said(b.session) == []
 
 
 def test_a_slow_peers_pushes_are_dropped_and_it_pulls() -> None:
@@ -271,7 +359,7 @@ def test_a_slow_peers_pushes_are_dropped_and_it_pulls() -> None:
         large = [event_bytes(start + n, payload="x" * 60_000) for n in range(8)]
         sealed = a.holder.author.write(*large, lamport=start + 7)
         a.holder.hold(sealed)
-        a.session.push(sealed)
+        a.session.push(sealed, 0.0)
     waiting = a.says()
     assert [type(one) for one in waiting] == [Events, Events, Heads]
     pushed = [one.range.events for one in waiting if isinstance(one, Events)]
@@ -286,7 +374,7 @@ def test_nothing_is_pushed_before_the_peer_has_told_what_it_holds() -> None:
     holder = Holder(member("ada"))
     session = holder.session()
     session.take(Greeting("peer"), 0)
-    session.push(holder.publish())
+    session.push(holder.publish(), 0.0)
     assert not any(isinstance(message, Events) for message in said(session))
 
 
@@ -581,7 +669,7 @@ def test_two_histories_of_one_stream_are_found_out_and_nothing_is_lost() -> None
     assert a.holder.held(one.stream) == held
     assert list(a.session.diverged) == [one.stream]
     b.holder.publish(2)
-    b.session.committed(b.holder.author.stream)
+    b.session.committed(b.holder.author.stream, 0.0)
     talk(a, b)
     assert a.holder.held(b.holder.author.stream).offset == 1
 
@@ -683,7 +771,7 @@ def test_a_pong_tells_the_round_trip_and_other_pongs_do_not() -> None:
 
 def test_a_ping_is_answered_with_its_token_before_anything_else() -> None:
     a, _ = linked()
-    a.session.push(a.holder.publish())
+    a.session.push(a.holder.publish(), 0.0)
     a.session.take(Ping(77), 0)
     assert said(a.session)[0] == Pong(77)
 
@@ -712,19 +800,19 @@ def test_what_the_peer_holds_only_grows_while_a_session_lasts() -> None:
 def test_news_is_told_only_to_those_who_lack_it() -> None:
     a, b = linked()
     sealed = a.holder.publish()
-    a.session.push(sealed)
-    a.session.committed(sealed.stream)
+    a.session.push(sealed, 0.0)
+    a.session.committed(sealed.stream, 0.0)
     talk(a, b)
     assert a.sent_of(Heads) == []
-    b.session.committed(sealed.stream)
+    b.session.committed(sealed.stream, 0.0)
     assert said(b.session) == []
 
 
 def test_traffic_counts_events_both_ways() -> None:
     a, b = linked()
-    a.session.push(a.holder.publish(3))
+    a.session.push(a.holder.publish(3), 0.0)
     b.holder.publish(2)
-    b.session.committed(b.holder.author.stream)
+    b.session.committed(b.holder.author.stream, 0.0)
     talk(a, b)
     counted = [(s.session.traffic.events_in, s.session.traffic.events_out) for s in (a, b)]
     assert counted == [(2, 3), (3, 2)]
