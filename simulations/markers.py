@@ -26,11 +26,12 @@ from simulations.disk import SimulatedDisk
 from simulations.errors import PowerLost
 from simulations.network import Direction, SimulatedNetwork
 from simulations.trace import Kind
+from transport.claims import CLAIM_S, Claims
 from transport.errors import ForgedEvents, PeerFault
 from transport.handshake import Refusal
 from transport.link import Link
 from transport.peers import Peers
-from transport.session import CLAIM_S, Claims, Session
+from transport.session import Session
 
 
 class Call(NamedTuple):

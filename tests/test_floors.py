@@ -36,7 +36,8 @@ FLOORS = (
     (
         "lamport.clock lamport.codec lamport.chain lamport.commit lamport.stream_check lamport.archive"
         " lamport.postings fish.states fish.work fish.definition fish.timeline"
-        " transport.identity transport.handshake transport.frames transport.messages transport.tree transport.session"
+        " transport.identity transport.handshake transport.frames transport.messages transport.tree transport.aliases"
+        " transport.claims transport.outbox transport.session"
     ),
     # 2: the durable log
     (

@@ -22,6 +22,7 @@ from lamport.errors import (
     StoreRefused,
     UnknownAuthor,
 )
+from lamport.ids import NodeId
 from lamport.log import EventLog
 from transport.errors import ForgedEvents, LinkEnded, TransportError
 from transport.forks import ForkSearch
@@ -62,7 +63,7 @@ class Link:
         *,
         dialled: bool,
         told: Callable[[], None] = lambda: None,
-        relay: Callable[[SealedRange], None] = lambda _: None,
+        relay: Callable[[SealedRange, NodeId], None] = lambda _range, _source: None,
     ) -> None:
         """Prepare a link.
 
@@ -190,7 +191,7 @@ class Link:
                 self.session.untaken(sealed, self._now())
             else:
                 if added:
-                    self._relay(sealed)
+                    self._relay(sealed, self.channel.peer)
                 self.session.taken(sealed, self._now(), added=bool(added))
             self.wake()
             self._told()

@@ -7,9 +7,10 @@ unknown fields behind the known ones, too. Anything else that does not fit is th
     Heads       how far the sender holds these streams; the first ones end with `complete`
     Want        please send this range; names the hash before it, so that a fork shows before a byte is sent
     Events      a sealed range, asked for or pushed
+    Fresh       a pushed range of such a stream, without what the receiver knows
     Declined    a Want cannot be served, and why
     News        the same as Heads for streams told of before in this session, shorter
-    Tree        whether the sender wants new events pushed, or only announced
+    Eager       whether the sender wants new events pushed, or only announced
     Ping, Pong  is somebody there?
     Goodbye     the sender ends the session, and why
 """
@@ -82,6 +83,20 @@ class Events:
 
 
 @dataclass(frozen=True, slots=True)
+class Fresh:
+    """A sealed range of a stream told of before, for one who holds all before it; the seal's hash follows from that."""
+
+    alias: int
+    first: int
+    events: tuple[bytes, ...]
+    hash: bytes
+    """The beginning of the seal's hash, so that another history is not taken for a forgery."""
+    clock: int
+    horizon: int
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Declined:
     """A Want for this stream cannot be served."""
 
@@ -107,10 +122,10 @@ class News:
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
-    """Whether the sender wants pushed what others wrote (`eager`), or only to be told of it."""
+class Eager:
+    """Whether the sender wants pushed what others wrote (`yes`), or only to be told of it."""
 
-    eager: bool
+    yes: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +149,7 @@ class Goodbye:
     reason: str
 
 
-Message = Greeting | Heads | News | Tree | Want | Events | Declined | Ping | Pong | Goodbye
+Message = Greeting | Heads | News | Eager | Want | Events | Fresh | Declined | Ping | Pong | Goodbye
 
 
 def encode_message(message: Message) -> bytes:
@@ -220,6 +235,21 @@ def _events(fields: list[Any]) -> Events:
     return Events(SealedRange(_offset(fields[1]), events, seal, _binary(fields[4])))
 
 
+def _fresh(fields: list[Any]) -> Fresh:
+    alias, first, events, hash_, clock, horizon, signature = fields[:7]
+    if not _list(events):
+        raise ValueError("a pushed range has an event")
+    return Fresh(
+        _offset(alias),
+        _offset(first),
+        tuple(map(_binary, events)),
+        _binary(hash_, SHORT_HASH_BYTES),
+        _integer(clock, 0, MAX_LAMPORT),
+        _offset(horizon),
+        _binary(signature, SIGNATURE_BYTES),
+    )
+
+
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise ValueError(f"a list is due, not {type(value).__name__}")  # noqa: TRY004 - one kind of fault
@@ -270,7 +300,8 @@ _READERS: Mapping[int, Callable[[list[Any]], Message]] = {
     7: lambda fields: Pong(_integer(fields[0], 0, _TOKEN_LIMIT)),
     8: lambda fields: Goodbye(_text(fields[0])),
     9: _news,
-    10: lambda fields: Tree(_flag(fields[0])),
+    10: lambda fields: Eager(_flag(fields[0])),
+    11: _fresh,
 }
 
 
@@ -296,5 +327,9 @@ _WRITERS: Mapping[type[Message], Callable[[Any], tuple[int, list[Any]]]] = {
     Pong: lambda message: (7, [message.token]),
     Goodbye: lambda message: (8, [message.reason[:MAX_TEXT]]),
     News: lambda message: (9, [[field for one in message.news for field in one]]),
-    Tree: lambda message: (10, [message.eager]),
+    Eager: lambda message: (10, [message.yes]),
+    Fresh: lambda one: (
+        11,
+        [one.alias, one.first, one.events, one.hash, one.clock, one.horizon, one.signature],
+    ),
 }

@@ -20,6 +20,7 @@ from lamport.errors import DamagedRange, LogClosed, StoreError
 from lamport.ids import NodeId
 from lamport.log import EventLog
 from lamport.offsets import OffsetMap, missing
+from transport.claims import Claims
 from transport.errors import (
     ForgedEvents,
     LinkEnded,
@@ -39,8 +40,8 @@ from transport.handshake import (
 from transport.identity import Identity
 from transport.link import Link
 from transport.network import Address, Candidate, Channel, Network
-from transport.session import Claims, Session
-from transport.tree import RELAYED_EVENTS
+from transport.session import Session
+from transport.tree import RELAYED_EVENTS, Tree
 
 MAX_CANDIDATES = 256
 """Addresses that are dialled because somebody announced them; configured ones are not counted."""
@@ -61,8 +62,8 @@ CROSSING_S = 5.0
 PUSHED_EVENTS = 1_000
 """Events of one pushed range; each ends in a seal anyway."""
 
-MANY_NEIGHBOURS = 16
-"""Up to so many, a node sends what it appends to each of them itself: the quickest way, while it costs little."""
+MANY_NODES = 16
+"""Up to so many, each node may well be every other one's neighbour."""
 
 SETTLING_S = 2.0
 """How long a log that is settling waits at most for peers to tell what they know of its own stream."""
@@ -130,6 +131,7 @@ class Peers:
         self._banned_until: dict[NodeId, float] = {}
         self._errors: dict[NodeId, str] = {}
         self._claims = Claims()
+        self._tree = Tree(randomness)
         self._changed = asyncio.Event()
         self._told = asyncio.Event()
 
@@ -285,7 +287,7 @@ class Peers:
             return False
         link = Link(
             channel,
-            self._session(),
+            self._session(channel.peer),
             self._log,
             dialled=dialled,
             told=self._told.set,
@@ -305,13 +307,15 @@ class Peers:
         self._note_end(channel.peer, ended)
         return True
 
-    def _session(self) -> Session:
+    def _session(self, peer: NodeId) -> Session:
         store = self._log.store
         return Session(
             program=self._program,
+            peer=peer,
             held=store.head,
             knows_author=store.authors.__contains__,
             claims=self._claims,
+            tree=self._tree,
             streams=list(store.heads),
             now=self._now(),
         )
@@ -433,21 +437,21 @@ class Peers:
             first = sealed.seal.offset + 1
 
     def _push_range(self, sealed: SealedRange) -> None:
-        """Send what we appended to all neighbours while they are few, and into the push tree where they are many."""
-        few = len(self._links) <= MANY_NEIGHBOURS
+        """Send what we appended to all neighbours, the quickest way: a node has few enough."""
         for link in self._links.values():
-            if few or link.session.edge.feeding:
-                link.session.push(sealed, self._now())
+            link.session.push(sealed, self._now())
             link.wake()
 
-    def _relay(self, sealed: SealedRange) -> None:
+    def _relay(self, sealed: SealedRange, source: NodeId) -> None:
         """Send what just came from a peer on into the push tree."""
+        self._tree.authors_feed_all = len(self._log.store.authors) > MANY_NODES
+        self._tree.came(sealed.stream, sealed.seal.offset, source)
         if len(sealed.events) > RELAYED_EVENTS:
             return
         certificate = self._log.store.authors[sealed.stream.node]
         whole = replace(sealed, certificate=certificate)
-        for link in self._links.values():
-            if link.session.edge.feeding:
+        for node, link in self._links.items():
+            if node != source and link.session.edge.eager:
                 link.session.push(whole, self._now())
                 link.wake()
 

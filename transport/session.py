@@ -10,22 +10,25 @@ What is allowed in which phase stands in one table below. Bounds: a peer may hav
 what waits to be sent is derived from heads (a stream stands in it at most once), so no queue grows with the backlog.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import islice
 from typing import Any
 
-from lamport.chain import Head, SealedRange, chained
+from lamport.chain import Head, Seal, SealedRange, chained
 from lamport.ids import NodeId, StreamId
 from lamport.offsets import OffsetMap
+from transport.aliases import Aliases
+from transport.claims import Claims
 from transport.errors import LinkEnded, PeerFault
 from transport.messages import (
     MAX_HEADS,
     SHORT_HASH_BYTES,
     Declined,
+    Eager,
     Events,
+    Fresh,
     Goodbye,
     Greeting,
     Heads,
@@ -34,20 +37,17 @@ from transport.messages import (
     Novelty,
     Ping,
     Pong,
-    Tree,
     Want,
     Why,
 )
-from transport.tree import ANNOUNCED_TOGETHER_S, GRACE_S, Edge, Heard
+from transport.outbox import Outbox, Traffic
+from transport.tree import ANNOUNCED_TOGETHER_S, RELAYED_EVENTS, Edge, Heard, Tree
 
 MAX_WANTS = 8
 """Ranges one side asks for before it has received them in full."""
 
 MAX_SERVED = 64
 """Ranges that may stand in line for a peer: more than it can want at once, for it learns elsewhere, too."""
-
-CLAIM_S = 2.0
-"""How long a stream is fetched from one peer alone, unless it gets on."""
 
 RENEWING_EVENTS = 100
 """Events of a range that renew a claim, unless they fulfil the want; less is a trickle."""
@@ -95,43 +95,9 @@ class Phase(Enum):
 
 _ALLOWED: Mapping[Phase, tuple[type[Message], ...]] = {
     Phase.OPENED: (Greeting, Goodbye),
-    Phase.GREETED: (Heads, News, Tree, Want, Events, Declined, Ping, Pong, Goodbye),
-    Phase.LIVE: (Heads, News, Tree, Want, Events, Declined, Ping, Pong, Goodbye),
+    Phase.GREETED: (Heads, News, Eager, Want, Events, Fresh, Declined, Ping, Pong, Goodbye),
+    Phase.LIVE: (Heads, News, Eager, Want, Events, Fresh, Declined, Ping, Pong, Goodbye),
 }
-
-
-class Claims:
-    """Which session is fetching which stream: shared by all sessions of a node, so that none is fetched twice.
-
-    A claim is good for a while and is renewed by progress worth the name. After that another session may fetch the
-    stream as well: a peer that trickles or stalls withholds nothing, and what comes twice does no harm.
-    """
-
-    def __init__(self) -> None:
-        self._holder: dict[StreamId, tuple[Session, float]] = {}
-
-    def take(self, stream: StreamId, session: "Session", now: float) -> bool:
-        """Whether the session may fetch the stream, from now on."""
-        holder, since = self._holder.get(stream, (session, now))
-        if holder is not session and now - since < CLAIM_S:
-            return False
-        self._holder[stream] = (session, now)
-        return True
-
-    def renew(self, stream: StreamId, session: "Session", now: float) -> None:
-        """The session gets on well with the stream."""
-        if stream in self._holder and self._holder[stream][0] is session:
-            self._holder[stream] = (session, now)
-
-    def give_back(self, stream: StreamId, session: "Session") -> None:
-        """Let others fetch the stream."""
-        if stream in self._holder and self._holder[stream][0] is session:
-            del self._holder[stream]
-
-    def give_back_all(self, session: "Session") -> None:
-        """Let others fetch whatever this session was fetching."""
-        for stream in list(self._holder):
-            self.give_back(stream, session)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,30 +108,6 @@ class _OpenWant:
     last: int
     hash: bytes
     moved_at: float
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What went over a link so far."""
-
-    bytes_in: int = 0
-    bytes_out: int = 0
-    events_in: int = 0
-    events_out: int = 0
-
-
-@dataclass(slots=True)
-class _Outbox:
-    """What waits to be sent, most urgent first."""
-
-    control: deque[Message] = field(default_factory=deque)
-    pushed: deque[Events] = field(default_factory=deque)
-    pushed_bytes: int = 0
-    heads: dict[StreamId, None] = field(default_factory=dict)
-    heads_due: float | None = None
-    """When the heads are to go out; None: now."""
-    greeting: bool = True
-    serving: dict[StreamId, Want] = field(default_factory=dict)
 
 
 class Session:
@@ -179,9 +121,11 @@ class Session:
         self,
         *,
         program: str,
+        peer: NodeId,
         held: Callable[[StreamId], Head],
         knows_author: Callable[[NodeId], bool],
         claims: Claims,
+        tree: Tree,
         streams: Iterator[StreamId] | list[StreamId],
         now: float,
     ) -> None:
@@ -195,7 +139,9 @@ class Session:
         self.round_trip_s: float | None = None
         self._held = held
         self._knows_author = knows_author
+        self._peer = peer
         self._claims = claims
+        self._tree = tree
         self._lacking: dict[StreamId, None] = {}
         self._wants: dict[StreamId, _OpenWant] = {}
         self._abandoned: dict[StreamId, _OpenWant] = {}
@@ -203,7 +149,8 @@ class Session:
             Greeting: self._take_greeting,
             Heads: self._take_heads,
             News: self._take_news,
-            Tree: self._take_tree,
+            Fresh: self._take_fresh,
+            Eager: self._take_eager,
             Want: self._take_want,
             Events: self._take_events,
             Declined: self._take_declined,
@@ -212,10 +159,12 @@ class Session:
             Goodbye: self._take_goodbye,
         }
         self._introduced: dict[NodeId, None] = {}
-        self._aliases: dict[StreamId, int] = {}
-        self._their_aliases: list[StreamId] = []
+        self._aliases = Aliases()
+        self._their_aliases = Aliases()
+        self._arriving: dict[StreamId, Seal] = {}
+        self._told: dict[StreamId, int] = {}
         self._ripe_at: dict[StreamId, float] = {}
-        self._out = _Outbox(heads=dict.fromkeys(streams))
+        self._out = Outbox(heads=dict.fromkeys(streams))
         self._out.control.append(Greeting(program))
         self._heard_at = now
         self._said_at = now
@@ -250,6 +199,7 @@ class Session:
 
     def taken(self, sealed: SealedRange, now: float, *, added: bool = True) -> None:
         """The log took the range in; it `added` nothing where it was held already or did not connect."""
+        self._arrived(sealed)
         want = self._wants.get(sealed.stream)
         if want is not None and added:
             seal = sealed.seal
@@ -258,11 +208,12 @@ class Session:
             if len(sealed.events) >= RENEWING_EVENTS or seal.offset >= want.last:
                 self._claims.renew(sealed.stream, self, now)
         if not added and want is None and self._held(sealed.stream).offset >= sealed.seal.offset:
-            self._move_edge(Heard.DUPLICATE)
+            self._note_duplicate(sealed.stream, sealed.seal.offset, now)
         self.ask(now)
 
     def untaken(self, sealed: SealedRange, now: float) -> None:
         """Our log could not take the range in, through no fault of the peer: ask for it again."""
+        self._arrived(sealed)
         self._drop_want(sealed.stream)
         self.ask(now)
 
@@ -273,6 +224,7 @@ class Session:
         moved our prefix while the peer answered. One that answers our question shows that the peer holds the other
         history; any other is asked about, with our hash.
         """
+        self._arrived(sealed)
         want = self._wants.get(sealed.stream)
         if want is not None and want.first == sealed.first:
             self._drop_want(sealed.stream)
@@ -293,7 +245,7 @@ class Session:
         """Our log holds more of a stream than before."""
         if self.theirs.get(stream, -1) >= self._held(stream).offset:
             return
-        if not (self._out.heads or self.edge.feeding):
+        if not (self._out.heads or self.edge.eager):
             self._out.heads_due = now + ANNOUNCED_TOGETHER_S
         self._out.heads[stream] = None
 
@@ -309,14 +261,20 @@ class Session:
         if told >= sealed.seal.offset:
             return
         room = self._out.pushed_bytes + size <= MAX_PUSHED_BYTES
-        if told == sealed.first - 1 and self.phase is Phase.LIVE and room:
-            self._out.pushed.append(Events(self._introducing(sealed)))
+        if self._is_near(sealed, told) and self.phase is Phase.LIVE and room:
+            self._out.pushed.append(self._pushed(sealed))
             self._out.pushed_bytes += size
             self._out.heads.pop(stream, None)
             self.traffic.events_out += len(sealed.events)
             self.theirs[stream] = sealed.seal.offset
         else:
             self.committed(stream, now)
+
+    def _is_near(self, sealed: SealedRange, held: int) -> bool:
+        """Whether the peer holds all before a range, or was just told of it and gets it from somebody."""
+        before = sealed.first - 1
+        told = self._told.get(sealed.stream, held)
+        return held == before or (told >= before and before - held <= RELAYED_EVENTS)
 
     @property
     def next_due(self) -> float | None:
@@ -391,7 +349,11 @@ class Session:
             return out.control.popleft()
         if out.pushed:
             pushed = out.pushed.popleft()
-            out.pushed_bytes -= sum(map(len, pushed.range.events))
+            if isinstance(pushed, Events):
+                self._aliases.add(pushed.range.stream)
+                out.pushed_bytes -= sum(map(len, pushed.range.events))
+            else:
+                out.pushed_bytes -= sum(map(len, pushed.events))
             return pushed
         if out.greeting or (out.heads and out.heads_due is None):
             return self._next_heads()
@@ -414,6 +376,7 @@ class Session:
             self._out.serving.setdefault(want.stream, rest)  # a newer Want of the stream stands
         self.theirs[want.stream] = max(self.theirs.get(want.stream, -1), sealed.seal.offset)
         self.traffic.events_out += len(sealed.events)
+        self._aliases.add(sealed.stream)
         return Events(sealed if want.certificate else replace(sealed, certificate=b""))
 
     def _next_heads(self) -> Heads | News:
@@ -424,32 +387,32 @@ class Session:
         streams = waiting[:MAX_HEADS] if short else streams
         for stream in streams:
             del out.heads[stream]
+        self._told.update((stream, self._held(stream).offset) for stream in streams)
         if short:
             return News(tuple(map(self._novelty, streams)))
         complete = not out.heads or not out.greeting
         out.greeting = not complete
         heads = tuple(h for h in map(self._held, streams) if h.offset >= 0)
-        for head in heads[: MAX_TOLD_STREAMS - len(self._aliases)]:
-            self._aliases[head.stream] = len(self._aliases)
+        for head in heads:
+            self._aliases.add(head.stream)
         return Heads(heads, complete)
 
     def _novelty(self, stream: StreamId) -> Novelty:
         head = self._held(stream)
-        return Novelty(self._aliases[stream], head.offset, head.hash[:SHORT_HASH_BYTES])
+        return Novelty(self._aliases.of(stream), head.offset, head.hash[:SHORT_HASH_BYTES])
 
     def _take_greeting(self, message: Greeting, _now: float) -> None:
         self.phase, self.peer_program = Phase.GREETED, message.program
 
-    def _take_tree(self, message: Tree, _now: float) -> None:
-        self.edge.hear(Heard.GRAFT if message.eager else Heard.PRUNE)
+    def _take_eager(self, message: Eager, _now: float) -> None:
+        self.edge.hear(Heard.GRAFT if message.yes else Heard.PRUNE)
 
     def _take_goodbye(self, message: Goodbye, _now: float) -> None:
         raise LinkEnded(f"the peer said goodbye: {message.reason}")
 
     def _take_heads(self, message: Heads, now: float) -> None:
         for head in message.heads:
-            if len(self._their_aliases) < MAX_TOLD_STREAMS:
-                self._their_aliases.append(head.stream)
+            self._their_aliases.add(head.stream)
             self._compare(head.stream, head.offset, head.hash, now)
         opened = message.complete and self.phase is not Phase.LIVE
         if opened:
@@ -459,9 +422,7 @@ class Session:
 
     def _take_news(self, message: News, now: float) -> None:
         for alias, offset, hash_ in message.news:
-            if alias >= len(self._their_aliases):
-                raise PeerFault(f"news of a stream that was not told of before (number {alias})")
-            self._compare(self._their_aliases[alias], offset, hash_, now)
+            self._compare(self._their_aliases.stream(alias), offset, hash_, now)
         self.ask(now)
 
     def _compare(self, stream: StreamId, offset: int, hash_: bytes, now: float) -> None:
@@ -470,8 +431,8 @@ class Session:
         self._learn(stream, offset)
         if offset == held.offset and not held.hash.startswith(hash_):
             self._set_aside(self.diverged, stream)
-        if offset > held.offset and not self.edge.fed and self.phase is Phase.LIVE:
-            self._ripe_at.setdefault(stream, now + GRACE_S)
+        if offset > held.offset and not self.edge.eager and self.phase is Phase.LIVE:
+            self._ripe_at.setdefault(stream, now + self._tree.grace_s())
 
     def _learn(self, stream: StreamId, offset: int) -> None:
         """The peer holds a stream up to an offset. What it holds only grows while a session lasts."""
@@ -489,9 +450,38 @@ class Session:
 
     def _take_events(self, message: Events, _now: float) -> SealedRange:
         sealed = message.range
+        self._their_aliases.add(sealed.stream)
         self._learn(sealed.stream, sealed.seal.offset)
         self.traffic.events_in += len(sealed.events)
         return sealed
+
+    def _take_fresh(self, message: Fresh, now: float) -> SealedRange | None:
+        """A pushed range that leaves out what we know ourselves."""
+        stream = self._their_aliases.stream(message.alias)
+        last = message.first + len(message.events) - 1
+        self._learn(stream, last)
+        self.traffic.events_in += len(message.events)
+        offset, hash_ = self._reached(stream)
+        if offset >= last:
+            self._note_duplicate(stream, last, now)
+        elif offset == message.first - 1:
+            reached = chained(hash_, message.events)
+            if reached.startswith(message.hash):
+                seal = Seal(
+                    stream, last, reached, message.clock, message.horizon, message.signature
+                )
+                self._arriving[stream] = seal
+                return SealedRange(message.first, message.events, seal, b"")
+            self._set_aside(self.diverged, stream)
+        self.ask(now)
+        return None
+
+    def _reached(self, stream: StreamId) -> tuple[int, bytes]:
+        """How far a stream is held, or will be when the log has taken in what was handed to it; and the hash there."""
+        held, arriving = self._held(stream), self._arriving.get(stream)
+        if arriving is not None and arriving.offset > held.offset:
+            return arriving.offset, arriving.hash
+        return held.offset, held.hash
 
     def _take_declined(self, message: Declined, now: float) -> None:
         stream = message.stream
@@ -503,10 +493,21 @@ class Session:
         self.theirs.pop(stream, None)
         self.ask(now)
 
+    def _arrived(self, sealed: SealedRange) -> None:
+        """Whatever came of it, a range that was pushed is no longer on its way into the log."""
+        arriving = self._arriving.get(sealed.stream)
+        if arriving is not None and arriving.offset <= sealed.seal.offset:
+            del self._arriving[sealed.stream]
+
+    def _note_duplicate(self, stream: StreamId, offset: int, now: float) -> None:
+        needed = self._tree.is_needed(stream, offset, self._peer)
+        if self.edge.eager and not needed and self._tree.may_prune(now):
+            self._move_edge(Heard.DUPLICATE)
+
     def _move_edge(self, heard: Heard) -> None:
         eager = self.edge.hear(heard)
         if eager is not None and len(self._out.control) < MAX_CONTROL:
-            self._out.control.append(Tree(eager))
+            self._out.control.append(Eager(eager))
 
     def _take_ping(self, message: Ping, _now: float) -> None:
         if len(self._out.control) >= MAX_CONTROL:
@@ -561,9 +562,24 @@ class Session:
         self._abandoned.pop(stream, None)
         self._claims.give_back(stream, self)
 
+    def _pushed(self, sealed: SealedRange) -> Events | Fresh:
+        """As short as it can be said: the peer holds what is before it, and may know the stream by number."""
+        stream, seal = sealed.stream, sealed.seal
+        if stream not in self._aliases or sealed.first == 0:
+            return Events(self._introducing(sealed))
+        return Fresh(
+            self._aliases.of(stream),
+            sealed.first,
+            sealed.events,
+            seal.hash[:SHORT_HASH_BYTES],
+            seal.clock,
+            seal.horizon,
+            seal.signature,
+        )
+
     def _introducing(self, sealed: SealedRange) -> SealedRange:
-        """The range with its author's certificate the first time, and without it from then on."""
-        if sealed.stream.node in self._introduced:
+        """The range with its author's certificate the first time; who holds what is before it has that already."""
+        if sealed.first > 0 or sealed.stream.node in self._introduced:
             return replace(sealed, certificate=b"")
         self._introduced[sealed.stream.node] = None
         return sealed

@@ -2,15 +2,18 @@
 
 import asyncio
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from lamport.log import EventLog
 from tests.lamport.keys import member, open_log
+from transport.claims import Claims
 from transport.errors import LinkEnded
 from transport.link import Link
 from transport.network import Address
-from transport.session import Claims, Session
+from transport.session import Session
+from transport.tree import Tree
 
 
 class Pipe:
@@ -42,6 +45,8 @@ def link_over(pipe: Pipe, log: EventLog) -> Link:
         held=store.head,
         knows_author=store.authors.__contains__,
         claims=Claims(),
+        tree=Tree(Random(1)),
+        peer=member("somebody").node,
         streams=list(store.heads),
         now=asyncio.get_running_loop().time(),
     )

@@ -15,6 +15,7 @@ from transport.messages import (
     MAX_HEADS,
     MAX_TEXT,
     Declined,
+    Eager,
     Events,
     Goodbye,
     Greeting,
@@ -24,7 +25,6 @@ from transport.messages import (
     Novelty,
     Ping,
     Pong,
-    Tree,
     Want,
     Why,
     decode_message,
@@ -79,7 +79,7 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Pong, TOKENS),
     st.builds(Goodbye, PRINTABLE),
     st.builds(News, NEWS),
-    st.builds(Tree, st.booleans()),
+    st.builds(Eager, st.booleans()),
 )
 
 STREAM = StreamId(NodeId(bytes(32)), 7)

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -10,11 +11,14 @@ from lamport.chain import Head, SealedRange, genesis, verify_range
 from lamport.errors import DivergedStream
 from lamport.ids import NodeId, StreamId
 from tests.lamport.keys import Author, Member, event_bytes, member
+from transport.claims import CLAIM_S, Claims
 from transport.errors import LinkEnded, PeerFault
 from transport.messages import (
     MAX_HEADS,
     Declined,
+    Eager,
     Events,
+    Fresh,
     Goodbye,
     Greeting,
     Heads,
@@ -23,14 +27,12 @@ from transport.messages import (
     Novelty,
     Ping,
     Pong,
-    Tree,
     Want,
     Why,
     decode_message,
     encode_message,
 )
 from transport.session import (
-    CLAIM_S,
     MAX_PUSHED_BYTES,
     MAX_SERVED,
     MAX_WANTS,
@@ -40,13 +42,15 @@ from transport.session import (
     UNHEARD_S,
     WANT_TIMEOUT_S,
     WANTED_EVENTS,
-    Claims,
     Phase,
     Session,
 )
-from transport.tree import ANNOUNCED_TOGETHER_S, GRACE_S
+from transport.tree import ANNOUNCED_TOGETHER_S, GRACE_S, LONGEST_GRACE_S, LONGEST_PRUNING_S, Tree
 
 HASH = bytes(32)
+
+LATER = LONGEST_PRUNING_S
+"""When every node may take a link out of the tree."""
 
 
 class Holder:
@@ -95,9 +99,11 @@ class Holder:
     def session(self, now: float = 0.0, claims: Claims | None = None) -> Session:
         return Session(
             program=f"program of {self.keys.node.short}",
+            peer=member("somebody").node,
             held=self.held,
             knows_author=self.authors.__contains__,
             claims=claims or self.claims,
+            tree=Tree(Random(1)),
             streams=list(self.heads),
             now=now,
         )
@@ -257,7 +263,8 @@ def test_a_certificate_is_pushed_once_only() -> None:
         a.session.push(a.holder.publish(), 0.0)
         talk(a, b)
     certificates = [one.range.certificate for one in a.sent if isinstance(one, Events)]
-    assert certificates == [a.holder.keys.certificate, b""]
+    assert certificates == [a.holder.keys.certificate]
+    assert len(a.sent_of(Fresh)) == 1
 
 
 def test_a_peer_that_lacks_what_is_before_a_push_is_only_told_of_it() -> None:
@@ -306,32 +313,34 @@ def test_who_gets_a_range_twice_is_only_told_of_news_from_then_on() -> None:
     a, b = linked()
     sealed = a.holder.publish()
     b.holder.hold(sealed)  # it came by another way
-    a.session.push(sealed, 0.0)
-    talk(a, b)
-    assert Tree(eager=False) in b.sent
-    assert (a.session.edge.feeding, b.session.edge.fed) == (False, False)
-    assert (b.session.edge.feeding, a.session.edge.fed) == (True, True)
+    a.session.push(sealed, LATER)
+    talk(a, b, LATER)
+    assert Eager(yes=False) in b.sent
+    assert not a.session.edge.eager
+    assert not b.session.edge.eager
 
 
 def test_news_are_waited_for_and_then_asked_for_and_the_link_is_in_the_tree_again() -> None:
     a, b = linked()
     sealed = a.holder.publish()
     b.holder.hold(sealed)
-    a.session.push(sealed, 0.0)
-    talk(a, b)
+    a.session.push(sealed, LATER)
+    talk(a, b, LATER)
     a.holder.publish()
-    a.session.committed(a.holder.author.stream, 1.0)
+    a.session.committed(a.holder.author.stream, LATER)
     assert said(a.session) == []
-    assert a.session.next_due == 1.0 + ANNOUNCED_TOGETHER_S
-    a.session.due(1.0 + ANNOUNCED_TOGETHER_S)
-    b.hears(said(a.session), 2.0)
+    assert a.session.next_due == LATER + ANNOUNCED_TOGETHER_S
+    a.session.due(LATER + ANNOUNCED_TOGETHER_S)
+    b.hears(said(a.session), LATER)
     assert said(b.session) == []
-    assert b.session.next_due == 2.0 + GRACE_S
-    b.session.due(2.0 + GRACE_S)
+    due = b.session.next_due
+    assert due is not None
+    assert LATER + GRACE_S <= due <= LATER + LONGEST_GRACE_S
+    b.session.due(due)
     asked = said(b.session)
-    assert [type(one) for one in asked] == [Tree, Want]
-    a.hears(asked, 3.0)
-    assert a.session.edge.feeding
+    assert [type(one) for one in asked] == [Eager, Want]
+    a.hears(asked, LATER)
+    assert a.session.edge.eager
     talk(a, b)
     assert b.holder.heads == a.holder.heads
     assert b.session.next_due is None
@@ -341,8 +350,8 @@ def test_news_that_come_pushed_in_time_are_not_asked_for() -> None:
     a, b = linked()
     sealed = a.holder.publish()
     b.holder.hold(sealed)
-    a.session.push(sealed, 0.0)
-    talk(a, b)
+    a.session.push(sealed, LATER)
+    talk(a, b, LATER)
     b.holder.hold(a.holder.publish())  # somebody else is quicker
     a.session.committed(a.holder.author.stream, 1.0)
     a.session.due(2.0)
@@ -361,7 +370,7 @@ def test_a_slow_peers_pushes_are_dropped_and_it_pulls() -> None:
         a.holder.hold(sealed)
         a.session.push(sealed, 0.0)
     waiting = a.says()
-    assert [type(one) for one in waiting] == [Events, Events, Heads]
+    assert [type(one) for one in waiting] == [Events, Events, News]
     pushed = [one.range.events for one in waiting if isinstance(one, Events)]
     assert sum(len(data) for events in pushed for data in events) <= MAX_PUSHED_BYTES
     b.hears(waiting)

@@ -1,7 +1,5 @@
 """The edges of the push tree, one event at a time."""
 
-from itertools import product
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,45 +7,37 @@ from hypothesis import strategies as st
 from transport.tree import Edge, Heard
 
 
-def test_every_link_begins_in_the_tree_both_ways() -> None:
-    edge = Edge()
-    assert (edge.fed, edge.feeding) == (True, True)
+def test_every_link_begins_in_the_tree() -> None:
+    assert Edge().eager
 
 
 @pytest.mark.parametrize(
-    ("heard", "fed", "then", "say"),
+    ("heard", "before", "then", "say"),
     [
         (Heard.DUPLICATE, True, False, False),
         (Heard.DUPLICATE, False, False, None),
         (Heard.NOTHING_IN_TIME, False, True, True),
         (Heard.NOTHING_IN_TIME, True, True, None),
+        (Heard.PRUNE, True, False, None),
+        (Heard.PRUNE, False, False, None),
+        (Heard.GRAFT, True, True, None),
+        (Heard.GRAFT, False, True, None),
     ],
 )
-def test_what_we_hear_moves_how_we_are_fed_and_is_said_once(
+def test_what_is_heard_moves_the_edge_and_is_said_once(
     heard: Heard,
-    fed: bool,
-    then: bool,
-    say: bool | None,  # noqa: FBT001 - a table
+    before: bool,  # noqa: FBT001 - a table
+    then: bool,  # noqa: FBT001
+    say: bool | None,  # noqa: FBT001
 ) -> None:
     edge = Edge()
-    edge.fed = fed
+    edge.eager = before
     assert edge.hear(heard) == say
-    assert (edge.fed, edge.feeding) == (then, True)
-
-
-def test_what_the_peer_says_moves_how_we_feed_it_and_is_not_answered() -> None:
-    edge = Edge()
-    for heard, feeding in [(Heard.GRAFT, True), (Heard.PRUNE, False), (Heard.PRUNE, False)]:
-        assert edge.hear(heard) is None
-        assert (edge.fed, edge.feeding) == (True, feeding)
-    assert edge.hear(Heard.GRAFT) is None
-    assert edge.feeding
+    assert edge.eager == then
 
 
 @given(st.lists(st.tuples(st.sampled_from(Heard), st.booleans())))
-def test_both_ends_agree_about_both_directions_whatever_happens(
-    happenings: list[tuple[Heard, bool]],
-) -> None:
+def test_both_ends_agree_whatever_happens_in_turn(happenings: list[tuple[Heard, bool]]) -> None:
     ends = Edge(), Edge()
     for heard, at in happenings:
         if heard in (Heard.PRUNE, Heard.GRAFT):
@@ -55,4 +45,4 @@ def test_both_ends_agree_about_both_directions_whatever_happens(
         told = ends[at].hear(heard)
         if told is not None:
             assert ends[not at].hear(Heard.GRAFT if told else Heard.PRUNE) is None
-    assert all(a.fed == b.feeding for a, b in product(ends, ends) if a is not b)
+        assert ends[0].eager == ends[1].eager

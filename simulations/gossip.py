@@ -1,0 +1,201 @@
+"""How news spread through a large swarm: how soon, over how many hops, at what cost, and what a great loss does.
+
+The nodes are the production node, signatures and all, in a graph of six links each on average, over links of a Wi-Fi's
+kind. Some of them publish; then a part of all nodes loses its power at once while others publish on. Everything is in
+virtual time, so that the same seed gives the same figures on every machine.
+"""
+
+import asyncio
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lamport.errors import LogClosed
+from lamport.ids import NodeId, StreamId
+from simulations.device import Device
+from simulations.loop import run_simulated
+from simulations.world import World
+from transport.peers import Peers
+
+LATENCY_S, SPREAD = 0.02, 0.5
+"""Of a link: the median, and the standard deviation of its logarithm."""
+
+LOSS = 0.01
+PAYLOAD = "x" * 265
+"""With tags and numbers an event of 330 bytes."""
+
+EVERY_S = 0.1
+"""An event somewhere so often."""
+
+SETTLING_S = 20.0
+"""Until all links stand and the heads of the beginning were told."""
+
+WARMING_EVENTS = 300
+"""Published before anything is measured: the tree grows out of them."""
+
+LOST = 0.3
+"""The part of the nodes that loses its power at once."""
+
+COMPLETE_S = 10.0
+"""How long the survivors have."""
+
+PAUSE_S = 2.0
+"""Until what is under way has arrived, or been asked for."""
+
+COPY_BYTES = 330
+"""One event as its author's bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was found. Times are virtual seconds."""
+
+    nodes: int
+    events: int
+    delivery_p50_s: float
+    delivery_p99_s: float
+    hops_p50: int
+    hops_p99: int
+    overhead: float
+    """Bytes of all messages, divided by those of one copy for each other node."""
+    duplicates: float
+    """Copies that were received twice, divided by those that were needed."""
+    delivered: float
+    """Of all copies, those that arrived in time to be counted."""
+    complete_s: float = math.nan
+    """How long after the loss the survivors needed to hold equal logs."""
+
+    def to_text(self) -> str:
+        """A line for each figure."""
+        return "\n".join(
+            (
+                f"{self.nodes} nodes, {self.events} events",
+                f"delivery p50 {self.delivery_p50_s * 1000:.0f} ms, p99 {self.delivery_p99_s * 1000:.0f} ms,"
+                f" {self.delivered:.2%} delivered",
+                f"hops p50 {self.hops_p50}, p99 {self.hops_p99}",
+                f"message bytes {self.overhead:.2f} x one copy for each other node,"
+                f" {self.duplicates:.3f} of the copies came twice",
+                f"after {LOST:.0%} of the nodes were lost at once: complete within {self.complete_s:.1f} s",
+            )
+        )
+
+
+def measure(seed: int, nodes: int, events: int) -> Figures:
+    """Play a swarm and measure it."""
+    world = World(seed, nodes, shape="graph")
+    return run_simulated(_Swarm(world).measured(events), world.generator("loop"))
+
+
+class _Swarm:
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.draw = world.generator("gossip")
+        self.published: dict[tuple[StreamId, int], float] = {}
+        self.delays: list[float] = []
+        self.hops: dict[tuple[NodeId, StreamId, int], int] = {}
+        self.copies = 0
+
+    async def measured(self, events: int) -> Figures:
+        self._make_links()
+        nodes = self.world.nodes
+        with self._hops_counted():
+            async with asyncio.TaskGroup() as tasks, self.world.started():
+                followers = [tasks.create_task(self._follow(one)) for one in nodes]
+                await asyncio.sleep(SETTLING_S)
+                for device in nodes:  # each is known to all before
+                    await self._publish(1, [device])
+                await self._publish(WARMING_EVENTS, nodes)
+                await asyncio.sleep(PAUSE_S)
+                spread = await self._spread(events)
+                complete_s = await self._lose()
+                for follower in followers:
+                    follower.cancel()
+        return replace(spread, complete_s=complete_s)
+
+    async def _spread(self, events: int) -> Figures:
+        self.delays.clear()
+        self.hops.clear()
+        began = self._traffic()
+        await self._publish(events, self.world.nodes)
+        await asyncio.sleep(PAUSE_S)
+        sent, received = (now - then for now, then in zip(self._traffic(), began, strict=True))
+        needed = events * (len(self.world.nodes) - 1)
+        return Figures(
+            nodes=len(self.world.nodes),
+            events=events,
+            delivery_p50_s=_percentile(self.delays, 0.5),
+            delivery_p99_s=_percentile(self.delays, 0.99),
+            delivered=len(self.delays) / needed,
+            hops_p50=round(_percentile(self.hops.values(), 0.5)),
+            hops_p99=round(_percentile(self.hops.values(), 0.99)),
+            overhead=sent / (COPY_BYTES * needed),
+            duplicates=received / needed - 1,
+        )
+
+    def _make_links(self) -> None:
+        for device in self.world.nodes:
+            for other in self.world.linked_with(device):
+                link = self.world.air.link(device.name, other.name)
+                link.latency_s = LATENCY_S * math.exp(self.draw.gauss(0.0, SPREAD))
+                link.jitter_s, link.loss = link.latency_s / 4, LOSS
+
+    async def _publish(self, events: int, among: Sequence[Device]) -> None:
+        """Publish, one event at a time, somewhere."""
+        for _ in range(events):
+            device: Device = self.draw.choice(among)
+            event = await device.node.publish(["a:machine", "b:order", "c:type"], PAYLOAD)
+            self.published[event.stream, event.offset] = asyncio.get_running_loop().time()
+            await asyncio.sleep(EVERY_S)
+
+    async def _follow(self, device: Device) -> None:
+        follower = device.node.log.follow()
+        while True:
+            try:
+                batch = await follower.next()
+            except LogClosed:
+                return
+            now = asyncio.get_running_loop().time()
+            for event in batch.events:
+                began = self.published.get((event.stream, event.offset))
+                if began is not None and event.stream.node != device.node.id:
+                    self.delays.append(now - began)
+
+    @contextmanager
+    def _hops_counted(self) -> Iterator[None]:
+        right = Peers._relay
+
+        def relay(peers: Peers, sealed: Any, source: NodeId) -> None:
+            here, stream, offset = peers._log.node, sealed.stream, sealed.seal.offset
+            before = self.hops.get((source, stream, offset), 0)
+            self.hops[here, stream, offset] = before + 1
+            right(peers, sealed, source)
+
+        Peers._relay = relay  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            Peers._relay = right  # type: ignore[method-assign]
+
+    def _traffic(self) -> tuple[int, int]:
+        """Bytes sent and events received so far, over all links."""
+        peers = [peer for one in self.world.nodes for peer in one.node.status().peers]
+        return sum(peer.bytes_out for peer in peers), sum(peer.events_in for peer in peers)
+
+    async def _lose(self) -> float:
+        nodes = list(self.world.nodes)
+        lost = self.draw.sample(nodes, int(len(nodes) * LOST))
+        survivors = [one for one in nodes if one not in lost]
+        for device in lost:
+            await device.power_cut()
+        began = asyncio.get_running_loop().time()
+        await self._publish(10, survivors)
+        while not self.world.equal and asyncio.get_running_loop().time() < began + 10 * COMPLETE_S:
+            await asyncio.sleep(0.1)
+        return asyncio.get_running_loop().time() - began
+
+
+def _percentile(values: Iterable[float], part: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]

@@ -1,0 +1,31 @@
+"""What waits in a session to be sent, and what went over its link so far."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from lamport.ids import StreamId
+from transport.messages import Events, Fresh, Message, Want
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went over a link so far."""
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+    events_in: int = 0
+    events_out: int = 0
+
+
+@dataclass(slots=True)
+class Outbox:
+    """What waits to be sent, most urgent first."""
+
+    control: deque[Message] = field(default_factory=deque)
+    pushed: deque[Events | Fresh] = field(default_factory=deque)
+    pushed_bytes: int = 0
+    heads: dict[StreamId, None] = field(default_factory=dict)
+    heads_due: float | None = None
+    """When the heads are to go out; None: now."""
+    greeting: bool = True
+    serving: dict[StreamId, Want] = field(default_factory=dict)
