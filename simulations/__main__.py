@@ -3,6 +3,7 @@
     run --seeds 1..1000 [--nodes N] [--minutes M]     ends with `N seeds, M failed`
     replay FILE [--svg FILE]                          plays a saved plan again
     planted [--seeds 1..1000]                         ends with `N planted, M found`
+    gossip [--nodes N] [--events N] [--seed N]        how news spread through a large swarm, in virtual time
     story [NAME] [--seed N] [--svg FILE]              tells a story as text, and draws it; lists them without a name
 
 A seed that fails is made small, saved as `failing-SEED.json` and drawn as `failing-SEED.svg`. The exit status is 1 if
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from simulations.campaign import Scope, Summary, hunted, keep_failure, played
 from simulations.errors import SimulationError
+from simulations.gossip import measure
 from simulations.markers import MARKERS
 from simulations.picture import draw_svg
 from simulations.plan import Plan, plan_value
@@ -84,6 +86,12 @@ def _replay(arguments: Namespace) -> int:
         arguments.svg.write_text(draw_svg(outcome.notes, title=str(arguments.file)), "utf-8")
     print(outcome.failure or f"kept all laws; digest {outcome.digest}")
     return 1 if outcome.failure else 0
+
+
+def _gossip(arguments: Namespace) -> int:
+    logging.getLogger("shoal").setLevel(logging.CRITICAL)  # links end here on purpose
+    print(measure(arguments.seed, arguments.nodes, arguments.events).to_text())
+    return 0
 
 
 def _report(outcome: Outcome, *, shrink: bool) -> None:
@@ -180,6 +188,11 @@ def _parser() -> ArgumentParser:
     replay.add_argument("file", type=Path, metavar="FILE")
     replay.add_argument("--svg", type=Path, metavar="FILE", help="where to draw it")
     replay.set_defaults(command=_replay)
+    gossip = sub.add_parser("gossip", help="how news spread through a large swarm")
+    gossip.add_argument("--nodes", type=_at_least(8), default=100, metavar="N")
+    gossip.add_argument("--events", type=_at_least(10), default=200, metavar="N")
+    gossip.add_argument("--seed", type=int, default=1, metavar="N")
+    gossip.set_defaults(command=_gossip)
     story = sub.add_parser("story", help="tell a story as text, and draw it")
     story.add_argument("name", nargs="?", default="", metavar="NAME", help="listed if not given")
     story.add_argument("--seed", type=int, default=1, metavar="N")

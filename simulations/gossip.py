@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from unittest.mock import patch
 
+from lamport.chain import SealedRange
 from lamport.errors import LogClosed
 from lamport.ids import NodeId, StreamId
 from simulations.device import Device
@@ -38,8 +39,8 @@ WARMING_EVENTS = 300
 LOST = 0.3
 """The part of the nodes that loses its power at once."""
 
-COMPLETE_S = 10.0
-"""How long the survivors have."""
+LAST_EVENTS, LOOKS = 10, 1_000
+"""Published among the survivors, and how often is looked whether all have them."""
 
 PAUSE_S = 2.0
 """Until what is under way has arrived, or been asked for."""
@@ -69,16 +70,14 @@ class Figures:
 
     def to_text(self) -> str:
         """A line for each figure."""
-        return "\n".join(
-            (
-                f"{self.nodes} nodes, {self.events} events",
-                f"delivery p50 {self.delivery_p50_s * 1000:.0f} ms, p99 {self.delivery_p99_s * 1000:.0f} ms,"
-                f" {self.delivered:.2%} delivered",
-                f"hops p50 {self.hops_p50}, p99 {self.hops_p99}",
-                f"message bytes {self.overhead:.2f} x one copy for each other node,"
-                f" {self.duplicates:.3f} of the copies came twice",
-                f"after {LOST:.0%} of the nodes were lost at once: complete within {self.complete_s:.1f} s",
-            )
+        return (
+            f"{self.nodes} nodes, {self.events} events\n"
+            f"delivery: p50 {self.delivery_p50_s * 1000:.0f} ms, p99 {self.delivery_p99_s * 1000:.0f} ms"
+            f" of virtual time, {self.delivered:.2%} delivered\n"
+            f"hops: p50 {self.hops_p50}, p99 {self.hops_p99}\n"
+            f"message bytes: {self.overhead:.2f} x one copy of {COPY_BYTES} bytes for each other node,"
+            f" {self.duplicates:.1%} of the copies came twice\n"
+            f"after {LOST:.0%} of the nodes lost their power at once: complete within {self.complete_s:.1f} s"
         )
 
 
@@ -95,7 +94,6 @@ class _Swarm:
         self.published: dict[tuple[StreamId, int], float] = {}
         self.delays: list[float] = []
         self.hops: dict[tuple[NodeId, StreamId, int], int] = {}
-        self.copies = 0
 
     async def measured(self, events: int) -> Figures:
         self._make_links()
@@ -166,17 +164,13 @@ class _Swarm:
     def _hops_counted(self) -> Iterator[None]:
         right = Peers._relay
 
-        def relay(peers: Peers, sealed: Any, source: NodeId) -> None:
+        def relay(peers: Peers, sealed: SealedRange, source: NodeId) -> None:
             here, stream, offset = peers._log.node, sealed.stream, sealed.seal.offset
-            before = self.hops.get((source, stream, offset), 0)
-            self.hops[here, stream, offset] = before + 1
+            self.hops[here, stream, offset] = self.hops.get((source, stream, offset), 0) + 1
             right(peers, sealed, source)
 
-        Peers._relay = relay  # type: ignore[method-assign]
-        try:
+        with patch.object(Peers, "_relay", relay):
             yield
-        finally:
-            Peers._relay = right  # type: ignore[method-assign]
 
     def _traffic(self) -> tuple[int, int]:
         """Bytes sent and events received so far, over all links."""
@@ -184,16 +178,17 @@ class _Swarm:
         return sum(peer.bytes_out for peer in peers), sum(peer.events_in for peer in peers)
 
     async def _lose(self) -> float:
-        nodes = list(self.world.nodes)
+        nodes, loop = self.world.nodes, asyncio.get_running_loop()
         lost = self.draw.sample(nodes, int(len(nodes) * LOST))
-        survivors = [one for one in nodes if one not in lost]
         for device in lost:
             await device.power_cut()
-        began = asyncio.get_running_loop().time()
-        await self._publish(10, survivors)
-        while not self.world.equal and asyncio.get_running_loop().time() < began + 10 * COMPLETE_S:
-            await asyncio.sleep(0.1)
-        return asyncio.get_running_loop().time() - began
+        began = loop.time()
+        await self._publish(LAST_EVENTS, [one for one in nodes if one not in lost])
+        for _ in range(LOOKS):
+            if self.world.equal:
+                break
+            await asyncio.sleep(EVERY_S)
+        return loop.time() - began
 
 
 def _percentile(values: Iterable[float], part: float) -> float:

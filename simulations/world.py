@@ -37,8 +37,8 @@ SHORTEST_FLAP_S = 0.01
 FURTHER_LINKS = 2
 """In a graph, besides the one to the next device; each link counts at both ends."""
 
-Shape = Literal["mesh", "line", "graph"]
-SHAPES: tuple[Shape, ...] = ("mesh", "line", "graph")
+Shape = Literal["mesh", "line", "graph", "crowd"]
+SHAPES: tuple[Shape, ...] = ("mesh", "line", "graph", "crowd")
 
 _LETTERS = 26
 
@@ -61,12 +61,13 @@ class World:
         """Prepare a world.
 
         In a `mesh` all devices know all, in a `line` each knows only the next, in a `graph` each knows the next and two
-        drawn from the seed, so that it has six links on average. `keeps` says
-        whether notes are kept for a picture. `make_platter` makes the disks; without it they are in memory.
+        drawn from the seed, so that it has six links on average, in a `crowd` they find each other by announcements.
+        `keeps` says whether notes are kept for a picture. `make_platter` makes the disks; without it they are in
+        memory.
         """
         self.seed = seed
         self.trace = Trace(keeps=keeps)
-        self.air = Air(self.generator("air"), self.trace, multicast=shape == "mesh")
+        self.air = Air(self.generator("air"), self.trace, multicast=shape in ("mesh", "crowd"))
         self.watchers: list[Committed] = []
         self.faults: list[str] = []
         self._make_platter = make_platter
@@ -322,6 +323,8 @@ class World:
         nodes, draw = self.nodes, self.generator("shape")
         if shape == "mesh":
             return {one: tuple(other for other in nodes if other is not one) for one in nodes}
+        if shape == "crowd":
+            return dict.fromkeys(nodes, ())
         following: dict[Device, tuple[Device, ...]] = {
             one: nodes[place + 1 : place + 2] for place, one in enumerate(nodes)
         }

@@ -37,7 +37,7 @@ FLOORS = (
         "lamport.clock lamport.codec lamport.chain lamport.commit lamport.stream_check lamport.archive"
         " lamport.postings fish.states fish.work fish.definition fish.timeline"
         " transport.identity transport.handshake transport.frames transport.messages transport.tree transport.aliases"
-        " transport.claims transport.outbox transport.session"
+        " transport.claims transport.outbox transport.mesh transport.session"
     ),
     # 2: the durable log
     (
@@ -65,7 +65,7 @@ FLOORS = (
         " simulations.questions simulations.campaign"
         " simulations.plan simulations.play simulations.planted"
         " simulations.session simulations.purity simulations.sim simulations.drill simulations.swarm"
-        " simulations.plugin"
+        " simulations.plugin simulations.gossip"
         " simulations.gist simulations.layout simulations.paint simulations.picture"
         " simulations.telling simulations.stories"
         " simulations.__main__"

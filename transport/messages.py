@@ -126,6 +126,8 @@ class Eager:
     """Whether the sender wants pushed what others wrote (`yes`), or only to be told of it."""
 
     yes: bool
+    author: NodeId | None = None
+    """Whose events; None: anybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +237,11 @@ def _events(fields: list[Any]) -> Events:
     return Events(SealedRange(_offset(fields[1]), events, seal, _binary(fields[4])))
 
 
+def _eager(fields: list[Any]) -> Eager:
+    author = _binary(fields[1])
+    return Eager(_flag(fields[0]), NodeId(author) if author else None)
+
+
 def _fresh(fields: list[Any]) -> Fresh:
     alias, first, events, hash_, clock, horizon, signature = fields[:7]
     if not _list(events):
@@ -300,7 +307,7 @@ _READERS: Mapping[int, Callable[[list[Any]], Message]] = {
     7: lambda fields: Pong(_integer(fields[0], 0, _TOKEN_LIMIT)),
     8: lambda fields: Goodbye(_text(fields[0])),
     9: _news,
-    10: lambda fields: Eager(_flag(fields[0])),
+    10: _eager,
     11: _fresh,
 }
 
@@ -327,7 +334,7 @@ _WRITERS: Mapping[type[Message], Callable[[Any], tuple[int, list[Any]]]] = {
     Pong: lambda message: (7, [message.token]),
     Goodbye: lambda message: (8, [message.reason[:MAX_TEXT]]),
     News: lambda message: (9, [[field for one in message.news for field in one]]),
-    Eager: lambda message: (10, [message.yes]),
+    Eager: lambda message: (10, [message.yes, message.author or b""]),
     Fresh: lambda one: (
         11,
         [one.alias, one.first, one.events, one.hash, one.clock, one.horizon, one.signature],

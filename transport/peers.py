@@ -39,6 +39,7 @@ from transport.handshake import (
 )
 from transport.identity import Identity
 from transport.link import Link
+from transport.mesh import ENOUGH_LINKS, MOST_LINKS, PROBATION_S, Mesh, Standing
 from transport.network import Address, Candidate, Channel, Network
 from transport.session import Session
 from transport.tree import RELAYED_EVENTS, Tree
@@ -104,6 +105,8 @@ class _Target:
     node: NodeId | None = None
     error: str = ""
     failures: int = 0
+    explored: bool = False
+    """Whether it is to be dialled although there are links enough."""
 
 
 class Peers:
@@ -132,6 +135,8 @@ class Peers:
         self._errors: dict[NodeId, str] = {}
         self._claims = Claims()
         self._tree = Tree(randomness)
+        self._mesh = Mesh(randomness)
+        self._dialling = 0
         self._changed = asyncio.Event()
         self._told = asyncio.Event()
 
@@ -139,6 +144,7 @@ class Peers:
         """Announce, dial, gossip; until cancelled. `listening` is where `serve` is being called from."""
         async with asyncio.TaskGroup() as diallers:
             diallers.create_task(self._settle())
+            diallers.create_task(self._explore())
             for target in self._targets.values():
                 diallers.create_task(self._keep_dialling(target))
 
@@ -225,7 +231,7 @@ class Peers:
     async def _keep_dialling(self, target: _Target) -> None:
         """Keep an address linked for as long as the node runs."""
         while target.node != self._log.node:
-            if target.node in self._links or target.node in self._cut:
+            if target.node in self._links or target.node in self._cut or not self._wants(target):
                 await self._changed.wait()
                 target.failures = 0
             elif await self._dial(target):
@@ -238,8 +244,64 @@ class Peers:
                 return
             await asyncio.sleep(self._backoff_s(target.failures))
 
+    def _wants(self, target: _Target) -> bool:
+        links = len(self._links) + self._dialling
+        return target.configured or target.explored or self._mesh.wants_more(self._known(), links)
+
+    def _known(self) -> int:
+        """How many other nodes this one has heard of; those behind addresses that were never reached count, too."""
+        return len({t.node or t.address for t in self._targets.values()} | set(self._links))
+
+    async def _explore(self) -> None:
+        """Now and then, in a swarm that is too large for links with all, meet somebody else."""
+        while True:
+            await asyncio.sleep(self._mesh.exploring_s())
+            if not self._mesh.is_partial(self._known()):
+                continue
+            reserve = self._reserve()
+            chosen = self._mesh.to_explore(sorted(reserve))
+            if chosen is not None:
+                reserve[chosen].explored = True
+                self._note_change()
+                await asyncio.sleep(2 * PROBATION_S)
+                reserve[chosen].explored = False
+                self._make_room(ENOUGH_LINKS)
+
+    def _reserve(self) -> dict[NodeId, _Target]:
+        """The nodes that could be linked with and are not, each with an address."""
+        out = {self._log.node, *self._links, *self._cut}
+        named = [(t.node, t) for t in self._targets.values()]
+        return {node: target for node, target in named if node is not None and node not in out}
+
+    def _make_room(self, most: int) -> None:
+        configured = {t.node for t in self._targets.values() if t.configured}
+        standings = [
+            Standing(
+                node,
+                node in configured,
+                link.session.traffic.events_in,
+                self._now() - link.since,
+            )
+            for node, link in self._links.items()
+            if link.dialled or most == MOST_LINKS
+        ]
+        surplus = self._mesh.to_let_go(standings, most)
+        if surplus is not None:
+            self._links[surplus].end("making room for others")
+
     async def _dial(self, target: _Target) -> bool:
         """One attempt; returns whether there was a link (which has ended by now)."""
+        self._dialling += 1
+        try:
+            greeted = await self._greet(target)
+        finally:
+            self._dialling -= 1
+        if greeted is None:
+            self._note_change()  # somebody else in reserve may try
+        return greeted is not None and await self._run_link(*greeted, dialled=True)
+
+    async def _greet(self, target: _Target) -> tuple[Channel, Handshake] | None:
+        """Dial an address, and go through the hello with who is there; None where that failed."""
         try:
             channel = await self._network.dial(target.address)
             self._note_try(target)
@@ -247,7 +309,7 @@ class Peers:
             # A ValueError is a host name that cannot be looked up.
             target.error = str(error) or type(error).__name__
             self._note_try(target)
-            return False
+            return None
         try:
             target.node = channel.peer
             handshake = ClientHandshake(self._identity, *self._hello(channel))
@@ -259,8 +321,8 @@ class Peers:
             target.error = str(error) or "the hello took too long"
             self._errors[channel.peer] = target.error
             channel.abort()
-            return False
-        return await self._run_link(channel, handshake, dialled=True)
+            return None
+        return channel, handshake
 
     async def serve(self, channel: Channel) -> None:
         """Serve a node that dialled us, from the hello to the end of the link; for the network's listener."""
@@ -287,7 +349,7 @@ class Peers:
             return False
         link = Link(
             channel,
-            self._session(channel.peer),
+            self._session(),
             self._log,
             dialled=dialled,
             told=self._told.set,
@@ -307,11 +369,10 @@ class Peers:
         self._note_end(channel.peer, ended)
         return True
 
-    def _session(self, peer: NodeId) -> Session:
+    def _session(self) -> Session:
         store = self._log.store
         return Session(
             program=self._program,
-            peer=peer,
             held=store.head,
             knows_author=store.authors.__contains__,
             claims=self._claims,
@@ -360,6 +421,7 @@ class Peers:
             old.end("replaced by a newer link")
         self._links[node] = link
         self._errors.pop(node, None)
+        self._make_room(MOST_LINKS)
         _log.info("linked to %s at %s", node.short, link.channel.remote)
         self._note_change()
 
@@ -437,21 +499,22 @@ class Peers:
             first = sealed.seal.offset + 1
 
     def _push_range(self, sealed: SealedRange) -> None:
-        """Send what we appended to all neighbours, the quickest way: a node has few enough."""
+        """Send what we appended: to all neighbours in a small swarm, along the tree in a large one."""
+        self._tree.shared = len(self._log.store.authors) > MANY_NODES
         for link in self._links.values():
-            link.session.push(sealed, self._now())
-            link.wake()
+            if link.session.edge.eager or not self._tree.shared:
+                link.session.push(sealed, self._now())
+                link.wake()
 
     def _relay(self, sealed: SealedRange, source: NodeId) -> None:
         """Send what just came from a peer on into the push tree."""
-        self._tree.authors_feed_all = len(self._log.store.authors) > MANY_NODES
-        self._tree.came(sealed.stream, sealed.seal.offset, source)
         if len(sealed.events) > RELAYED_EVENTS:
             return
-        certificate = self._log.store.authors[sealed.stream.node]
-        whole = replace(sealed, certificate=certificate)
+        self._tree.came()
+        author = sealed.stream.node
+        whole = replace(sealed, certificate=self._log.store.authors[author])
         for node, link in self._links.items():
-            if node != source and link.session.edge.eager:
+            if node != source and link.session.edge.carries(author):
                 link.session.push(whole, self._now())
                 link.wake()
 

@@ -121,7 +121,6 @@ class Session:
         self,
         *,
         program: str,
-        peer: NodeId,
         held: Callable[[StreamId], Head],
         knows_author: Callable[[NodeId], bool],
         claims: Claims,
@@ -134,12 +133,11 @@ class Session:
         self.theirs: dict[StreamId, int] = {}
         self.diverged: dict[StreamId, None] = {}
         self.quarantined: dict[StreamId, None] = {}
-        self.edge = Edge()
+        self.edge = Edge(tree)
         self.traffic = Traffic()
         self.round_trip_s: float | None = None
         self._held = held
         self._knows_author = knows_author
-        self._peer = peer
         self._claims = claims
         self._tree = tree
         self._lacking: dict[StreamId, None] = {}
@@ -245,7 +243,7 @@ class Session:
         """Our log holds more of a stream than before."""
         if self.theirs.get(stream, -1) >= self._held(stream).offset:
             return
-        if not (self._out.heads or self.edge.eager):
+        if not (self._out.heads or self.edge.carries(stream.node)):
             self._out.heads_due = now + ANNOUNCED_TOGETHER_S
         self._out.heads[stream] = None
 
@@ -405,7 +403,11 @@ class Session:
         self.phase, self.peer_program = Phase.GREETED, message.program
 
     def _take_eager(self, message: Eager, _now: float) -> None:
-        self.edge.hear(Heard.GRAFT if message.yes else Heard.PRUNE)
+        heard = Heard.GRAFT if message.yes else Heard.PRUNE
+        if message.author is None:
+            self.edge.hear(heard)
+        else:
+            self.edge.hear_of(message.author, heard)
 
     def _take_goodbye(self, message: Goodbye, _now: float) -> None:
         raise LinkEnded(f"the peer said goodbye: {message.reason}")
@@ -431,7 +433,7 @@ class Session:
         self._learn(stream, offset)
         if offset == held.offset and not held.hash.startswith(hash_):
             self._set_aside(self.diverged, stream)
-        if offset > held.offset and not self.edge.eager and self.phase is Phase.LIVE:
+        if offset > held.offset and not self.edge.carries(stream.node) and self.phase is Phase.LIVE:
             self._ripe_at.setdefault(stream, now + self._tree.grace_s())
 
     def _learn(self, stream: StreamId, offset: int) -> None:
@@ -500,14 +502,23 @@ class Session:
             del self._arriving[sealed.stream]
 
     def _note_duplicate(self, stream: StreamId, offset: int, now: float) -> None:
-        needed = self._tree.is_needed(stream, offset, self._peer)
-        if self.edge.eager and not needed and self._tree.may_prune(now):
-            self._move_edge(Heard.DUPLICATE)
+        author = stream.node
+        if self._tree.was_asked(stream, offset):
+            return
+        if not self._tree.shared:
+            self._say(self.edge.hear_of(author, Heard.DUPLICATE), author)
+        elif self.edge.eager and self._tree.may_prune(now):
+            self._say(self.edge.hear(Heard.DUPLICATE))
 
-    def _move_edge(self, heard: Heard) -> None:
-        eager = self.edge.hear(heard)
+    def _note_late(self, author: NodeId) -> None:
+        if not self._tree.shared:
+            self._say(self.edge.hear_of(author, Heard.NOTHING_IN_TIME), author)
+        if not self.edge.eager and self._tree.may_graft():
+            self._say(self.edge.hear(Heard.NOTHING_IN_TIME))
+
+    def _say(self, eager: bool | None, author: NodeId | None = None) -> None:  # noqa: FBT001 - what an edge gives
         if eager is not None and len(self._out.control) < MAX_CONTROL:
-            self._out.control.append(Eager(eager))
+            self._out.control.append(Eager(eager, author))
 
     def _take_ping(self, message: Ping, _now: float) -> None:
         if len(self._out.control) >= MAX_CONTROL:
@@ -527,7 +538,8 @@ class Session:
         last = min(self.theirs[stream], head.offset + WANTED_EVENTS)
         self._abandoned.pop(stream, None)
         self._wants[stream] = _OpenWant(head.offset + 1, last, head.hash, now)
-        self._move_edge(Heard.NOTHING_IN_TIME)
+        self._tree.asked(stream, last)
+        self._note_late(stream.node)
         unknown = not self._knows_author(stream.node)
         self._out.control.append(
             Want(stream, head.offset + 1, last, head.hash, certificate=unknown)

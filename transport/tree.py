@@ -1,18 +1,22 @@
-"""One link's place in the push tree, without any input or output of its own.
+"""The push tree: over which links new events are pushed, without any input or output of its own.
 
-New events are pushed over some links, the *eager* ones, and only announced over the others. All links begin eager. A
-node that gets something twice tells the one who was later to only announce from then on; one that was announced
-something, and did not get it pushed by anybody in a little while, asks for it and takes that link into the tree. What
-is left after a few events is a tree along the quickest ways, and it mends itself (Leitão, Pereira, Rodrigues,
-"Epidemic Broadcast Trees", 2007). Whatever the tree misses, pulling gets: a wrong tree costs time, never an event.
+Over some links, the *eager* ones, new events are pushed, over the others they are only announced. All links begin
+eager. A node that gets something twice tells the one who was later to only announce from then on; one that was
+announced something, and did not get it pushed by anybody in a little while, asks for it and takes that link into the
+tree. What is left after a few events is a tree along the quickest ways, and it mends itself (Leitão, Pereira,
+Rodrigues, "Epidemic Broadcast Trees", 2007). Whatever the tree misses, pulling gets: a wrong tree costs time, never an
+event.
+
+In a small swarm each author has a tree of its own, whose first branches are all its links: where all are linked with
+all, each gets everything from its author. In a large one, where most nodes seldom publish, all authors share one tree.
 
     hearing             the link becomes    we say
     a duplicate         lazy                Eager(yes=False)
     nothing in time     eager               Eager(yes=True)
-    Eager(yes=False)   lazy
-    Eager(yes=True)    eager
+    Eager(yes=False)    lazy
+    Eager(yes=True)     eager
 
-An edge is eager or lazy both ways, so that one tree serves whoever publishes. Two who speak at the same moment may end
+A link is eager or lazy both ways, so that one tree serves whoever publishes. Two who speak at the same moment may end
 up thinking differently of it; the next duplicate, or the next that does not come, brings them together.
 """
 
@@ -28,12 +32,20 @@ between these, so that of those who are cut off from the tree one asks first, an
 """
 
 PRUNING_S, LONGEST_PRUNING_S = 2.0, 8.0
-"""How long a node waits, drawn between these, before it takes the next link out of the tree. Events of several authors
-are under way at once: if each of them cut the same circle in another place, the tree would fall apart.
+"""How long a node waits, drawn between these, before it takes the next link out of a shared tree. Events of several
+authors are under way at once: if each of them cut the same circle in another place, the tree would fall apart.
 """
 
-MAX_AUTHORS_NEAR = 1_024
-"""Streams of neighbours that are remembered; there are a dozen neighbours at a time."""
+LATE_WEIGHT, GRAFTING_LATENESS = 0.8, 1.5
+"""In a shared tree, each event that had to be asked for counts one, and each that came takes a fifth of that away: one
+that was late, because a segment was lost, changes nothing; a second one soon after says that the tree passes us by.
+"""
+
+MAX_ASKED = 1_024
+"""Streams of which is remembered how far they were asked for, the latest."""
+
+MAX_OWN_TREES = 64
+"""Authors whose own trees leave out a link, as far as it remembers."""
 
 ANNOUNCED_TOGETHER_S = 0.1
 """How long announcements to a lazy neighbour gather."""
@@ -66,46 +78,75 @@ class Tree:
     """What the edges of one node share."""
 
     def __init__(self, randomness: Random) -> None:
+        self.shared = False
+        """Whether all authors share one tree."""
         self._randomness = randomness
         self._prunes_from = randomness.uniform(0.0, LONGEST_PRUNING_S)
-        self._from_author: dict[StreamId, int] = {}
-        self.authors_feed_all = False
-        """Whether in this swarm what comes from its author itself says nothing about the tree: each neighbour of an
-        author gets it so, and most nodes do not.
-        """
+        self._lateness = 0.0
+        self._asked: dict[StreamId, int] = {}
 
-    def came(self, stream: StreamId, offset: int, source: NodeId) -> None:
-        """The log took in a stream up to an offset, from this peer."""
-        if source == stream.node and len(self._from_author) < MAX_AUTHORS_NEAR:
-            self._from_author[stream] = offset
+    def asked(self, stream: StreamId, last: int) -> None:
+        """A stream was asked for up to an offset: what comes twice of that says nothing about the tree."""
+        self._asked.pop(stream, None)
+        if len(self._asked) >= MAX_ASKED:
+            del self._asked[next(iter(self._asked))]
+        self._asked[stream] = last
 
-    def is_needed(self, stream: StreamId, offset: int, source: NodeId) -> bool:
-        """Whether what came a second time now comes by a way that the tree needs all the same."""
-        near = source == stream.node or self._from_author.get(stream) == offset
-        return self.authors_feed_all and near
+    def was_asked(self, stream: StreamId, offset: int) -> bool:
+        """Whether an event was asked for, as far as is remembered."""
+        return offset <= self._asked.get(stream, -1)
 
     def grace_s(self) -> float:
         """How long to wait for one announced event."""
         return self._randomness.uniform(GRACE_S, LONGEST_GRACE_S)
 
     def may_prune(self, now: float) -> bool:
-        """Whether a link may be taken out of the tree now; it is taken for done."""
+        """Whether a link may be taken out of the shared tree now; it is taken for done."""
         if now < self._prunes_from:
             return False
         self._prunes_from = now + self._randomness.uniform(PRUNING_S, LONGEST_PRUNING_S)
         return True
 
+    def may_graft(self) -> bool:
+        """Something had to be asked for: whether who announced it is to be taken into the shared tree."""
+        self._lateness += 1.0
+        if self._lateness < GRAFTING_LATENESS:
+            return False
+        self._lateness = 0.0
+        return True
+
+    def came(self) -> None:
+        """Something new came."""
+        self._lateness *= LATE_WEIGHT
+
 
 class Edge:
-    """One link."""
+    """One link: whether each side pushes to the other what is new, or announces it."""
 
-    def __init__(self) -> None:
+    def __init__(self, tree: Tree) -> None:
         self.eager = True
-        """Whether each side pushes to the other what is new; otherwise it announces it."""
+        """Whether the link is in the tree that all share."""
+        self._tree = tree
+        self._without: dict[NodeId, None] = {}
+
+    def carries(self, author: NodeId) -> bool:
+        """Whether this author's events are pushed."""
+        return self.eager and (self._tree.shared or author not in self._without)
 
     def hear(self, heard: Heard) -> bool | None:
         """Take in what happened; returns what the peer is to be told: to be eager, not to be, or nothing."""
         before, self.eager = self.eager, _BECOMES[heard]
-        if heard in _SAID_BY_THE_PEER or before == self.eager:
-            return None
-        return self.eager
+        return _to_say(heard, before, self.eager)
+
+    def hear_of(self, author: NodeId, heard: Heard) -> bool | None:
+        """The same for one author's own tree."""
+        before = author not in self._without
+        if _BECOMES[heard]:
+            self._without.pop(author, None)
+        elif len(self._without) < MAX_OWN_TREES:
+            self._without[author] = None
+        return _to_say(heard, before, author not in self._without)
+
+
+def _to_say(heard: Heard, before: bool, after: bool) -> bool | None:  # noqa: FBT001 - two states of one edge
+    return None if heard in _SAID_BY_THE_PEER or before == after else after

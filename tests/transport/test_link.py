@@ -46,7 +46,6 @@ def link_over(pipe: Pipe, log: EventLog) -> Link:
         knows_author=store.authors.__contains__,
         claims=Claims(),
         tree=Tree(Random(1)),
-        peer=member("somebody").node,
         streams=list(store.heads),
         now=asyncio.get_running_loop().time(),
     )

@@ -17,6 +17,7 @@ from transport.messages import (
     Declined,
     Eager,
     Events,
+    Fresh,
     Goodbye,
     Greeting,
     Heads,
@@ -65,6 +66,16 @@ NEWS = st.lists(
     st.builds(Novelty, st.integers(0, 65_535), OFFSETS, st.binary(min_size=8, max_size=8)),
     max_size=3,
 ).map(tuple)
+FRESH = st.builds(
+    Fresh,
+    st.integers(0, 65_535),
+    OFFSETS,
+    st.lists(st.binary(max_size=20), min_size=1, max_size=3).map(tuple),
+    st.binary(min_size=8, max_size=8),
+    st.integers(0, 2**43 - 1),
+    OFFSETS,
+    st.binary(min_size=64, max_size=64),
+)
 TOKENS = st.integers(0, 2**32 - 1)
 PRINTABLE = st.text(st.characters(codec="utf-8"), max_size=MAX_TEXT).map(
     lambda text: "".join(one for one in text if one.isprintable())
@@ -79,7 +90,8 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Pong, TOKENS),
     st.builds(Goodbye, PRINTABLE),
     st.builds(News, NEWS),
-    st.builds(Eager, st.booleans()),
+    FRESH,
+    st.builds(Eager, st.booleans(), st.none() | HASHES.map(NodeId)),
 )
 
 STREAM = StreamId(NodeId(bytes(32)), 7)
@@ -95,7 +107,8 @@ GOOD: dict[int, list[Any]] = {
     7: [0],
     8: ["reason"],
     9: [[0, 5, bytes(8)]],
-    10: [True],
+    10: [True, b""],
+    11: [0, 1, [b"event"], bytes(8), 1, 0, bytes(64)],
 }
 
 

@@ -99,7 +99,6 @@ class Holder:
     def session(self, now: float = 0.0, claims: Claims | None = None) -> Session:
         return Session(
             program=f"program of {self.keys.node.short}",
-            peer=member("somebody").node,
             held=self.held,
             knows_author=self.authors.__contains__,
             claims=claims or self.claims,
@@ -315,9 +314,10 @@ def test_who_gets_a_range_twice_is_only_told_of_news_from_then_on() -> None:
     b.holder.hold(sealed)  # it came by another way
     a.session.push(sealed, LATER)
     talk(a, b, LATER)
-    assert Eager(yes=False) in b.sent
-    assert not a.session.edge.eager
-    assert not b.session.edge.eager
+    assert Eager(yes=False, author=a.holder.keys.node) in b.sent
+    assert not a.session.edge.carries(a.holder.keys.node)
+    assert not b.session.edge.carries(a.holder.keys.node)
+    assert b.session.edge.eager
 
 
 def test_news_are_waited_for_and_then_asked_for_and_the_link_is_in_the_tree_again() -> None:
@@ -340,7 +340,7 @@ def test_news_are_waited_for_and_then_asked_for_and_the_link_is_in_the_tree_agai
     asked = said(b.session)
     assert [type(one) for one in asked] == [Eager, Want]
     a.hears(asked, LATER)
-    assert a.session.edge.eager
+    assert a.session.edge.carries(a.holder.keys.node)
     talk(a, b)
     assert b.holder.heads == a.holder.heads
     assert b.session.next_due is None
