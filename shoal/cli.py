@@ -1,8 +1,9 @@
 """The command line, `shoal`.
 
 Commands that make things (`swarm init`, `init`, `run`, `demo`) and those that look after a log (`verify`, `backup`,
-`restore`, `export`, `import`) work on files; all others ask the running daemon of a data folder. A failure is one line
-on standard error, saying what was wrong and what to do, and an exit status other than 0 (see `shoal.errors`).
+`restore`, `export`, `import`) or at a protocol (`check`) work on files; all others ask the running daemon of a data
+folder. A failure is one line on standard error, saying what was wrong and what to do, and an exit status other than 0
+(see `shoal.errors`).
 """
 
 import errno
@@ -15,7 +16,7 @@ from typing import Any
 
 from fish.errors import FishError
 from lamport.errors import LogError
-from shoal import commands, upkeep_commands
+from shoal import checking, commands, upkeep_commands
 from shoal.daemon import unwrapped
 from shoal.errors import ShoalError, exit_status
 from shoal.version import VERSION
@@ -67,6 +68,7 @@ def parser() -> ArgumentParser:
     _add_asking(sub)
     _add_peers(sub)
     _add_upkeep(sub)
+    _add_checking(sub)
     return top
 
 
@@ -184,6 +186,17 @@ def _add_upkeep(sub: Any) -> None:
 
     import_ = _command(sub, "import", upkeep_commands.import_, "verify an archive and take it in")
     import_.add_argument("file", metavar="FILE", help="made by `shoal export`")
+
+
+def _add_checking(sub: Any) -> None:
+    text = "check whether a swarm protocol is well-formed, and machines conform to it"
+    check = sub.add_parser("check", help=text, description=text.capitalize() + ".")
+    check.add_argument("file", metavar="FILE", help="protocol, subscriptions and machines as JSON")
+    check.add_argument(
+        "--strict", action="store_true", help="fail where logs are heard in part, too"
+    )
+    check.add_argument("--json", dest="as_json", action="store_true")
+    check.set_defaults(command=checking.check)
 
 
 def _command(sub: Any, name: str, command: Any, text: str) -> ArgumentParser:

@@ -5,6 +5,7 @@ Each error says whose fault it is and what to do. The exit statuses are those of
 
 import os
 
+from fish.protocols.errors import InvalidProtocol
 from lamport.errors import CorruptArchive, DamagedRange, InvalidInput, StoreError, StoreMismatch
 from transport.errors import IdentityError, LocalFault
 
@@ -29,6 +30,10 @@ class FileTaken(ShoalError):
     """A file that is to be made exists already, or cannot be made."""
 
 
+class FileUnreadable(ShoalError):
+    """A file that is to be read is not there, or not for us."""
+
+
 class DaemonUnreachable(ShoalError):
     """No daemon answers for this data folder."""
 
@@ -51,6 +56,8 @@ _EXIT_STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (FolderError, os.EX_NOINPUT),
     (ConfigurationError, os.EX_CONFIG),
     (FishNotLoaded, os.EX_CONFIG),
+    (FileUnreadable, os.EX_NOINPUT),
+    (InvalidProtocol, os.EX_DATAERR),
     (InvalidInput, os.EX_DATAERR),
     (CorruptArchive, os.EX_DATAERR),
     (RequestRefused, os.EX_DATAERR),

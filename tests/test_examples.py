@@ -12,6 +12,7 @@ LAST_LINE = {
     "02_a_fish.py": "then {'milled': 2, 'painted': 1}",
     "03_two_nodes.py": "the tablet counts 7",
     "04_work_across_a_cut.py": "healed, they agree: True - open: 1",
+    "06_a_protocol.py": "they agree: True",
 }
 TESTS = {"05_partition_test.py": "2 passed"}
 LIMIT_S = 60.0

@@ -30,12 +30,14 @@ FLOORS = (
     # 0: values
     (
         "lamport.errors lamport.ids lamport.tags lamport.offsets lamport.event lamport.query lamport.seams"
-        " lamport.snapshots fish.errors transport.errors transport.network shoal.version"
+        " lamport.snapshots fish.errors fish.protocols.errors transport.errors transport.network shoal.version"
     ),
     # 1: pure machines
     (
         "lamport.clock lamport.codec lamport.chain lamport.commit lamport.stream_check lamport.archive"
         " lamport.postings fish.states fish.work fish.definition fish.timeline"
+        " fish.protocols fish.protocols.values fish.protocols.problems fish.protocols.wellformed"
+        " fish.protocols.equivalence fish.protocols.projection fish.protocols.reading fish.protocols.running"
         " transport.identity transport.handshake transport.frames transport.messages transport.tree transport.aliases"
         " transport.claims transport.outbox transport.mesh transport.session"
     ),
@@ -55,7 +57,7 @@ FLOORS = (
     (
         "lamport.sqlite lamport.backup transport.keyfiles transport.tls transport.mdns shoal shoal.__main__"
         " shoal.system shoal.folder shoal.settings shoal.hosting shoal.api shoal.control shoal.client shoal.daemon"
-        " shoal.commands shoal.upkeep shoal.upkeep_commands shoal.newfile shoal.cli shoal.demo"
+        " shoal.commands shoal.checking shoal.upkeep shoal.upkeep_commands shoal.newfile shoal.cli shoal.demo"
     ),
     # above the edge: the simulator, which runs the node and is imported by nothing
     (
