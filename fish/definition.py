@@ -24,6 +24,7 @@ from fish.states import encode_state
 from lamport.event import Event
 from lamport.ids import EventKey, NodeId, StreamId
 from lamport.tags import Where
+from lamport.upcasters import Upcasters
 
 State = TypeVar("State")
 State_co = TypeVar("State_co", covariant=True)
@@ -106,6 +107,17 @@ class Fish(Generic[State_co]):
     def selects(self, event: Event, node: NodeId) -> bool:
         """Whether an event belongs to this fish, as seen at a node."""
         return self.where.matches(event.tags, is_local=event.stream.node == node)
+
+    def concerns(self, retracted: Event, node: NodeId) -> bool:
+        """Whether a retracted event may be in this fish's state; one that is damaged tells no tags."""
+        return not retracted.tags or self.selects(retracted, node)
+
+    def definition_with(self, upcasters: Upcasters) -> str:
+        """The fingerprint of this fish where these upcasters change what its reducer is given."""
+        if not upcasters:
+            return self.definition
+        described = [(one.tag, one.version, _described(one.change, ())) for one in upcasters]
+        return _digest(self.definition, upcasters.version_key, described).hex()
 
 
 def _check_name(name: object) -> None:

@@ -22,8 +22,8 @@ class FishConflict(FishError):
 class FishStopped(FishError):
     """A reducer raised; the fish stands at its last good state. `__cause__` is what the reducer raised.
 
-    `fish` is its name, `function` is `on_event` or `is_reset` (`log` where the disk lost the event), `key` is that of
-    the event that was poison.
+    `fish` is its name, `function` is `on_event` or `is_reset` (`log` where the disk lost the event, `upcaster`
+    where one raised), `key` is that of the event that was poison.
     """
 
     def __init__(

@@ -14,6 +14,7 @@ from lamport.log import Batch
 from lamport.offsets import OffsetMap
 from lamport.snapshots import StoredSnapshot
 from lamport.tags import Where
+from lamport.upcasters import Upcasters
 
 
 class Follower(Protocol):
@@ -46,6 +47,11 @@ class Log(Protocol):
         """The present: everything the log holds, durably."""
         ...
 
+    @property
+    def upcasters(self) -> Upcasters:
+        """What brings events of older versions to today's, before a reducer sees them."""
+        ...
+
     def follow(self, start: OffsetMap) -> Follower:
         """Hand over everything behind `start` from now on."""
         ...
@@ -57,11 +63,17 @@ class Log(Protocol):
         after: EventKey | None = None,
         lower: OffsetMap | None = None,
         upper: OffsetMap | None = None,
+        as_of: OffsetMap | None = None,
     ) -> AsyncIterator[Sequence[Event]]:
         """Pages of matching events in ascending key order: key above `after`, offset above `lower` up to `upper`.
 
-        A stream that is absent from `upper` yields nothing; without `upper` the present is the bound.
+        A stream that is absent from `upper` yields nothing; without `upper` the present is the bound. What is retracted
+        is left out, with `as_of` only by retractions up to these offsets. Events come as they are stored.
         """
+        ...
+
+    async def newly_retracted(self, lower: OffsetMap, upper: OffsetMap) -> Sequence[Event]:
+        """The events that retractions above `lower` and up to `upper` hide; one that is damaged bears no tags."""
         ...
 
     async def publish(self, drafts: Sequence[Draft]) -> tuple[Event, ...]:

@@ -6,12 +6,14 @@ it (`covering`) and to the observations. An event that arrived late sends the ta
 everything from there on again; whatever arrived meanwhile waits in the inbox and is taken in at once. So there is one
 replay for a whole catch-up, and nobody sees a state in between.
 
+An event that was folded and is retracted sends the task back in the same way, to before it.
+
 The inbox is bounded. When it overflows it is thrown away, and the task reads what it missed from the log.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic
 
@@ -44,11 +46,15 @@ _LOGGER = logging.getLogger("shoal.fish")
 
 @dataclass(slots=True)
 class _News:
-    """What arrived since the task last looked. `is_complete` is False where the inbox had overflowed."""
+    """What arrived since the task last looked. `is_complete` is False where the inbox had overflowed.
+
+    `retracted` are the keys of matching events that were handed over before and are hidden now; the log bounds them.
+    """
 
     events: list[Event] = field(default_factory=list)
     offsets: OffsetMap = field(default_factory=OffsetMap)
     is_complete: bool = True
+    retracted: list[EventKey] = field(default_factory=list)
 
     def add(self, events: list[Event], offsets: OffsetMap, limit: int) -> None:
         self.offsets = offsets
@@ -57,6 +63,12 @@ class _News:
             self.is_complete = len(self.events) <= limit
         if not self.is_complete:
             self.events = []
+
+    def withdraw(self, retracted: list[EventKey]) -> None:
+        """Leave out events that are hidden from now on, which may have been folded before."""
+        hidden = frozenset(retracted)
+        self.events = [one for one in self.events if one.key not in hidden]
+        self.retracted += retracted
 
 
 class RunningFish(Generic[State]):
@@ -68,7 +80,7 @@ class RunningFish(Generic[State]):
         self.stopped: FishStopped | None = None
         self._log = log
         self._limits = limits
-        self._timeline = Timeline(fish, log.node)
+        self._timeline = Timeline(fish, log.node, log.upcasters)
         self._shelf = SnapshotShelf(fish, log)
         self._current: Snapshot[State] | None = None
         self._calls, self._saved_calls = 0, 0
@@ -101,6 +113,9 @@ class RunningFish(Generic[State]):
         node = self._log.node
         matching = [one for one in batch.events if self.fish.selects(one, node)]
         self._news.add(matching, batch.offsets, self._limits.waiting_events)
+        hidden = [one.key for one in batch.retracted if self.fish.concerns(one, node)]
+        if hidden:
+            self._news.withdraw(hidden)
         self._wake.set()
 
     def watch(self, observation: Observation[State]) -> None:
@@ -187,7 +202,11 @@ class RunningFish(Generic[State]):
         what hydration has read.
         """
         target = self._timeline.offsets.raised(news.offsets)
-        if news.is_complete:
+        folded = [key for key in news.retracted if self._timeline.holds(key)]
+        late: EventKey | None
+        if folded:
+            late = await self._first_changed(news, min(folded), target)
+        elif news.is_complete:
             late = self._advance(sorted(news.events, key=lambda event: event.key))
         else:
             late = await self._read_missed(target)
@@ -195,9 +214,27 @@ class RunningFish(Generic[State]):
             await self._travel(late, target)
         self._timeline.cover(target)
 
+    async def _first_changed(self, news: _News, retracted: EventKey, target: OffsetMap) -> EventKey:
+        """The lowest key from which the fold is another one: of what is retracted, or of what arrived late.
+
+        Nothing is folded on before that: a reducer must not stumble over what is hidden already.
+        """
+        late = self._timeline.late(news.events)
+        if not news.is_complete:
+            pages = self._missed(target)
+            async with closing(pages):
+                first = await anext(aiter(pages), ())
+                late = first[0].key if first else None
+        return retracted if late is None else min(retracted, late)
+
+    def _missed(self, target: OffsetMap) -> AsyncIterator[Sequence[Event]]:
+        """What is not covered."""
+        covered = self._timeline.offsets
+        return self._log.read(self.fish.where, lower=covered, upper=target, as_of=target)
+
     async def _read_missed(self, target: OffsetMap) -> EventKey | None:
         """Read what is not covered. The first event tells whether any is late."""
-        pages = self._log.read(self.fish.where, lower=self._timeline.offsets, upper=target)
+        pages = self._missed(target)
         async with closing(pages):
             async for page in pages:
                 late = self._advance(page)
@@ -240,7 +277,7 @@ class RunningFish(Generic[State]):
         return snapshot.key
 
     async def _replay(self, after: EventKey | None, target: OffsetMap) -> None:
-        pages = self._log.read(self.fish.where, after=after, upper=target)
+        pages = self._log.read(self.fish.where, after=after, upper=target, as_of=target)
         async with closing(pages):
             async for page in pages:
                 self._timeline.advance(page)

@@ -2,7 +2,8 @@
 
 `Snapshot` is what the pond hands out. `SnapshotShelf` keeps snapshots of one fish in the log, so that a restart folds
 only what is new: it encodes and saves, and it finds the newest one that still tells the truth. A snapshot does so if
-every matching event it does not cover sorts behind it, or before its reset, where nothing matters. Whatever is wrong
+every matching event it does not cover sorts behind it, or before its reset, where nothing matters, and no event in it
+was retracted since. Whatever is wrong
 with a snapshot is never an error: the fish replays more, and ends in the same state.
 """
 
@@ -46,6 +47,7 @@ class SnapshotShelf(Generic[State]):
     def __init__(self, fish: Fish[State], log: Log) -> None:
         self._fish = fish
         self._log = log
+        self._definition = fish.definition_with(log.upcasters)
         self._is_foreign = False
         self._is_encodable = True
 
@@ -56,7 +58,7 @@ class SnapshotShelf(Generic[State]):
             LogError: the log cannot be read.
         """
         fish = self._fish
-        stored = await self._log.load_snapshots(fish.name, fish.version, fish.definition)
+        stored = await self._log.load_snapshots(fish.name, fish.version, self._definition)
         self._is_foreign = not stored
         for one in stored:
             spoilt_from = await self._spoilt_from(one, target)
@@ -105,7 +107,7 @@ class SnapshotShelf(Generic[State]):
         return StoredSnapshot(
             fish=self._fish.name,
             version=self._fish.version,
-            definition=self._fish.definition,
+            definition=self._definition,
             key=snapshot.key,
             offsets=snapshot.offsets,
             horizon=snapshot.horizon,
@@ -136,11 +138,23 @@ class SnapshotShelf(Generic[State]):
         if not target.covers(stored.offsets):
             return stored.key
         first = await self._first_uncovered(stored, target)
-        return first if first is not None and first < stored.key else None
+        keys = [] if first is None or first >= stored.key else [first]
+        return min([*keys, *await self._retracted_since(stored, target)], default=None)
+
+    async def _retracted_since(self, stored: StoredSnapshot, target: OffsetMap) -> list[EventKey]:
+        """The keys of events that are in a snapshot and were retracted since."""
+        hidden = await self._log.newly_retracted(stored.offsets, target)
+        return [
+            one.key
+            for one in hidden
+            if self._fish.concerns(one, self._log.node)
+            and one.key <= stored.key
+            and (stored.horizon is None or one.key >= stored.horizon)
+        ]
 
     async def _first_uncovered(self, stored: StoredSnapshot, target: OffsetMap) -> EventKey | None:
         pages = self._log.read(
-            self._fish.where, after=stored.horizon, lower=stored.offsets, upper=target
+            self._fish.where, after=stored.horizon, lower=stored.offsets, upper=target, as_of=target
         )
         async with closing(pages):
             async for page in pages:

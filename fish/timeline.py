@@ -11,18 +11,24 @@ the head. An event that is late by `d` positions finds one less than `2 d` behin
 `2**k >= d / 2`; the greatest multiple of it at or below `n - d` lies within `d + 2**k <= 3 * 2**k` of the head. Hence
 at most `2 d` calls of the reducer, and at most `n + 1` where `d` is about `n`.
 
+An event that is retracted after it was folded is handled like one that arrives late at its own key: back to before it,
+and then everything is read again, without it. Events of older versions are brought to today's (`lamport.upcasters`) at
+the moment they are folded.
+
 A reset makes everything before it irrelevant, checkpoints included. Its key is the horizon: late events below it
 change nothing but what is covered.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple
 
 from fish.definition import Fish, Metadata, State
 from fish.errors import FishStopped
+from lamport.errors import UpcastFailed
 from lamport.event import Event
 from lamport.ids import EventKey, NodeId, StreamId
 from lamport.offsets import OffsetMap
+from lamport.upcasters import NO_UPCASTERS, Upcasters
 
 PRUNE_EVERY = 32
 """Checkpoints are weeded out once in so many events: so many more than necessary may be there at any time."""
@@ -39,13 +45,25 @@ class _Checkpoint(NamedTuple, Generic[State]):
 class Timeline(Generic[State]):
     """A fish's fold at one node. All events handed in match the fish's selection, in ascending key order."""
 
-    __slots__ = ("_checkpoints", "_covered", "_fish", "_folded", "_horizon", "_node", "calls")
+    __slots__ = (
+        "_checkpoints",
+        "_covered",
+        "_fish",
+        "_folded",
+        "_horizon",
+        "_node",
+        "_upcast",
+        "calls",
+    )
 
-    def __init__(self, fish: Fish[State], node: NodeId) -> None:
+    def __init__(
+        self, fish: Fish[State], node: NodeId, upcasters: Upcasters = NO_UPCASTERS
+    ) -> None:
         self.calls = 0
         """Reducer calls so far: what the folding has cost."""
         self._fish = fish
         self._node = node
+        self._upcast = upcasters.upcast if upcasters else None
         self._checkpoints: list[_Checkpoint[State]] = []
         self._horizon: EventKey | None = None
         self._covered = OffsetMap()
@@ -111,6 +129,11 @@ class Timeline(Generic[State]):
         self._covered = offsets if offsets.covers(known) else known.raised(offsets)
         self._folded = {}
 
+    def holds(self, key: EventKey) -> bool:
+        """Whether the event with this key may be in the state: it sorts neither behind the head nor before a reset."""
+        head = self.key
+        return head is not None and key <= head and (self._horizon is None or key >= self._horizon)
+
     def rewind_to(self, key: EventKey) -> EventKey | None:
         """Go back before an event; returns the key behind which everything is to be handed in again.
 
@@ -148,6 +171,8 @@ class Timeline(Generic[State]):
         return offset <= self._covered.of(stream) or offset <= self._folded.get(stream, -1)
 
     def _fold(self, event: Event) -> None:
+        if self._upcast is not None:
+            event = self._upcasted(event, self._upcast)
         metadata = Metadata.of(event, self._node)
         is_reset = self._resets(event, metadata)
         before = self._fish.initial if is_reset else self.state
@@ -159,6 +184,12 @@ class Timeline(Generic[State]):
         self._checkpoints.append(_Checkpoint(event.key, state, count))
         if count % PRUNE_EVERY == 0:
             self._prune(count)
+
+    def _upcasted(self, event: Event, upcast: Callable[[Event], Event]) -> Event:
+        try:
+            return upcast(event)
+        except UpcastFailed as error:
+            raise FishStopped(self._fish.name, "upcaster", event.key, error) from error
 
     def _resets(self, event: Event, metadata: Metadata) -> bool:
         if self._fish.is_reset is None:

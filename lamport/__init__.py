@@ -11,6 +11,7 @@ from lamport.offsets import OffsetMap, OffsetRange, missing
 from lamport.query import parse_query
 from lamport.reader import Order
 from lamport.tags import ALL_EVENTS, Tag, Tags, Where
+from lamport.upcasters import Upcaster, Upcasters
 
 __all__ = [
     "ALL_EVENTS",
@@ -30,6 +31,8 @@ __all__ = [
     "StreamId",
     "Tag",
     "Tags",
+    "Upcaster",
+    "Upcasters",
     "Where",
     "draft",
     "missing",

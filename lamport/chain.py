@@ -66,6 +66,10 @@ class Keys(Protocol):
         """Whether this swarm's authority vouches for that node with this certificate."""
         ...
 
+    def verifies_admin(self, signature: bytes, data: bytes) -> bool:
+        """Whether the swarm's admin signed this."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Head:

@@ -5,7 +5,7 @@ appended events their Lamport timestamps and offsets, and ends its own part in s
 writes it in one transaction, and only then does the log's state move to it. A commit that fails leaves no trace.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lamport.chain import (
@@ -22,9 +22,22 @@ from lamport.chain import (
 )
 from lamport.clock import LamportClock
 from lamport.codec import EncodedDraft, StoredEvent, place_draft
-from lamport.errors import DivergedStream, LimitExceeded, QuarantinedRange, UnknownAuthor
+from lamport.errors import (
+    DivergedStream,
+    LimitExceeded,
+    QuarantinedRange,
+    UnknownAuthor,
+    VoidRetraction,
+)
 from lamport.event import Event
 from lamport.ids import MAX_LAMPORT, EventKey, StreamId
+from lamport.retraction import (
+    MAX_ACCEPTED_FROM_NODE,
+    Retracted,
+    Retraction,
+    is_retraction,
+    read_retraction,
+)
 
 MAX_LEAP = 2**32
 """A range whose timestamps lie further above all known ones is not taken in: it would use up everybody's clock."""
@@ -35,13 +48,18 @@ MAX_STREAMS_OF_NODE = 256
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One transaction's worth: events, seals, new certificates, moved heads and the clock after them."""
+    """One transaction's worth: events, seals, new certificates, moved heads and the clock after them.
+
+    `retractions` are those of its events that hide others, `void` says why further ones do not.
+    """
 
     clock: LamportClock
     events: tuple[StoredEvent, ...] = ()
     seals: tuple[Seal, ...] = ()
     heads: Mapping[StreamId, Head] = field(default_factory=dict)
     certificates: Mapping[bytes, bytes] = field(default_factory=dict)
+    retractions: tuple[Retraction, ...] = ()
+    void: tuple[str, ...] = ()
 
 
 class CommitBuilder:
@@ -55,6 +73,7 @@ class CommitBuilder:
         heads: Mapping[StreamId, Head],
         authors: Mapping[bytes, bytes],
         keys: Keys,
+        retracted: Retracted | None = None,
     ) -> None:
         self.own = own
         """The stream that is appended to. It may change as long as nothing was appended to the old one here."""
@@ -62,6 +81,9 @@ class CommitBuilder:
         self._known_heads = heads
         self._known_authors = authors
         self._keys = keys
+        self._known_retracted = retracted or Retracted()
+        self._retractions: list[Retraction] = []
+        self._void: list[str] = []
         self._heads: dict[StreamId, Head] = {}
         self._authors: dict[bytes, bytes] = {}
         self._appended: list[StoredEvent] = []
@@ -84,7 +106,9 @@ class CommitBuilder:
         ]
         self._clock = LamportClock(clock + len(drafts))
         self._appended.extend(added)
-        return tuple([event for event, _ in added])
+        events = tuple([event for event, _ in added])
+        self._note_retractions(events)
+        return events
 
     def receive(self, checked: CheckedRange) -> tuple[Event, ...]:
         """Take in a range that came from a peer; returns what it added, nothing where it connects to no prefix.
@@ -115,6 +139,7 @@ class CommitBuilder:
         self._received.extend(map(StoredEvent, verified.events, verified.data))
         self._seals.append(verified.seal)
         self._clock = self._clock.raised(verified.head.lamport)
+        self._note_retractions(verified.events)
         return verified.events
 
     def _require_harmless(self, verified: VerifiedRange) -> None:
@@ -125,6 +150,8 @@ class CommitBuilder:
                 leap = event.lamport - highest
                 raise QuarantinedRange(f"stream {stream}: its timestamps leap ahead by {leap}")
             highest = max(highest, event.lamport)
+        if any(map(is_retraction, verified.events)):
+            self._require_few_retracted(verified)
         if stream in self._heads or stream in self._known_heads:
             return
         known = {*self._known_heads, *self._heads}
@@ -132,6 +159,33 @@ class CommitBuilder:
             raise QuarantinedRange(
                 f"node {stream.node} has more than {MAX_STREAMS_OF_NODE} streams"
             )
+
+    def _require_few_retracted(self, verified: VerifiedRange) -> None:
+        """Raise `QuarantinedRange` for what would use up everybody's memory."""
+        node = verified.head.stream.node
+        pending = [one for one in self._retractions if one.by.stream.node == node]
+        named = sum(len(one.targets) for one in (*pending, *self._counting(verified.events)[0]))
+        if self._known_retracted.count_by(node) + named > MAX_ACCEPTED_FROM_NODE:
+            raise QuarantinedRange(
+                f"node {node} retracts more than {MAX_ACCEPTED_FROM_NODE} events"
+            )
+
+    def _note_retractions(self, events: Iterable[Event]) -> None:
+        retractions, void = self._counting(events)
+        self._retractions += retractions
+        self._void += void
+
+    def _counting(self, events: Iterable[Event]) -> tuple[list[Retraction], list[str]]:
+        """The retractions among events that count, and why others do not."""
+        retractions: list[Retraction] = []
+        void: list[str] = []
+        for event in events:
+            if is_retraction(event):
+                try:
+                    retractions.append(read_retraction(event, self._keys))
+                except VoidRetraction as fault:
+                    void.append(str(fault))
+        return retractions, void
 
     def build(self) -> Commit:
         """The commit, sealed."""
@@ -143,6 +197,8 @@ class CommitBuilder:
             seals=tuple(self._seals),
             heads=self._heads,
             certificates=self._authors,
+            retractions=tuple(self._retractions),
+            void=tuple(self._void),
         )
 
     def _seal(self, part: Sequence[StoredEvent]) -> None:

@@ -27,6 +27,10 @@ class InvalidQuery(InvalidInput):
     """A query does not parse; the text shows where."""
 
 
+class VoidRetraction(InvalidInput):
+    """A retraction that hides nothing; the text says why. Asked for here, it was not published."""
+
+
 class CorruptRange(LogError):
     """A range of events does not follow from what is known: chain, seal, certificate or limits. Refused whole."""
 
@@ -45,6 +49,14 @@ class CorruptArchive(LogError):
     def __init__(self, position: int, fault: str) -> None:
         super().__init__(f"the archive is refused at byte {position}: {fault}; nothing was stored")
         self.position = position
+
+
+class UpcastFailed(LogError):
+    """An event of an older version cannot be brought to today's; the text names it, the upcaster, and what to do."""
+
+    def __init__(self, key: "EventKey", fault: str) -> None:
+        super().__init__(f"event {key} cannot be read as today's version: {fault}")
+        self.key = key
 
 
 class DamagedRange(LogError):

@@ -123,6 +123,7 @@ class _Rehearsal:
             heads=self._known,
             authors=self._authors,
             keys=self._keys,
+            retracted=self._log.retracted,
         )
         builder.receive(checked)
         commit = builder.build()

@@ -2,7 +2,8 @@
 
 What another node wrote can be had again: its stream is cut back to the last seal before the damage, and gossip brings
 the rest. What this node wrote is never cut: peers may know more of it than is left here, and a stream is never written
-twice at one offset. Whatever follows from the events (both indexes, snapshots, stray rows) is made anew or dropped.
+twice at one offset. Whatever follows from the events (both indexes, snapshots, stray rows, the table of retractions) is
+made anew or dropped.
 
 For a database that nobody else has open. The cut is one transaction; the tag index is built beside the old one and
 takes its place in another, so that a crash leaves either.
@@ -17,6 +18,7 @@ from lamport.errors import CorruptRange
 from lamport.ids import StreamId
 from lamport.offsets import NOTHING
 from lamport.postings import tag_hash
+from lamport.retraction_table import forgotten
 from lamport.seams import Connection, Statement
 from lamport.store import MAX_STREAMS, STREAM_BITS, row_key, translated_errors
 from lamport.stream_check import StreamCheck
@@ -98,6 +100,7 @@ def _statements(
         ' WHERE e.stream = seals.stream AND e."offset" = seals."offset")'
     )
     yield Statement("DELETE FROM snapshots")
+    yield from forgotten()
     yield Statement(
         "UPDATE facts SET value = max(CAST(value AS INTEGER), (SELECT coalesce(max(key), 0) >> ?"
         " FROM events)) WHERE name = 'clock'",

@@ -6,18 +6,17 @@ commit of it, and makes that durable (group commit: that is where the speed come
 weaker sync). Only then do callers get their answer and followers their batch. A log that is
 `settling` lets receipts through and holds publishers back until it is told what others know of its
 own stream, and it takes a new stream as soon as somebody else turns out to write the one it writes.
-Followers hold a
-cursor, not a queue: one that lags behind what memory keeps reads the rest from the store, and so
-there is never a gap, never a double, and no queue that could overflow.
+Whoever follows holds a cursor (`lamport.follower`). What is retracted is left out of all that is handed
+out, and told to those who had it; events of older versions are brought to today's for subscribers
+(`lamport.upcasters`). Both leave alone what is stored and what peers are sent.
 """
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import itemgetter
-from typing import NamedTuple
 
 from lamport.chain import CheckedRange, Keys, SealedRange, chained, check_range
 from lamport.codec import EncodedDraft, encode_draft
@@ -26,20 +25,32 @@ from lamport.errors import (
     DamagedRange,
     DivergedStream,
     InvalidInput,
+    LimitExceeded,
     LogClosed,
     LogError,
     StoreRefused,
+    VoidRetraction,
 )
 from lamport.event import Draft, Event
+from lamport.follower import Batch, Follower, Recent
 from lamport.ids import EventKey, NodeId, StreamId
 from lamport.offsets import OffsetMap
 from lamport.reader import Bounds, Order, Reader
+from lamport.retraction import (
+    MAX_RETRACTED_BY_NODE,
+    Retracted,
+    is_retraction,
+    retraction_draft,
+)
 from lamport.seams import INLINE, WallClock, Work
 from lamport.snapshot_table import SnapshotTable
 from lamport.snapshots import StoredSnapshot
 from lamport.store import Store
 from lamport.stream_check import require_genuine
-from lamport.tags import ALL_EVENTS, Where
+from lamport.tags import Where
+from lamport.upcasters import NO_UPCASTERS, Upcasters
+
+__all__ = ["Batch", "EventLog", "Follower"]
 
 MAX_PUBLISHED = 10_000
 """Most events of one call: they are one transaction, and others wait behind it."""
@@ -62,26 +73,10 @@ CHECKED_INLINE = 32
 IDLE_S = 0.05
 """A log for which nothing came for so long merges; before, the next request is likely to be on its way."""
 
-KEPT_BATCHES = 256
-"""Commits kept in memory for followers …"""
-
-KEPT_EVENTS = 20_000
-"""… and at most so many of their events …"""
-
-KEPT_BYTES = 16 * 1024 * 1024
-"""… and of their bytes; a follower behind that reads from the store."""
-
 
 _log = logging.getLogger("shoal.log")
 _KEY = itemgetter(0)
 """An event's key, by which batches are sorted."""
-
-
-class Batch(NamedTuple):
-    """Events that became known together, sorted by key, and what the log holds with them."""
-
-    events: tuple[Event, ...]
-    offsets: OffsetMap
 
 
 @dataclass(slots=True)
@@ -92,39 +87,6 @@ class _Request:
     events: int
     bytes: int
     result: asyncio.Future[tuple[Event, ...]]
-
-
-@dataclass(slots=True)
-class _Recent:
-    """The latest commits, numbered, for followers that keep up."""
-
-    sequence: int = 0
-    batches: deque[Batch] = field(default_factory=deque)
-    sizes: deque[int] = field(default_factory=deque)
-    events: int = 0
-    bytes: int = 0
-
-    def add(self, batch: Batch, size: int) -> None:
-        self.sequence += 1
-        self.batches.append(batch)
-        self.sizes.append(size)
-        self.events += len(batch.events)
-        self.bytes += size
-        while len(self.batches) > 1 and self._too_much():
-            self.events -= len(self.batches.popleft().events)
-            self.bytes -= self.sizes.popleft()
-
-    def _too_much(self) -> bool:
-        return (
-            len(self.batches) > KEPT_BATCHES or self.events > KEPT_EVENTS or self.bytes > KEPT_BYTES
-        )
-
-    def since(self, sequence: int) -> list[Batch] | None:
-        """The batches behind a number, oldest first; None where some are gone."""
-        count = self.sequence - sequence
-        if count > len(self.batches):
-            return None
-        return list(self.batches)[len(self.batches) - count :]
 
 
 class EventLog:
@@ -138,8 +100,10 @@ class EventLog:
         work: Work = INLINE,
         *,
         settling: bool = False,
+        upcasters: Upcasters = NO_UPCASTERS,
     ) -> None:
         """A log that is `settling` publishes nothing before `settle` is called."""
+        self.upcasters = upcasters
         self._store = store
         self._work = work
         self._keys = keys
@@ -151,7 +115,7 @@ class EventLog:
         self._waiting: deque[_Request] = deque()
         self._arrived = asyncio.Event()
         self._offsets = OffsetMap({s: head.offset for s, head in store.heads.items()})
-        self._recent = _Recent()
+        self._recent = Recent()
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
         if not settling:
@@ -182,6 +146,11 @@ class EventLog:
         return self._store.clock.highest
 
     @property
+    def retracted(self) -> Retracted:
+        """The keys of events that are hidden, known here or not."""
+        return self._store.retracted
+
+    @property
     def store(self) -> Store:
         """The store beneath, for heads and certificates."""
         return self._store
@@ -207,6 +176,34 @@ class EventLog:
         return await self._submit(
             lambda builder: self._append(builder, encoded), len(encoded), size
         )
+
+    async def retract(
+        self, targets: Sequence[EventKey], reason: str, *, signature: bytes = b""
+    ) -> Event:
+        """Hide events of this node for good, or with the admin's signature (see `signed_names`) any.
+
+        One that is not known here is hidden when it comes. Returns the retraction once it is durable.
+
+        Raises:
+            InvalidInput: a name is another node's, a retraction's or of nothing; nothing was stored.
+            StoreFull, LogClosed: as in `publish`.
+        """
+        draft = retraction_draft(targets, reason, signature, self._keys)
+        if self.retracted.count_by(self.node) + len(targets) > MAX_RETRACTED_BY_NODE:
+            raise LimitExceeded(f"one node retracts at most {MAX_RETRACTED_BY_NODE} events")
+        for key in targets:
+            if key.stream == self.stream and key.lamport > self.lamport:
+                raise InvalidInput(f"nothing was written at {key} yet: look at the key again")
+        for event in await self._reader.events_at(targets):
+            if is_retraction(event):
+                raise VoidRetraction(f"event {event.key} is a retraction, and those are for good")
+        [retraction] = await self.publish([draft])
+        return retraction
+
+    async def newly_retracted(self, lower: OffsetMap, upper: OffsetMap) -> list[Event]:
+        """The hidden events that are held and that retractions above `lower` and up to `upper` name."""
+        named = self.retracted.named(lower, upper) if self.retracted else []
+        return await self._reader.events_at(named) if named else []
 
     async def receive(self, received: SealedRange) -> tuple[Event, ...]:
         """Take in a peer's range; returns the events it added once they are durable.
@@ -242,36 +239,78 @@ class EventLog:
         after: EventKey | None = None,
         lower: OffsetMap | None = None,
         upper: OffsetMap | None = None,
+        as_of: OffsetMap | None = None,
         order: Order = Order.ASCENDING,
     ) -> AsyncIterator[Sequence[Event]]:
-        """Pages of the matching events that are held now, in key order unless `order` says otherwise.
+        """Pages of the matching events that are held now, as stored, in key order unless `order` says otherwise.
 
-        `after` and `lower` are exclusive, `upper` is inclusive: a stream that it does not name is left out.
+        `after` and `lower` are exclusive, `upper` is inclusive: a stream that it does not name is left out, and so is
+        what is retracted. With `as_of` only retractions up to these offsets count: the log as it was then.
         """
-        bounds = Bounds(self._offsets if upper is None else upper, lower or OffsetMap(), after)
+        upper = self._offsets if upper is None else upper
+        bounds = Bounds(upper, lower or OffsetMap(), after, as_of)
         return self._reader.read(where, bounds, order)
 
+    async def query(
+        self,
+        where: Where,
+        *,
+        lower: OffsetMap | None = None,
+        upper: OffsetMap | None = None,
+        order: Order = Order.ASCENDING,
+    ) -> AsyncIterator[Sequence[Event]]:
+        """The same as `read`, in today's versions.
+
+        Raises:
+            UpcastFailed: an event cannot be brought to today's version.
+        """
+        async for page in self.read(where, lower=lower, upper=upper, order=order):
+            yield list(map(self.upcasters.upcast, page)) if self.upcasters else page
+
     async def subscribe(
-        self, where: Where, *, lower: OffsetMap | None = None
+        self,
+        where: Where,
+        *,
+        lower: OffsetMap | None = None,
+        on_retracted: Callable[[Event], object] | None = None,
     ) -> AsyncIterator[Event]:
         """Every matching event above `lower` exactly once: first what is held, in key order, then what arrives.
 
-        What arrives comes in stream order, sorted within each commit. Ends when the log is closed.
+        What arrives comes in stream order, sorted within each commit, in today's version. `on_retracted` is called
+        with what lies below `lower`, or was handed over, and is hidden from then on. Ends when the log is closed.
         """
         present, lower = self._offsets, lower or OffsetMap()
         follower = self.follow(present.raised(lower))
-        async for page in self.read(where, lower=lower, upper=present):
+        before = await self.newly_retracted(lower, present)
+        self._tell(
+            [one for one in before if one.offset <= lower.of(one.stream)], where, on_retracted
+        )
+        async for page in self.query(where, lower=lower, upper=present):
             for event in page:
                 yield event
         try:
             while True:
-                for event in (await follower.next()).events:
-                    if where.matches(event.tags, is_local=event.stream.node == self.node):
-                        yield event
+                batch = await follower.next()
+                self._tell(batch.retracted, where, on_retracted)
+                for event in batch.events:
+                    if self.selects(where, event):
+                        yield self.upcasters.upcast(event)
         except LogClosed:
             return
 
-    def follow(self, start: OffsetMap | None = None) -> "Follower":
+    def selects(self, where: Where, event: Event) -> bool:
+        """Whether an event matches, as seen from this node."""
+        return where.matches(event.tags, is_local=event.stream.node == self.node)
+
+    def _tell(
+        self, events: Iterable[Event], where: Where, told: Callable[[Event], object] | None
+    ) -> None:
+        if told is not None:
+            for event in events:
+                if self.selects(where, event):
+                    told(event)
+
+    def follow(self, start: OffsetMap | None = None) -> Follower:
         """A cursor over everything behind `start` (by default: behind the present)."""
         return Follower(self, self._recent, self._offsets if start is None else start)
 
@@ -449,11 +488,13 @@ class EventLog:
             heads=self._store.heads,
             authors=self._store.authors,
             keys=self._keys,
+            retracted=self.retracted,
         )
         results: list[tuple[Event, ...] | LogError] = []
         try:
             results = [_attempt(request, builder) for request in group]
             commit = builder.build()
+            named = await self._held(commit)
             if commit.events:
                 await self._store.commit(commit)
         except StoreRefused as error:
@@ -465,91 +506,29 @@ class EventLog:
             raise
         else:
             if commit.events:
-                self._publish_batch(commit)
+                self._publish_batch(commit, named)
         _settle(group, results)
 
-    def _publish_batch(self, commit: Commit) -> None:
+    async def _held(self, commit: Commit) -> Sequence[Event]:
+        """The events that a commit retracts and that were held before it."""
+        named = [key for one in commit.retractions for key in one.targets]
+        return await self._reader.events_at(named) if named else ()
+
+    def _publish_batch(self, commit: Commit, named: Sequence[Event] = ()) -> None:
         events = [event for event, _ in commit.events]
+        hides = self.retracted.hides
+        if self.retracted:
+            events = [event for event in events if not hides(event.key)]
         if len(commit.heads) > 1:
             events.sort(key=_KEY)
         self._offsets = self._offsets.raised({s: head.offset for s, head in commit.heads.items()})
         size = sum([len(data) for _, data in commit.events])
-        self._recent.add(Batch(tuple(events), self._offsets), size)
+        retracted = tuple([event for event in named if hides(event.key)])
+        self._recent.add(Batch(tuple(events), self._offsets, retracted), size)
+        for why in commit.void:
+            _log.warning("%s", why)
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-class Follower:
-    """A cursor over the log: hands over every event behind its start, once. For one task at a time."""
-
-    def __init__(self, log: EventLog, recent: _Recent, start: OffsetMap) -> None:
-        self._log = log
-        self._recent = recent
-        self._offsets = start
-        self._sequence: int | None = recent.sequence if start.covers(log.offsets) else None
-        self._history: AsyncIterator[Sequence[Event]] | None = None
-        self._target = (recent.sequence, log.offsets)
-
-    @property
-    def offsets(self) -> OffsetMap:
-        """Everything handed over so far, and the start."""
-        return self._offsets
-
-    async def next(self) -> Batch:
-        """The next events behind the cursor, waiting for them if need be. May merge several commits.
-
-        Raises:
-            LogClosed: the log is closed and everything was handed over.
-        """
-        while True:
-            if self._sequence is None:
-                batch = await self._from_store()
-                if batch is not None:
-                    return batch
-            elif self._sequence < self._recent.sequence:
-                batch = self._from_memory(self._sequence)
-                if batch is not None:
-                    return batch
-            else:
-                await self._log.changed()
-
-    def _from_memory(self, sequence: int) -> Batch | None:
-        batches = self._recent.since(sequence)
-        if batches is None:
-            self._sequence = None
-            return None
-        self._sequence = self._recent.sequence
-        before = self._offsets
-        events = [
-            event
-            for batch in batches
-            for event in batch.events
-            if event.offset > before.of(event.stream)
-        ]
-        return self._moved(events, batches[-1].offsets) if events else None
-
-    async def _from_store(self) -> Batch | None:
-        """The next page behind the cursor; None once the store has no more than memory keeps."""
-        if self._history is None:
-            self._target = (self._recent.sequence, self._log.offsets)
-            self._history = self._log.read(ALL_EVENTS, lower=self._offsets, upper=self._target[1])
-        try:
-            page = await anext(self._history, None)
-        except BaseException:
-            self._history = None  # a cancelled read is over and must not be taken for exhausted
-            raise
-        if page is None:
-            self._history = None
-            self._sequence = self._target[0]
-            return None
-        return self._moved(list(page), OffsetMap())
-
-    def _moved(self, events: list[Event], offsets: OffsetMap) -> Batch:
-        """Move the cursor behind these events, which are all there are up to `offsets`."""
-        events.sort(key=_KEY)
-        reached = {event.stream: event.offset for event in events}
-        self._offsets = self._offsets.raised(reached).raised(offsets)
-        return Batch(tuple(events), self._offsets)
 
 
 def _closed() -> LogClosed:

@@ -6,7 +6,7 @@ by the stream's *local* number; a page therefore never ends inside a group of eq
 into the total order here.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import accumulate
@@ -46,11 +46,15 @@ class Order(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Which events a read considers: key above `after`, offset above `lower` and not above `upper` in its stream."""
+    """Which events a read considers: key above `after`, offset above `lower` and not above `upper` in its stream.
+
+    What is retracted is left out; with `as_of` only by retractions up to these offsets.
+    """
 
     upper: OffsetMap
     lower: OffsetMap = OffsetMap()  # noqa: RUF009 - immutable
     after: EventKey | None = None
+    as_of: OffsetMap | None = None
 
 
 class Reader:
@@ -103,6 +107,20 @@ class Reader:
         )
         totals: Iterable[int] = accumulate(size for (size,) in sizes)
         return max(1, sum(total <= MAX_SEALED_BYTES for total in totals))
+
+    async def events_at(self, keys: Iterable[EventKey]) -> list[Event]:
+        """The events with these keys that are held, hidden or not; one that is damaged bears no tags and no payload."""
+        rows = ((key.lamport, self._store.row_of(key.stream)) for key in keys)
+        held = [row_key(lamport, row) for lamport, row in rows if row is not None]
+        with translated_errors():
+            return [self._whatever_left(*row) for row in await self._rows(sorted(held))]
+
+    def _whatever_left(self, key: int, offset: int, data: bytes) -> Event:
+        stream, lamport = self._store.stream_of(key & MAX_STREAMS - 1), key >> STREAM_BITS
+        try:
+            return decode_stored(stream, offset, lamport, data)
+        except DamagedRange:
+            return Event(EventKey(lamport, stream), offset, 0, (), "", None)
 
     async def hash_at(self, stream: StreamId, offset: int) -> bytes | None:
         """The chain's hash after an offset (-1: before the first event); None where that is not held.
@@ -219,16 +237,21 @@ class Reader:
     def _admitted(self, rows: Iterable[_Row], where: Where, bounds: Bounds) -> Iterator[Event]:
         """Decode the rows that lie within the bounds; the tag index may have found too much."""
         own, everything, after = self._store.own.node, where == ALL_EVENTS, bounds.after
-        spans: dict[int, tuple[StreamId, int, int]] = {}
+        retracted = self._store.retracted
+        spans: dict[int, tuple[StreamId, int, int, Mapping[int, object]]] = {}
         for key, offset, data in rows:
             row = key & MAX_STREAMS - 1
             if row not in spans:
                 stream = self._store.stream_of(row)
-                spans[row] = stream, bounds.lower.of(stream), bounds.upper.of(stream)
-            stream, lower, upper = spans[row]
+                lower, upper = bounds.lower.of(stream), bounds.upper.of(stream)
+                spans[row] = stream, lower, upper, retracted.of(stream)
+            stream, lower, upper, hidden = spans[row]
             if not lower < offset <= upper:
                 continue
-            event = decode_stored(stream, offset, key >> STREAM_BITS, data)
+            lamport = key >> STREAM_BITS
+            if lamport in hidden and retracted.hides(EventKey(lamport, stream), bounds.as_of):
+                continue
+            event = decode_stored(stream, offset, lamport, data)
             if after is not None and event.key <= after:
                 continue
             if everything or where.matches(event.tags, is_local=stream.node == own):

@@ -20,6 +20,8 @@ from lamport.errors import StoreBusy, StoreFailed, StoreFull, StoreMismatch
 from lamport.ids import NodeId, StreamId
 from lamport.lineage import Lineage
 from lamport.postings import tag_hashes
+from lamport.retraction import Retracted
+from lamport.retraction_table import MARK, inserted, load_retracted, make_table
 from lamport.seams import Connection, Disk, Statement, Work
 from lamport.tag_index import Run, TagIndex
 
@@ -68,6 +70,7 @@ class Store:
         self.heads: dict[StreamId, Head] = {}
         self.authors: dict[bytes, bytes] = {}
         self.clock = LamportClock()
+        self.retracted = Retracted()
         self.tags = TagIndex(writer, reader)
         self._writer = writer
         self._keys = keys
@@ -105,6 +108,7 @@ class Store:
             try:
                 await store.tags.adopt_rows()
                 await store._load()
+                await store._load_retracted()
                 with suppress(StoreFull):  # then before the first commit that finds room
                     await store._record_lineage()
             except BaseException:
@@ -161,6 +165,9 @@ class Store:
         self.heads.update(commit.heads)
         self.authors.update(commit.certificates)
         self.clock = commit.clock
+        self.retracted.void += len(commit.void)
+        for retraction in commit.retractions:
+            self.retracted.add(retraction)
 
     async def write(self, *statements: Statement) -> None:
         """Run other statements (snapshots) as one transaction on the one connection that writes."""
@@ -204,6 +211,15 @@ class Store:
         if self._lineage.recorded != self.own.number:
             with translated_errors():
                 await self._lineage.record(self._writer, self.own.number)
+
+    async def _load_retracted(self) -> None:
+        facts = await _facts(self._writer)
+        if MARK not in facts:
+            await make_table(self._writer, self.tags, self._stream_of_row_key, self._keys)
+        self.retracted = await load_retracted(self._writer)
+
+    def _stream_of_row_key(self, key: int) -> StreamId:
+        return self._stream_of[key & MAX_STREAMS - 1]
 
     async def _load(self) -> None:
         await self.tags.load()
@@ -279,6 +295,7 @@ class Store:
             [_event_row(one, row_of) for one in commit.events],
         )
         yield Statement("INSERT INTO tag_runs VALUES (?, ?)", runs)
+        yield inserted(commit.retractions)
         yield Statement(
             "INSERT OR REPLACE INTO seals VALUES (?, ?, ?, ?, ?, ?)",
             [
@@ -355,6 +372,7 @@ async def _claim(writer: Connection, keys: Keys, draw_number: Callable[[], int])
             "swarm": keys.swarm,
             "stream": draw_number(),
             "clock": 0,
+            MARK: 1,
         }
         author = Statement(
             "INSERT INTO authors VALUES (?, ?)", [(bytes(keys.node), keys.certificate)]

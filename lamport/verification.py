@@ -16,8 +16,10 @@ from typing import Any
 from lamport.chain import MAX_SEALED_EVENTS, Head, Keys, Seal
 from lamport.errors import InvalidInput, StoreError, StoreMismatch
 from lamport.event import Event
-from lamport.ids import STREAM_NUMBER_LIMIT, NodeId, StreamId
+from lamport.ids import STREAM_NUMBER_LIMIT, EventKey, NodeId, StreamId
 from lamport.postings import tag_hash
+from lamport.retraction import Retraction
+from lamport.retraction_table import MARK, counting, stored_retractions
 from lamport.seams import Connection
 from lamport.store import MAX_STREAMS, STREAM_BITS, translated_errors
 from lamport.stream_check import FiledEvent, Finding, StreamCheck, is_genuine
@@ -73,6 +75,7 @@ class Verification:
         self._keys = keys
         self._by_offset = _Tally()
         self._by_tag = _Tally()
+        self._retractions: set[Retraction] = set()
 
     async def run(self) -> AsyncIterator[Step]:
         """Look at everything; of a sound database nothing but progress is told.
@@ -83,7 +86,7 @@ class Verification:
         with translated_errors():
             await self._connection.fetch("BEGIN")
         try:
-            for part in (*parts, self._ends, self._indexes):
+            for part in (*parts, self._ends, self._retracted, self._indexes):
                 try:
                     with translated_errors():
                         async for step in part():
@@ -180,6 +183,7 @@ class Verification:
         self._by_offset.add((stream, filed_offset, key))
         if event is not None:
             self._by_tag.update(_entries(event, key))
+            self._retractions.update(counting(event, self._keys))
         if kind != "blob" or stream != key & MAX_STREAMS - 1:
             findings.append(check.fault("its row is damaged", offset))
         return findings
@@ -212,6 +216,17 @@ class Verification:
         [(stored,)] = await self._connection.fetch("SELECT count(*) FROM seals")
         if stored != self.seals:
             yield Finding(f"{stored - self.seals} seals stand where there is no event")
+
+    async def _retracted(self) -> AsyncIterator[Step]:
+        if not await self._connection.fetch("SELECT 1 FROM facts WHERE name = ?", (MARK,)):
+            return  # not made yet, or to be made again: whoever opens the database does
+        try:
+            stored = await stored_retractions(self._connection)
+        except (InvalidInput, TypeError, ValueError):
+            yield Finding("what is retracted is filed under what is no event key")
+            return
+        if _hiding(stored) != _hiding(self._retractions):
+            yield Finding("what is filed as retracted disagrees with the retractions")
 
     async def _indexes(self) -> AsyncIterator[Step]:
         by_offset, by_tag = _Tally(), _Tally()
@@ -286,6 +301,11 @@ class _Tally:
     def update(self, things: Iterable[tuple[Any, ...]]) -> None:
         for thing in things:
             self.add(thing)
+
+
+def _hiding(retractions: Iterable[Retraction]) -> set[tuple[EventKey, int, EventKey]]:
+    """Which event hides which; one that names another twice says it once."""
+    return {(one.by, one.offset, target) for one in retractions for target in one.targets}
 
 
 def _entries(event: Event, key: int) -> Iterable[tuple[int, int]]:

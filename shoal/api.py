@@ -11,10 +11,14 @@ cross-site fetch, a body that is not declared as JSON.
     POST /api/v2/events/publish           {"data": [{"tags": [...], "payload": ...}]}
     POST /api/v2/events/query             {"query": TEXT, "order": "asc", "lowerBound": {}, "upperBound": {}}
     POST /api/v2/events/subscribe         {"query": TEXT, "lowerBound": {}}
+    POST /api/v2/events/retract           {"keys": [TEXT, ...], "reason": TEXT, "admin": HEX or null}
     GET  /api/v2/fish                     names of the fish hosted here
     GET  /api/v2/fish/NAME                state and the offsets it covers
 
-Queries and subscriptions answer with one JSON object a line. An error is `{"code": ..., "message": ...}`.
+Queries and subscriptions answer with one JSON object a line. Events come in today's versions and without those that
+are retracted; a subscription that sent one which is retracted later says so, `{"type": "retracted", "key": ...}`, with
+stream, lamport and offset. `admin` is the admin's signature by which events of other nodes are retracted. An error is
+`{"code": ..., "message": ...}`.
 """
 
 import asyncio
@@ -22,7 +26,7 @@ import hmac
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -30,9 +34,16 @@ from aiohttp import web
 
 from fish.definition import Fish
 from fish.errors import FishStopped
-from lamport.errors import DamagedRange, InvalidInput, LogClosed, StoreBusy, StoreFull
+from lamport.errors import (
+    DamagedRange,
+    InvalidInput,
+    LogClosed,
+    StoreBusy,
+    StoreFull,
+    UpcastFailed,
+)
 from lamport.event import Event, draft
-from lamport.ids import NodeId
+from lamport.ids import EventKey, NodeId
 from lamport.offsets import OffsetMap
 from lamport.query import parse_query
 from lamport.reader import Order
@@ -75,6 +86,7 @@ _FAULTS: Mapping[type[Exception], _Fault] = {
     LocalFault: _Fault(400, "ERR_BAD_REQUEST"),
     FishStopped: _Fault(500, "ERR_FISH_STOPPED"),
     DamagedRange: _Fault(500, "ERR_DAMAGED"),
+    UpcastFailed: _Fault(500, "ERR_UPCAST_FAILED"),
     StoreFull: _Fault(507, "ERR_STORE_FULL"),
     StoreBusy: _Fault(503, "ERR_STORE_BUSY"),
     LogClosed: _Fault(503, "ERR_SHUTTING_DOWN"),
@@ -137,6 +149,7 @@ class ControlApi:
             web.post("/api/v2/events/publish", self._post_publish),
             web.post("/api/v2/events/query", self._post_query),
             web.post("/api/v2/events/subscribe", self._post_subscribe),
+            web.post("/api/v2/events/retract", self._post_retract),
             web.get("/api/v2/fish", self._get_fishes),
             web.get("/api/v2/fish/{name}", self._get_fish),
         ]
@@ -206,6 +219,13 @@ class ControlApi:
         events = await self._node.publish_all(drafts)
         return web.json_response({"data": [_published(event) for event in events]})
 
+    async def _post_retract(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        keys = [_event_key(item) for item in _list(body, "keys")]
+        signature = _hex(body, "admin")
+        event = await self._node.retract(*keys, reason=_text(body, "reason"), signature=signature)
+        return web.json_response({"data": [_published(event)]})
+
     async def _post_query(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request)
         where = parse_query(_text(body, "query"))
@@ -216,7 +236,7 @@ class ControlApi:
             raise InvalidInput("the upper bound lies beyond what this node holds")
         upper = present if upper is None else upper
         response = await _lines(request)
-        async for page in self._node.log.read(where, lower=lower, upper=upper, order=order):
+        async for page in self._node.log.query(where, lower=lower, upper=upper, order=order):
             await response.write(b"".join(_line(event.to_json()) for event in page))
         await response.write(_line({"type": "offsets", "offsets": upper.to_json()}))
         return response
@@ -239,11 +259,14 @@ class ControlApi:
 
     async def _stream(self, response: web.StreamResponse, where: Where, lower: OffsetMap) -> None:
         """Send stored events above `lower`, the offsets reached, then what comes, until somebody stops."""
-        present = self._node.offsets
-        async for page in self._node.log.read(where, lower=lower, upper=present):
+        log, present = self._node.log, self._node.offsets
+        follower = log.follow(present.raised(lower))
+        before = await log.newly_retracted(lower, present)
+        told = [one for one in before if one.offset <= lower.of(one.stream)]
+        await response.write(self._retracted_lines(where, told))
+        async for page in log.query(where, lower=lower, upper=present):
             await response.write(b"".join(_line(event.to_json()) for event in page))
         await response.write(_line({"type": "offsets", "offsets": present.to_json()}))
-        follower = self._node.log.follow(present.raised(lower))
         while True:
             try:
                 async with asyncio.timeout(KEEP_ALIVE_S):
@@ -253,12 +276,13 @@ class ControlApi:
                 continue
             except LogClosed:
                 return
-            chosen = [one for one in batch.events if self._selects(where, one)]
+            await response.write(self._retracted_lines(where, batch.retracted))
+            chosen = [log.upcasters.upcast(one) for one in batch.events if log.selects(where, one)]
             await response.write(b"".join(_line(event.to_json()) for event in chosen))
 
-    def _selects(self, where: Where, event: Event) -> bool:
-        is_local = event.stream.node == self._node.id
-        return where.matches(event.tags, is_local=is_local)
+    def _retracted_lines(self, where: Where, events: Iterable[Event]) -> bytes:
+        selects = self._node.log.selects
+        return b"".join(_line(_retracted(event)) for event in events if selects(where, event))
 
     async def _get_fishes(self, _request: web.Request) -> web.Response:
         return web.json_response({"fish": sorted(self._fish)})
@@ -300,6 +324,17 @@ def _published(event: Event) -> dict[str, Any]:
     }
 
 
+def _retracted(event: Event) -> dict[str, Any]:
+    """What a subscriber is told of an event that it was sent before."""
+    return {
+        "type": "retracted",
+        "key": str(event.key),
+        "lamport": event.lamport,
+        "stream": str(event.stream),
+        "offset": event.offset,
+    }
+
+
 def _overloaded(why: str) -> web.Response:
     return _error(503, "ERR_SERVICE_OVERLOADED", why)
 
@@ -327,6 +362,22 @@ def _list(body: Mapping[str, Any], name: str) -> list[Any]:
     if not isinstance(value, list):
         raise InvalidInput(f"{name!r} must be a list")
     return value
+
+
+def _event_key(item: Any) -> EventKey:
+    if not isinstance(item, str):
+        raise InvalidInput("'keys' is a list of texts")
+    return EventKey.parse(item)
+
+
+def _hex(body: Mapping[str, Any], name: str) -> bytes:
+    """Bytes that a body gives as hexadecimal digits; none where it gives null or leaves them out."""
+    if body.get(name) is None:
+        return b""
+    try:
+        return bytes.fromhex(_text(body, name))
+    except ValueError:
+        raise InvalidInput(f"{name!r} must be hexadecimal digits, or null") from None
 
 
 def _draft(item: Any) -> Any:

@@ -121,6 +121,15 @@ def _add_asking(sub: Any) -> None:
     )
     publish.add_argument("json", metavar="JSON", help="the payload; - reads it from standard input")
 
+    retract = _command(
+        sub, "retract", commands.retract, "hide events from all folds and queries, for good"
+    )
+    retract.add_argument("key", nargs="+", metavar="KEY", help="as `shoal publish` prints it")
+    retract.add_argument("--reason", required=True, metavar="TEXT", help="kept with the retraction")
+    retract.add_argument(
+        "--admin", metavar="KEYFILE", help="the admin's key, for events of other nodes"
+    )
+
     query = _command(
         sub, "query", commands.query, "print the known events of a selection, a JSON line each"
     )

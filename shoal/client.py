@@ -70,6 +70,16 @@ class Client:
         answer = await self._post("/api/v2/events/publish", {"data": data})
         return [event["key"] for event in answer["data"]]
 
+    async def retract(self, keys: Iterable[str], *, reason: str, signature: bytes = b"") -> str:
+        """Hide events from all folds and queries, for good; returns the text of the retraction's key.
+
+        `signature` is the admin's, for events of other nodes. Raises as `publish`.
+        """
+        body = {"keys": list(keys), "reason": reason, "admin": signature.hex() or None}
+        answer = await self._post("/api/v2/events/retract", body)
+        key: str = answer["data"][0]["key"]
+        return key
+
     def query(self, text: str, *, order: str = "asc") -> AsyncIterator[dict[str, Any]]:
         """The matching events known there now, as JSON objects. Raises as `publish`."""
         return self._lines("/api/v2/events/query", {"query": text, "order": order})
@@ -77,7 +87,10 @@ class Client:
     def subscribe(
         self, text: str, *, lower: Mapping[str, int] | None = None
     ) -> AsyncIterator[dict[str, Any]]:
-        """The matching events above `lower`, then those that come, without end. Raises as `publish`."""
+        """The matching events above `lower`, then those that come, without end. Raises as `publish`.
+
+        One that was given and is retracted later comes again, as `{"type": "retracted", "key": ...}`.
+        """
         return self._lines(
             "/api/v2/events/subscribe", {"query": text, "lowerBound": dict(lower or {})}
         )
@@ -121,13 +134,13 @@ class Client:
             raise self._unreachable(error) from error
 
     async def _lines(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """The events of an answer in lines, without its other messages."""
+        """The events of an answer in lines and what it says of retracted ones, without its other messages."""
         try:
             async with self._open().post(path, json=body) as response:
                 await _check(response)
                 async for line in response.content:
                     value = json.loads(line) if line.strip() else {}
-                    if value.get("type") == "event":
+                    if value.get("type") in {"event", "retracted"}:
                         yield value
         except aiohttp.ClientPayloadError as error:
             raise self._unreachable("it broke off: it was stopped or killed") from error

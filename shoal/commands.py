@@ -9,19 +9,21 @@ import logging
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lamport.errors import InvalidInput
+from lamport.ids import EventKey
+from lamport.retraction import signed_names
 from shoal.client import Client
 from shoal.control import awaited_control
 from shoal.daemon import run_daemon
 from shoal.errors import RequestRefused
-from shoal.folder import enrol_device, make_swarm
+from shoal.folder import enrol_device, make_swarm, read_folder
 from shoal.settings import load_settings
 from shoal.strictjson import parse_json
-from transport.keyfiles import read_swarm_key, write_admin_key, write_swarm_key
+from transport.keyfiles import read_admin_key, read_swarm_key, write_admin_key, write_swarm_key
 
 ADMIN_SUFFIX = ".admin"
 
@@ -78,6 +80,23 @@ def publish(arguments: Namespace) -> int:
         print(await client.publish(arguments.tag, payload))
 
     return _with_client(arguments, act)
+
+
+def retract(arguments: Namespace) -> int:
+    """Hide events for good, and print the retraction's key."""
+    keys = [EventKey.parse(text) for text in arguments.key]
+    signature = b"" if arguments.admin is None else _signed_by_admin(arguments, keys)
+
+    async def act(client: Client) -> None:
+        print(await client.retract(map(str, keys), reason=arguments.reason, signature=signature))
+
+    return _with_client(arguments, act)
+
+
+def _signed_by_admin(arguments: Namespace, keys: Sequence[EventKey]) -> bytes:
+    """The admin's signature on these names; the key itself does not leave this process."""
+    admin = read_admin_key(Path(arguments.admin))
+    return admin.sign(signed_names(read_folder(Path(arguments.data)).swarm, keys))
 
 
 def query(arguments: Namespace) -> int:
@@ -202,11 +221,18 @@ def _status_text(status: Mapping[str, Any]) -> str:
         f"missing  {sum(status['missing'].values())} events known to exist elsewhere",
         *(f"           {stream}  {count}" for stream, count in status["missing"].items()),
         *(f"damaged  {why}" for why in status["damaged"].values()),
+        f"hidden   {status['retracted']} retracted events",
+        *_void_lines(status["voidRetractions"]),
         f"fish     {', '.join(status['fish']) or 'none'}",
         *(f"           {why}" for why in status["stopped"].values()),
         *_peer_lines(status),
     ]
     return "\n".join(lines)
+
+
+def _void_lines(count: int) -> list[str]:
+    why = "neither their author's nor the admin's: the log says whose"
+    return [f"           {count} retractions hide nothing ({why})"] if count else []
 
 
 def _peer_lines(status: Mapping[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from random import SystemRandom
 
+from lamport.upcasters import NO_UPCASTERS, Upcasters
 from shoal.errors import FolderError, FolderInUse
 from shoal.node import Node
 from shoal.system import system_seams
@@ -154,6 +155,7 @@ async def open_node(
     listen: Address = DEFAULT_LISTEN,
     peers: Iterable[Address] = (),
     mdns: bool = True,
+    upcasters: Upcasters = NO_UPCASTERS,
 ) -> AsyncIterator[Node]:
     """Run the node of a data folder inside this process, on this device's own clock, disk and network.
 
@@ -165,5 +167,5 @@ async def open_node(
     device = read_folder(path)
     with locked_folder(path):
         seams = system_seams(path, device, listen=listen, mdns=mdns)
-        async with Node(device, seams, peers=peers) as node:
+        async with Node(device, seams, peers=peers, upcasters=upcasters) as node:
             yield node

@@ -40,3 +40,7 @@ class IdentityKeys:
             return verify_certificate(certificate, self._identity.authority) == node
         except PeerFault:
             return False
+
+    def verifies_admin(self, signature: bytes, data: bytes) -> bool:
+        """Whether the swarm's admin signed this."""
+        return verify_signature(NodeId(self._identity.admin), signature, data)

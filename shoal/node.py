@@ -11,7 +11,7 @@ The way of a datum: `publish` -> log -> followers (the pond's fish, subscribers,
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,13 +19,14 @@ from typing import Any, Self
 
 from fish.pond import Pond
 from lamport.event import DEFAULT_APP_ID, Draft, Event, draft
-from lamport.ids import MIN_DRAWN_STREAM_NUMBER, STREAM_NUMBER_LIMIT, NodeId, StreamId
+from lamport.ids import MIN_DRAWN_STREAM_NUMBER, STREAM_NUMBER_LIMIT, EventKey, NodeId, StreamId
 from lamport.log import EventLog
 from lamport.offsets import OffsetMap, missing
 from lamport.query import parse_query
 from lamport.reader import Order
 from lamport.store import Store
 from lamport.tags import Tags, Where
+from lamport.upcasters import NO_UPCASTERS, Upcasters
 from lamport.verification import require_sound_heads
 from shoal.keys import IdentityKeys
 from shoal.seams import Seams
@@ -42,7 +43,8 @@ class NodeStatus:
     """What a node knows of itself and its peers. `missing` counts, per stream, events known to exist elsewhere.
 
     `fish` are those that run here, `stopped` those of them whose reducer raised, and what happened;
-    `damaged` are streams of which this disk holds a range that could not be served, and which.
+    `damaged` are streams of which this disk holds a range that could not be served, and which; `retracted` counts the
+    events that are hidden, `void_retractions` the retractions that came since the start and hide nothing.
     """
 
     node: NodeId
@@ -56,13 +58,26 @@ class NodeStatus:
     fish: tuple[str, ...]
     stopped: Mapping[str, str]
     damaged: Mapping[StreamId, str]
+    retracted: int
+    void_retractions: int
 
 
 class Node:
     """One device of the swarm. Use it as an async context manager."""
 
-    def __init__(self, identity: Identity, seams: Seams, *, peers: Iterable[Address] = ()) -> None:
-        """Prepare a node for an enrolled device; `peers` are addresses to dial beside those discovered."""
+    def __init__(
+        self,
+        identity: Identity,
+        seams: Seams,
+        *,
+        peers: Iterable[Address] = (),
+        upcasters: Upcasters = NO_UPCASTERS,
+    ) -> None:
+        """Prepare a node for an enrolled device; `peers` are addresses to dial beside those discovered.
+
+        `upcasters` bring events of older versions to today's wherever this node hands out events.
+        """
+        self._upcasters = upcasters
         self._identity = identity
         self._seams = seams
         self._addresses = tuple(peers)
@@ -152,6 +167,20 @@ class Node:
         """Append events in this order, all or none; returns them once they are durable here. Raises as `publish`."""
         return await self.log.publish(tuple(drafts))
 
+    async def retract(self, *keys: EventKey | str, reason: str, signature: bytes = b"") -> Event:
+        """Hide events of this node from all folds and queries of the swarm, for good; returns the retraction.
+
+        The bytes stay: in this log, at the peers, in archives. `signature` is the admin's over
+        `lamport.retraction.signed_names`; with it the events of other nodes may be retracted, too. An event that is
+        not known here yet is hidden when it comes.
+
+        Raises:
+            InvalidInput: a key is none, another node's or that of a retraction; nothing was stored.
+            StoreFull: the disk has no room; nothing was stored.
+        """
+        targets = [EventKey.parse(key) if isinstance(key, str) else key for key in keys]
+        return await self.log.retract(targets, reason, signature=signature)
+
     async def query(
         self,
         where: Where | str,
@@ -160,28 +189,36 @@ class Node:
         lower: OffsetMap | None = None,
         upper: OffsetMap | None = None,
     ) -> AsyncIterator[Event]:
-        """The matching events that are known now; `where` is a selection or a query text.
+        """The matching events that are known now and not retracted; `where` is a selection or a query text.
 
         `lower` is exclusive; `upper` is inclusive and leaves out streams it does not name.
 
         Raises:
             InvalidQuery: the text does not parse.
+            UpcastFailed: an event cannot be brought to today's version; those before it were given.
         """
         selection = parse_query(where) if isinstance(where, str) else where
-        async for page in self.log.read(selection, lower=lower, upper=upper, order=order):
+        async for page in self.log.query(selection, lower=lower, upper=upper, order=order):
             for event in page:
                 yield event
 
     def subscribe(
-        self, where: Where | str, *, lower: OffsetMap | None = None
+        self,
+        where: Where | str,
+        *,
+        lower: OffsetMap | None = None,
+        on_retracted: Callable[[Event], object] | None = None,
     ) -> AsyncIterator[Event]:
         """The matching events that are known now and, as they come, those that follow; each once.
 
+        `on_retracted` is called with each event that was given (or lies below `lower`) and is retracted later.
+
         Raises:
             InvalidQuery: the text does not parse.
+            UpcastFailed: an event cannot be brought to today's version.
         """
         selection = parse_query(where) if isinstance(where, str) else where
-        return self.log.subscribe(selection, lower=lower)
+        return self.log.subscribe(selection, lower=lower, on_retracted=on_retracted)
 
     def status(self) -> NodeStatus:
         """What this node knows of itself and its peers at this moment."""
@@ -201,6 +238,8 @@ class Node:
             fish=self.pond.running,
             stopped=self.pond.stopped,
             damaged=self.log.damaged,
+            retracted=len(self.log.retracted),
+            void_retractions=self.log.retracted.void,
         )
 
     async def _start(self) -> None:
@@ -211,7 +250,12 @@ class Node:
         for finding in await require_sound_heads(store.reader, keys):
             _log.error("damaged on this disk: %s: run `shoal verify --heal`", finding)
         log = EventLog(
-            store, keys, seams.wall_clock, seams.work, settling=self._may_be_known_better(store)
+            store,
+            keys,
+            seams.wall_clock,
+            seams.work,
+            settling=self._may_be_known_better(store),
+            upcasters=self._upcasters,
         )
         # Before the log is closed its followers must be gone; after it the group waits for the writer's last commit.
         tasks = await stack.enter_async_context(asyncio.TaskGroup())

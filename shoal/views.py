@@ -22,6 +22,8 @@ def status_to_json(status: NodeStatus) -> dict[str, Any]:
         "fish": list(status.fish),
         "stopped": dict(status.stopped),
         "damaged": {str(stream): why for stream, why in sorted(status.damaged.items())},
+        "retracted": status.retracted,
+        "voidRetractions": status.void_retractions,
     }
 
 

@@ -7,20 +7,23 @@ have happened, and nobody waits for it before the next blow falls.
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from fish.definition import Fish, Metadata
 from fish.errors import PondClosed
 from fish.work import WorkIds
-from lamport.errors import LogError
-from lamport.event import Event, draft
+from lamport.errors import InvalidInput, LogError
+from lamport.event import Draft, Event, draft
 from lamport.ids import StreamId
+from lamport.retraction import RETRACT_TAG, signed_names
 from lamport.tags import Tag
 from simulations.device import Card, Device
 from simulations.errors import DeviceOff
 from simulations.laws import Auditor, draft_bytes
 from simulations.plan import Operation, Plan
+from simulations.retracting import names_said
 from simulations.watching import Listener, PairWatch, StateWatch
 from simulations.world import World
 from transport.peers import SETTLING_S
@@ -45,6 +48,9 @@ PATIENCE = 0.9
 
 MAX_EFFECTS = 5
 """Effects that are asked for at once, besides two."""
+
+WHO_RETRACTS = (6, 3, 1)
+"""How often the author retracts, the admin, and somebody whose retraction does not count."""
 
 MACHINES = ("machine:1", "machine:2", "machine:3")
 
@@ -212,6 +218,38 @@ async def _effects(run: Run, operation: Operation) -> None:
         run.in_background(device, _acknowledged(device, device.pond.run(TOP, count_on)))
 
 
+async def _retract(run: Run, operation: Operation) -> None:
+    """Retract an event that this device wrote, lately or long ago; or the admin does, or somebody who may not.
+
+    The admin may name what has not come here yet: an operator reads the key off another device.
+    """
+    device, log = run.device(operation), run.device(operation).node.log
+    draw = run.world.generator(f"retract/{operation.at}/{device.name}")
+    (who,) = draw.choices(("author", "admin", "stranger"), WHO_RETRACTS)
+    names = names_said(run.auditor, device.identity.node if who == "author" else None)
+    if not names:
+        return
+    target = draw.choice(names[-1 - int(operation.amount) :])
+    payload: dict[str, Any] = {"keys": [str(target)], "reason": "a slip"}
+    signature = b""
+    if who == "admin":
+        signature = run.world.admin.sign(signed_names(device.identity.swarm, [target]))
+        payload["admin"] = signature.hex()
+    run.ask(device, [RETRACT_TAG], payload)
+    if who == "stranger":  # with a program that does not look whose event it is
+        published = log.publish([Draft((RETRACT_TAG,), payload)])
+        run.in_background(device, _acknowledged(device, published))
+    else:
+        run.in_background(
+            device, _retracted(device, log.retract([target], "a slip", signature=signature))
+        )
+
+
+async def _retracted(device: Device, retracting: Awaitable[Event]) -> None:
+    with suppress(InvalidInput):  # a retraction was named, or nothing that this device wrote
+        device.acknowledged.append(await retracting)
+
+
 async def _partition(run: Run, operation: Operation) -> None:
     run.world.separate(*run.sides(operation))
 
@@ -356,6 +394,7 @@ _ACTS: Mapping[str, tuple[bool | None, _Act]] = {
     "burst": (True, _burst),
     "crowd": (True, _crowd),
     "effects": (True, _effects),
+    "retract": (True, _retract),
     "start_work": (True, _start_work),
     "stop_work": (True, _stop_work),
     "partition": (None, _partition),

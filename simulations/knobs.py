@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import fish.pond
 import lamport.commit
+import lamport.follower
 import lamport.log
 import lamport.postings
 import lamport.reader
@@ -35,7 +36,7 @@ class Knob(NamedTuple):
 KNOBS: Mapping[str, Knob] = {
     "commits of 3 events": Knob(lamport.log, "MAX_COMMIT_EVENTS", 3),
     "4 requests wait for the log": Knob(lamport.log, "MAX_WAITING", 4),
-    "memory keeps one commit": Knob(lamport.log, "KEPT_BATCHES", 1),
+    "memory keeps one commit": Knob(lamport.follower, "KEPT_BATCHES", 1),
     "every range is checked by a worker": Knob(lamport.log, "CHECKED_INLINE", 0),
     "tags are merged by the run": Knob(lamport.tag_index, "IDLE_RUNS", 2),
     "tags of 8 to the block": Knob(lamport.postings, "BLOCK_KEYS", 8),

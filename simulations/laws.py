@@ -29,6 +29,7 @@ from lamport.ids import NodeId, StreamId
 from lamport.tags import ALL_EVENTS
 from simulations.device import Device
 from simulations.errors import LawBroken
+from simulations.retracting import Hidden
 from simulations.trace import Kind, Note
 from simulations.world import World
 from transport.link import WAITING_RANGES, Link
@@ -68,6 +69,8 @@ class Auditor:
     commits: int = 0
     asked: dict[str, Counter[bytes]] | None = None
     """What applications asked each device to publish (see `draft_bytes`), where all of that is known."""
+    hidden: Hidden = field(default_factory=Hidden)
+    """What is retracted of all that was said."""
     authored: list[Authored] = field(default_factory=list)
     """Called with the device and the event's stream and offset when an event comes to its author's disk."""
 
@@ -178,6 +181,8 @@ class Auditor:
         is_new = (stream, offset) not in self.said  # what a restored disk is given back is not
         if own and self.said.setdefault((stream, offset), data) != data:
             raise LawBroken(f"law 3: {device.name} wrote a second event at {stream} {offset}")
+        if own and is_new:
+            self.hidden.note(stream, offset, data)
         if own and is_new and self.asked is not None:
             self._check_asked(device, stream, offset, data)
         if self.said.get((stream, offset)) != data:

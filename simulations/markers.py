@@ -176,6 +176,13 @@ def _several_nodes(call: Call) -> bool:
     return len({one.event.stream.node for one in call.arguments[1].events}) > 1
 
 
+def _hidden_on_arrival(call: Call) -> bool:
+    log, commit = call.arguments[:2]
+    counting = {target for one in commit.retractions for target in one.targets}
+    hidden = {event.key for event, _ in commit.events if log.retracted.hides(event.key)}
+    return bool(hidden - counting)
+
+
 def _ties(call: Call) -> bool:
     return any(a.lamport == b.lamport for a, b in pairwise(call.result))
 
@@ -207,6 +214,8 @@ MARKERS: tuple[Marker, ...] = (
     Marker("two events with one timestamp", laws, "_order", _ties),
     Marker("follower reads from the disk", Follower, "_from_store", lambda c: c.result is not None),
     Marker("wall clocks contradict the order", laws, "_order", _clock_falls),
+    Marker("retraction before its target", EventLog, "_publish_batch", _hidden_on_arrival),
+    Marker("follower told of a retraction", Follower, "_moved", lambda c: bool(c.result.retracted)),
     # whose stream it is
     Marker("tokens disagree", Lineage, "agrees", _returned(value=False)),
     Marker("new stream at once", Store, "take_new_stream", _always),
@@ -223,6 +232,10 @@ MARKERS: tuple[Marker, ...] = (
         SnapshotShelf,
         "_spoilt_from",
         lambda c: c.result is not None,
+    ),
+    Marker("retracted event in a state", RunningFish, "_first_changed", _always),
+    Marker(
+        "retracted event in a snapshot", SnapshotShelf, "_retracted_since", lambda c: bool(c.result)
     ),
     Marker("late event behind a snapshot", SnapshotShelf, "drop", _always),
     Marker(

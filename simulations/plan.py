@@ -29,6 +29,7 @@ WORK: Mapping[str, int] = {
     "burst": 1,
     "crowd": 1,
     "effects": 1,
+    "retract": 1,
 }
 """What applications do, and how often one of these."""
 

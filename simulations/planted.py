@@ -13,6 +13,7 @@ from typing import Any
 import lamport.commit
 import lamport.log
 import lamport.reader
+import lamport.retraction
 import lamport.store
 import transport.session
 from fish.effects import EffectQueue
@@ -30,6 +31,7 @@ from lamport.lineage import Lineage
 from lamport.log import EventLog, Follower
 from lamport.offsets import OffsetMap
 from lamport.reader import Reader
+from lamport.retraction import Retracted
 from lamport.store import Store
 from lamport.tag_index import TagIndex
 from shoal.keys import IdentityKeys
@@ -103,11 +105,11 @@ def _shifted(right: Any) -> Any:
 
 
 def _deaf_every_seventh(right: Any) -> Any:
-    def publish_batch(self: EventLog, commit: Commit) -> None:
+    def publish_batch(self: EventLog, commit: Commit, *named: Any) -> None:
         waited_for = self._changed
         if self._recent.sequence % 7 == 0:
             self._changed = asyncio.Event()
-        right(self, commit)
+        right(self, commit, *named)
         if self._recent.sequence % 7 == 1:
             self._changed = waited_for
 
@@ -291,6 +293,20 @@ def _settled_at_once(_right: Any) -> Any:
     return settle
 
 
+def _forgotten_retractions(_right: Any) -> Any:
+    async def load_retracted(_connection: Any) -> Retracted:
+        return Retracted()
+
+    return load_retracted
+
+
+def _hidden_by_the_latest_known(right: Any) -> Any:
+    def hides(self: Retracted, key: Any, _as_of: Any = None) -> Any:
+        return right(self, key)
+
+    return hides
+
+
 def _never(value: Any) -> Callable[[Any], Any]:
     """A function that always gives this."""
     return lambda _right: lambda *_args, **_named: value
@@ -356,5 +372,22 @@ BUGS: tuple[Bug, ...] = (
     Bug("pages skip or repeat an event", lamport.reader, "_whole_groups", _part_of_a_group),
     Bug("the token is not looked at", Lineage, "agrees", _never_async(value=True)),
     Bug("the own head is not asked for", Peers, "_settle", _settled_at_once),
+    Bug("a retraction does not rewind", Timeline, "holds", _never(False)),  # noqa: FBT003 - as above
+    Bug(
+        "a stored snapshot keeps what was retracted",
+        SnapshotShelf,
+        "_retracted_since",
+        _never_async([]),
+    ),
+    Bug(
+        "a restart forgets what is hidden", lamport.store, "load_retracted", _forgotten_retractions
+    ),
+    Bug(
+        "a state leaves out what is retracted later",
+        Retracted,
+        "hides",
+        _hidden_by_the_latest_known,
+    ),
+    Bug("retracted by anybody", lamport.retraction, "_is_admins", _never(True)),  # noqa: FBT003 - as above
     Bug("a full page loses its last row", Reader, "_page", _page_without_its_last),
 )

@@ -22,6 +22,7 @@ from simulations.loop import run_simulated
 from simulations.markers import reached
 from simulations.plan import Plan
 from simulations.questions import check_queries
+from simulations.retracting import check_hidden
 from simulations.trace import Kind, Note
 from simulations.watching import PairWatch, StateWatch, check_channels, check_trust
 from simulations.world import CONVERGENCE_S, World
@@ -146,6 +147,8 @@ async def _quiet(run: Run) -> None:
     for device in world.nodes:
         run.auditor.check_acknowledged(device)
     events = await check_converged(world, FISH)
+    for device in world.nodes:
+        check_hidden(run.auditor, device, events)
     await check_queries(world, events, TAGS)
     _check_effects(events)
     await _check_work(run)

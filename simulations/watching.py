@@ -18,12 +18,13 @@ from fish.definition import Fish
 from fish.errors import PondClosed, StateCodecError
 from fish.states import encode_state
 from lamport.event import Event
-from lamport.ids import StreamId
+from lamport.ids import EventKey, StreamId
 from lamport.offsets import OffsetMap
 from lamport.tags import ALL_EVENTS
 from simulations.device import Device
 from simulations.errors import LawBroken
 from simulations.laws import Auditor, state_text
+from simulations.retracting import Place
 from simulations.trace import Kind
 from simulations.world import World
 
@@ -44,7 +45,10 @@ LISTENER_S = 2.0
 
 
 class Listener:
-    """Law 11: a live subscription that must see every event once, in its stream's order, and only what is on disk."""
+    """Law 11: a live subscription that must see every event once, in its stream's order, and only what is on disk.
+
+    What is retracted must not come, or must be told where it had come.
+    """
 
     def __init__(
         self, device: Device, auditor: Auditor, hesitation: random.Random | None = None
@@ -60,10 +64,14 @@ class Listener:
         self._auditor = auditor
         self._start, self._restores = device.starts, device.restores
         self._delivered = asyncio.Event()
+        self._handed: dict[EventKey, Place] = {}
+        self._told: dict[EventKey, None] = {}
         self._task = asyncio.create_task(self._listen())
 
     async def _listen(self) -> None:
-        async for event in self._device.node.log.subscribe(ALL_EVENTS, lower=self._lower):
+        log = self._device.node.log
+        events = log.subscribe(ALL_EVENTS, lower=self._lower, on_retracted=self._retracted)
+        async for event in events:
             self._check(event)
             self._delivered.set()
             if self._hesitation is not None:
@@ -75,10 +83,40 @@ class Listener:
             return  # it goes on reading where another disk is now
         if not self._auditor.holds(self._device, event.stream, event.offset):
             world.broken(f"law 11: {name} was handed {event.key}, which is not on its disk")
-        due = self._cursor.get(event.stream, -1) + 1
+        due = self._due(event.stream, event.offset)
         if event.offset != due:
             world.broken(f"law 10: {name} was handed {event.key}, {event.stream} {due} was due")
         self._cursor[event.stream] = event.offset
+        self._handed[event.key] = (event.stream, event.offset)
+
+    def _retracted(self, event: Event) -> None:
+        """Take note that an event is hidden from now on, which must be so."""
+        self._delivered.set()
+        self._told[event.key] = None
+        if self._device.restores == self._restores and not self._is_hidden(
+            event.stream, event.offset
+        ):
+            self._auditor.world.broken(
+                f"law 11: {self._device.name} was told that {event.key} is retracted, which it is not"
+            )
+
+    def _is_hidden(self, stream: StreamId, offset: int) -> bool:
+        return self._auditor.hidden.at(self._auditor, self._device, stream, offset)
+
+    def _due(self, stream: StreamId, end: int) -> int:
+        """The next offset that must come, no further than `end`: what is hidden need not."""
+        due = self._cursor.get(stream, -1) + 1
+        while due < end and self._is_hidden(stream, due):
+            due += 1
+        return due
+
+    def _is_up_to_date(self, held: OffsetMap) -> bool:
+        """Whether everything was handed over, and everything told that was hidden afterwards."""
+        ends = ((stream, offset + 1) for stream, offset in held.items())
+        hidden = (key for key, place in self._handed.items() if self._is_hidden(*place))
+        return all(self._due(*end) >= end[1] for end in ends) and all(
+            key in self._told for key in hidden
+        )
 
     async def check(self) -> None:
         """Hold what was seen against what is held, and end; nothing where the device was switched off meanwhile."""
@@ -99,13 +137,14 @@ class Listener:
         self._hesitation = None
         with suppress(TimeoutError):
             async with asyncio.timeout(LISTENER_S):
-                while not OffsetMap(self._cursor).covers(held):
+                while not self._is_up_to_date(held):
                     self._delivered.clear()
                     await self._delivered.wait()
-        seen = OffsetMap(self._cursor)
-        if not seen.covers(held):
+        if not self._is_up_to_date(held):
+            seen = OffsetMap(self._cursor)
             raise LawBroken(
-                f"law 11: a subscriber at {self._device.name} saw {seen}, there is {held}"
+                f"law 11: a subscriber at {self._device.name} saw {seen}, there is {held};"
+                f" it was told of {len(self._told)} retracted events"
             )
 
 

@@ -71,7 +71,7 @@ class World:
         self.watchers: list[Committed] = []
         self.faults: list[str] = []
         self._make_platter = make_platter
-        self._swarm_key = make_swarm(self.generator("swarm"))[0]
+        self._swarm_key, self.admin = make_swarm(self.generator("swarm"))
         self._flapping: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._names: dict[NodeId, str] = {}
         self.nodes = tuple(self._make_device(number) for number in range(nodes))

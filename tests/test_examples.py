@@ -12,7 +12,8 @@ LAST_LINE = {
     "02_a_fish.py": "then {'milled': 2, 'painted': 1}",
     "03_two_nodes.py": "the tablet counts 7",
     "04_work_across_a_cut.py": "healed, they agree: True - open: 1",
-    "06_a_protocol.py": "they agree: True",
+    "06_a_slip_and_an_old_version.py": "2500 g",
+    "07_a_protocol.py": "they agree: True",
 }
 TESTS = {"05_partition_test.py": "2 passed"}
 LIMIT_S = 60.0

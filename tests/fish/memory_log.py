@@ -10,6 +10,7 @@ from lamport.log import Batch
 from lamport.offsets import OffsetMap
 from lamport.snapshots import StoredSnapshot
 from lamport.tags import Where
+from lamport.upcasters import NO_UPCASTERS
 
 NODE = NodeId(bytes(31) + b"\x05")
 """The node whose log this is. Its stream sorts between those of `stream_of(0)` and `stream_of(9)`."""
@@ -47,6 +48,9 @@ class MemoryLog:
         self.reads = 0
         self.saves = 0
         self.followed: list[OffsetMap] = []
+        self.upcasters = NO_UPCASTERS
+        self.retracted: dict[EventKey, tuple[StreamId, int]] = {}
+        """What is hidden, and by the event at which place."""
         self._page = page
         self.batch = batch
         self._clock = 0
@@ -74,6 +78,26 @@ class MemoryLog:
         self.commits.append(Batch(ordered, self._offsets))
         self._wake()
 
+    def retract(self, target: EventKey, stream: int = 9, lamport: int | None = None) -> Event:
+        """One event of another node hides another; it bears no tag that fish of the tests select."""
+        offset = self._offsets.of(stream_of(stream)) + 1
+        key = lamport if lamport is not None else self._clock + 1
+        event = event_of(stream, key, offset, str(target), "shoal:retract")
+        self.retracted.setdefault(target, (event.stream, offset))
+        self.commit([event])
+        return event
+
+    def hides(self, event: Event, as_of: OffsetMap) -> bool:
+        stream, offset = self.retracted.get(event.key, (OWN, 2**53))
+        return as_of.of(stream) >= offset
+
+    async def newly_retracted(self, lower: OffsetMap, upper: OffsetMap) -> list[Event]:
+        await asyncio.sleep(0)  # as a disk would
+        return self.hidden_between(lower, upper)
+
+    def hidden_between(self, lower: OffsetMap, upper: OffsetMap) -> list[Event]:
+        return [one for one in self.events if self.hides(one, upper) and not self.hides(one, lower)]
+
     def receive(self, stream: int, lamport: int, payload: object, *tags: str) -> Event:
         """One event of another node arrives."""
         offset = self._offsets.of(stream_of(stream)) + 1
@@ -100,6 +124,7 @@ class MemoryLog:
         after: EventKey | None = None,
         lower: OffsetMap | None = None,
         upper: OffsetMap | None = None,
+        as_of: OffsetMap | None = None,
     ) -> AsyncIterator[Sequence[Event]]:
         self.reads += 1
         bottom, top = lower or OffsetMap(), self._offsets if upper is None else upper
@@ -107,6 +132,7 @@ class MemoryLog:
             event
             for event in self.events
             if (after is None or event.key > after)
+            and not self.hides(event, self._offsets if as_of is None else as_of)
             and bottom.of(event.stream) < event.offset <= top.of(event.stream)
             and where.matches(event.tags, is_local=event.stream.node == self.node)
         ]
@@ -180,8 +206,12 @@ class MemoryFollower:
         await asyncio.sleep(0)  # as a disk would
         while not (events := self._behind()):
             await self._log.changed()
-        self.offsets = self.offsets.raised({one.stream: one.offset for one in events})
-        return Batch(tuple(events), self.offsets)
+        before = self.offsets
+        self.offsets = before.raised({one.stream: one.offset for one in events})
+        shown = tuple(one for one in events if not self._log.hides(one, self.offsets))
+        hidden = self._log.hidden_between(before, self.offsets)
+        handed = tuple(one for one in hidden if one.offset <= before.of(one.stream))
+        return Batch(shown, self.offsets, handed)
 
     def _behind(self) -> list[Event]:
         events = self._log.events

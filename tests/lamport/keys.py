@@ -67,6 +67,14 @@ class Member:
     def certifies(self, certificate: bytes, node: NodeId) -> bool:
         return signed_by(self.swarm, certificate, node)
 
+    @property
+    def admin(self) -> Ed25519PrivateKey:
+        """The admin's key, which no device has."""
+        return key_of(f"admin of {self.swarm.hex()}")
+
+    def verifies_admin(self, signature: bytes, data: bytes) -> bool:
+        return signed_by(self.admin.public_key().public_bytes_raw(), signature, data)
+
 
 def member(name: str = "ada", swarm: str = "swarm") -> Member:
     return Member(key_of(f"node {name}"), key_of(f"authority {swarm}"))

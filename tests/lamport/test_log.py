@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import lamport.commit
+import lamport.follower
 import lamport.log
 import lamport.reader
 from lamport.commit import MAX_LEAP
@@ -269,7 +270,7 @@ def test_history_comes_in_key_order(tmp_path: Path) -> None:
 def test_a_subscriber_that_lags_behind_what_memory_keeps_misses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lamport.log, "KEPT_BATCHES", 2)
+    monkeypatch.setattr(lamport.follower, "KEPT_BATCHES", 2)
     monkeypatch.setattr(lamport.reader, "PAGE_EVENTS", 3)
     bob = Author(member("bob"))
 

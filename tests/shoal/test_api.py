@@ -173,6 +173,8 @@ async def test_the_status_tells_what_the_node_holds(tmp_path: Path) -> None:
             "fish": ["workers"],
             "stopped": {},
             "damaged": {},
+            "retracted": 0,
+            "voidRetractions": 0,
         }
 
 
@@ -447,7 +449,7 @@ async def spoken(address: Address, head: str) -> Answer:
 
 GETS = ["node/id", "node/status", "fish", "fish/workers"]
 POSTS = ["node/peers/cut", "node/peers/heal"]
-POSTS += ["events/publish", "events/query", "events/subscribe"]
+POSTS += ["events/publish", "events/query", "events/retract", "events/subscribe"]
 EVERYTHING = [("GET", path) for path in GETS] + [("POST", path) for path in POSTS]
 
 

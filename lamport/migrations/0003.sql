@@ -1,0 +1,1 @@
+-- Schema 3: see the file of this number elsewhere.

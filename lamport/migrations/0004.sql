@@ -1,0 +1,1 @@
+-- Schema 4: see the file of this number elsewhere.

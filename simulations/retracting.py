@@ -1,0 +1,86 @@
+"""What is retracted, worked out from the bytes that were said: the laws' own way, beside the log's.
+
+An event is hidden on a device if a retraction that the device holds names it and counts: every event that it names is
+by the retraction's own author, or the admin signed it (whoever signs in a simulation is the admin). A retraction that
+counts is never hidden itself.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgpack
+
+from lamport.event import Event
+from lamport.ids import EventKey, StreamId
+from simulations.device import Device
+from simulations.errors import LawBroken
+
+_TAG = "shoal:retract"
+
+Place = tuple[StreamId, int]
+"""A stream and an offset."""
+
+
+class Said(Protocol):
+    """What was said in a run, and who holds it."""
+
+    @property
+    def said(self) -> Iterable[Place]:
+        """Where an event was ever written, in the order it was."""
+        ...
+
+    @property
+    def hidden(self) -> "Hidden":
+        """What is retracted."""
+        ...
+
+    def holds(self, device: Device, stream: StreamId, offset: int) -> bool:
+        """Whether an event was seen on a device's disk."""
+        ...
+
+
+@dataclass(slots=True)
+class Hidden:
+    """All retractions of a run. `keys` are those of all events by their places."""
+
+    keys: dict[Place, EventKey] = field(default_factory=dict)
+    _named: dict[EventKey, list[Place]] = field(default_factory=dict)
+    _counting: set[EventKey] = field(default_factory=set)
+
+    def note(self, stream: StreamId, offset: int, data: bytes) -> None:
+        """Take up an event that was just written."""
+        lamport, _, tags, _, payload = msgpack.unpackb(data, strict_map_key=False)
+        key = self.keys[stream, offset] = EventKey(lamport, stream)
+        if _TAG in tags:
+            named = [EventKey.parse(text) for text in payload["keys"]]
+            if "admin" in payload or all(one.stream.node == stream.node for one in named):
+                self._counting.add(key)
+                for one in named:
+                    self._named.setdefault(one, []).append((stream, offset))
+
+    def at(self, run: Said, device: Device, stream: StreamId, offset: int) -> bool:
+        """Whether an event is hidden on a device now, if it is there."""
+        key = self.keys[stream, offset]
+        by = self._named.get(key, ()) if key not in self._counting else ()
+        return any(run.holds(device, *place) for place in by)
+
+
+def names_said(run: Said, author: bytes | None) -> list[EventKey]:
+    """The keys of everything that was ever written, by one node or by all."""
+    keys = (run.hidden.keys[place] for place in run.said)
+    return [key for key in keys if author is None or key.stream.node == author]
+
+
+def check_hidden(run: Said, device: Device, shown: Sequence[Event]) -> None:
+    """Hold what a device answers to a query for everything against what it holds without what is hidden.
+
+    Raises:
+        LawBroken: it shows what is retracted, or hides what is not.
+    """
+    held = [place for place in run.said if run.holds(device, *place)]
+    due = {run.hidden.keys[place] for place in held if not run.hidden.at(run, device, *place)}
+    seen = {event.key for event in shown}
+    for wrong, text in ((seen - due, "shows what was retracted"), (due - seen, "hides")):
+        if wrong:
+            raise LawBroken(f"law 6: {device.name} {text}: {min(wrong)}")
