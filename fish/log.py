@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from lamport.event import Draft, Event
+from lamport.follower import Batch
 from lamport.ids import EventKey, NodeId
-from lamport.log import Batch
 from lamport.offsets import OffsetMap
 from lamport.snapshots import StoredSnapshot
 from lamport.tags import Where

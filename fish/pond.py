@@ -61,6 +61,11 @@ class Pond:
         ]
         return {one.fish.name: str(one.stopped) for one in residents if one.stopped is not None}
 
+    def revive(self) -> None:
+        """Let fish go on that stopped because the disk had lost an event: it has been mended."""
+        for resident in self._residents.values():
+            resident.running.revive()
+
     def find(self, name: str) -> Fish[Any] | None:
         """The running fish of this name, of its highest version; None where there is none."""
         versions = [version for known, version in self._residents if known == name]

@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic
+from typing import Generic, NoReturn
 
 from fish.definition import Fish, State
 from fish.errors import FishStopped, PondClosed
@@ -25,8 +25,8 @@ from fish.snapshots import Snapshot, SnapshotShelf, closing
 from fish.timeline import Timeline
 from lamport.errors import DamagedEvent
 from lamport.event import Event
+from lamport.follower import Batch
 from lamport.ids import EventKey
-from lamport.log import Batch
 from lamport.offsets import OffsetMap
 
 
@@ -146,20 +146,32 @@ class RunningFish(Generic[State]):
 
     async def live(self) -> None:
         """Keep the state up to date, for ever; the fish's task. An error of the log ends it, a reducer's does not."""
-        try:
-            await self._hydrate()
-            while True:
+        while True:
+            try:
+                await self._keep_up()
+            except FishStopped as stopped:
+                self._stop(stopped)
+            except DamagedEvent as damaged:
+                # The disk lost an event that it needs: a state without it would be another one. The others go on.
+                self._stop(FishStopped(self.fish.name, "log", damaged.key, damaged))
+            while self.stopped is not None:
                 await self._next_turn()
-                await self._catch_up()
                 self._deliver()
-        except FishStopped as stopped:
-            self._stop(stopped)
-        except DamagedEvent as damaged:
-            # The disk lost an event that it needs: a state without it would be another one. The others go on.
-            self._stop(FishStopped(self.fish.name, "log", damaged.key, damaged))
+
+    async def _keep_up(self) -> NoReturn:
+        await self._hydrate()
         while True:
             await self._next_turn()
+            await self._catch_up()
             self._deliver()
+
+    def revive(self) -> None:
+        """Begin again, if it stopped because the disk had lost an event."""
+        if self.stopped is not None and isinstance(self.stopped.__cause__, DamagedEvent):
+            self.stopped = None
+            self._timeline = Timeline(self.fish, self._log.node)
+            self._calls, self._saved_calls = 0, 0
+            self._wake.set()
 
     def end(self, cause: BaseException) -> None:
         """Let everybody who waits know that the task is over."""

@@ -5,8 +5,9 @@ The ground floor of Shoal. It imports nothing of ours; the values that everythin
 
 from lamport.errors import InvalidInput, InvalidQuery, LimitExceeded, LogError
 from lamport.event import Draft, Event, draft
+from lamport.follower import Batch
 from lamport.ids import EventKey, NodeId, StreamId
-from lamport.log import Batch, EventLog
+from lamport.log import EventLog
 from lamport.offsets import OffsetMap, OffsetRange, missing
 from lamport.query import parse_query
 from lamport.reader import Order

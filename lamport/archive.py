@@ -1,23 +1,24 @@
-r"""The archive: streams in a file, whole or from their beginning, that any node of the swarm can verify by itself.
+r"""The archive: streams in a file, whole or a part of each, that any node of the swarm can verify by itself.
 
     "shoal archive\n", then records: their length (32 bits, the highest byte first), then one msgpack array each
 
     [0, format, swarm]                            first, once
-    [1, node, stream number, certificate]         the ranges that follow are of this stream
+    [1, node, stream number, certificate, hash]   the ranges that follow are of this stream; the hash before them
     [2, first offset, [event, ...], [offset, hash, clock, horizon, signature]]      a range and its seal
     [3, streams, events, SHA-256 of all bytes before this record]                   last, once
 
 Events, seals and certificates stand in it as their authors made them: nobody vouches for an archive as a whole, and
-nobody needs to. The digest only tells a file that was damaged on its way. Ranges of a stream begin at its first event
-and follow each other, so that each can be verified when it is read. Fields behind the known ones are a newer version's
-and are passed over; another format is refused.
+nobody needs to. The digest only tells a file that was damaged on its way. Ranges of a stream follow each other, so that
+each can be verified when it is read. Where they do not begin at its first event, the hash before them stands with the
+stream: the first seal vouches for it, too, for the seal's hash grows on it. Fields behind the known ones are a newer
+version's and are passed over; another format is refused.
 """
 
 import hashlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import msgpack
 
@@ -48,6 +49,14 @@ _LENGTH = struct.Struct("!I")
 _OFFSET_LIMIT = 2**53
 
 
+class ArchivedRange(NamedTuple):
+    """A range, the position of its record, and the hash before its stream's first range, where one stands there."""
+
+    position: int
+    range: SealedRange
+    before: bytes | None
+
+
 class ArchiveWriter:
     """Writes an archive: its header at once, then ranges, stream by stream, then its end."""
 
@@ -60,13 +69,17 @@ class ArchiveWriter:
         self._put(MAGIC)
         self._record([_HEADER, FORMAT, swarm])
 
-    def add(self, sealed: SealedRange) -> None:
-        """Write a range; those of one stream follow each other without a gap, and bear its author's certificate."""
+    def add(self, sealed: SealedRange, before: bytes | None = None) -> None:
+        """Write a range; those of one stream follow each other without a gap, and bear its author's certificate.
+
+        `before` is the chain's hash before it, needed with the first of a stream that is not written from offset 0 on.
+        """
         stream, seal = sealed.stream, sealed.seal
         if stream != self._stream:
             self._stream = stream
             self.streams += 1
-            self._record([_STREAM, bytes(stream.node), stream.number, sealed.certificate])
+            head = [_STREAM, bytes(stream.node), stream.number, sealed.certificate]
+            self._record([*head, before] if sealed.first else head)
         self.events += len(sealed.events)
         signed = [seal.offset, seal.hash, seal.clock, seal.horizon, seal.signature]
         self._record([_RANGE, sealed.first, sealed.events, signed])
@@ -84,8 +97,8 @@ class ArchiveWriter:
         self._file.write(data)
 
 
-def read_archive(file: BinaryIO, swarm: bytes) -> Iterator[tuple[int, SealedRange]]:
-    """The ranges of an archive and the position of each; whether they hold is still to be verified.
+def read_archive(file: BinaryIO, swarm: bytes) -> Iterator[ArchivedRange]:
+    """The ranges of an archive; whether they hold is still to be verified.
 
     Raises:
         CorruptArchive: it is no archive, of another format or swarm, truncated, or altered where that shows here.
@@ -103,10 +116,11 @@ class _Reading:
     digest: Any = field(default_factory=hashlib.sha256)
     stream: StreamId | None = None
     certificate: bytes = b""
+    before: bytes | None = None
     streams: int = 0
     events: int = 0
 
-    def ranges(self) -> Iterator[tuple[int, SealedRange]]:
+    def ranges(self) -> Iterator[ArchivedRange]:
         self._begin()
         while True:
             before = self.digest.digest()
@@ -115,7 +129,7 @@ class _Reading:
             if kind == _STREAM:
                 self._checked(self._take_stream, fields)
             elif kind == _RANGE:
-                yield self.position, self._checked(self._range, fields)
+                yield ArchivedRange(self.position, self._checked(self._range, fields), self.before)
             elif kind == _END:
                 self._end(fields, before)
                 return
@@ -160,19 +174,22 @@ class _Reading:
 
     def _checked(self, take: Any, fields: list[Any]) -> Any:
         try:
-            return take(*fields[1:4])
+            return take(*fields[1:])
         except (InvalidInput, TypeError, ValueError) as error:
             raise self._fault(f"a record is malformed ({error})") from error
 
-    def _take_stream(self, node: Any, number: Any, certificate: Any) -> None:
+    def _take_stream(
+        self, node: Any, number: Any, certificate: Any, before: Any = None, *_: Any
+    ) -> None:
         self.stream = StreamId(NodeId(_binary(node)), _integer(number, STREAM_NUMBER_LIMIT - 1))
         self.certificate = _binary(certificate)
+        self.before = None if before is None else _binary(before, HASH_BYTES)
         self.streams += 1
 
-    def _range(self, first: Any, events: Any, signed: Any) -> SealedRange:
+    def _range(self, first: Any, events: Any, signed: Any, *_: Any) -> SealedRange:
         if self.stream is None:
             raise ValueError("a range before its stream")
-        offset, hash_, clock, horizon, signature = signed
+        offset, hash_, clock, horizon, signature, *_ = signed
         seal = Seal(
             self.stream,
             _integer(offset, _OFFSET_LIMIT),

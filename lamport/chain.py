@@ -199,11 +199,6 @@ def connect_range(checked: CheckedRange, head: Head) -> VerifiedRange | None:
     return VerifiedRange(reached, events, data, seal, received.certificate)
 
 
-def verify_range(received: SealedRange, head: Head, keys: Keys) -> VerifiedRange | None:
-    """Both checks in turn; returns and raises as they do."""
-    return connect_range(check_range(received, keys), head)
-
-
 def _check_shape(received: SealedRange) -> None:
     seal, count = received.seal, len(received.events)
     if not 0 < count <= MAX_SEALED_EVENTS:

@@ -6,25 +6,12 @@ everything its author knew when it happened.
 
 from dataclasses import dataclass
 
-from lamport.errors import LimitExceeded
-from lamport.ids import MAX_LAMPORT
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class LamportClock:
     """The highest timestamp this node has appended or accepted; 0 before the first."""
 
     highest: int = 0
-
-    def ticked(self) -> "LamportClock":
-        """The clock after one more event of our own, whose timestamp is the new `highest`.
-
-        Raises:
-            LimitExceeded: the 43 bits are used up.
-        """
-        if self.highest >= MAX_LAMPORT:
-            raise LimitExceeded(f"the Lamport clock stands at its limit, {MAX_LAMPORT}")
-        return LamportClock(self.highest + 1)
 
     def raised(self, lamport: int) -> "LamportClock":
         """The clock after an event of somebody else's was accepted."""

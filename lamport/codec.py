@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from lamport.errors import CorruptRange, DamagedEvent, InvalidInput, LimitExceeded
+from lamport.errors import DAMAGE_REMEDY, CorruptRange, DamagedEvent, InvalidInput, LimitExceeded
 from lamport.event import Draft, Event
 from lamport.ids import MAX_LAMPORT, EventKey, StreamId
+from lamport.offsets import OffsetRange
 from lamport.tags import MAX_TAG_BYTES, MAX_TAGS, tag_fault
 
 MAX_PAYLOAD_BYTES = 64 * 1024
@@ -202,9 +203,8 @@ def decode_stored(stream: StreamId, offset: int, lamport: int, data: bytes) -> E
 
 
 def _damaged(key: EventKey, offset: int) -> DamagedEvent:
-    remedy = "stop the daemon and run `shoal verify --heal`"
-    fault = f"event {offset} of stream {key.stream} is damaged on this disk: {remedy}"
-    return DamagedEvent(key, fault)
+    fault = f"event {offset} of stream {key.stream} is damaged on this disk: {DAMAGE_REMEDY}"
+    return DamagedEvent(key, OffsetRange(key.stream, offset, offset), fault)
 
 
 def verify_event(stream: StreamId, offset: int, data: bytes) -> Event:

@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the names of events are checked with these errors
     from lamport.ids import EventKey
+    from lamport.offsets import OffsetRange
+
+
+DAMAGE_REMEDY = "peers are asked for it; `shoal verify --heal` mends what none of them has"
+"""What is said of every damage."""
 
 
 class LogError(Exception):
@@ -59,15 +64,26 @@ class UpcastFailed(LogError):
         self.key = key
 
 
+class Overloaded(LogError):
+    """As much as may wait is waiting already, and the caller asked not to wait. Nothing was stored; try again soon."""
+
+
 class DamagedRange(LogError):
-    """Stored bytes are not those that were written: the disk altered them. Not served as truth; the rest is."""
+    """Stored bytes are not those that were written: the disk altered them. Not served as truth; the rest is.
+
+    `damage` is the part of a stream that is not sound, somewhere within.
+    """
+
+    def __init__(self, fault: str, damage: "OffsetRange") -> None:
+        super().__init__(fault)
+        self.damage = damage
 
 
 class DamagedEvent(DamagedRange):
     """One stored event is none any more; `key` is where it stands in the order."""
 
-    def __init__(self, key: "EventKey", fault: str) -> None:
-        super().__init__(fault)
+    def __init__(self, key: "EventKey", damage: "OffsetRange", fault: str) -> None:
+        super().__init__(fault, damage)
         self.key = key
 
 

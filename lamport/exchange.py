@@ -1,6 +1,7 @@
 """Streams into an archive, and out of one into a log.
 
-Writing copies sealed ranges, as gossip would send them, from the store into the file. Reading goes over the file twice.
+Writing copies sealed ranges, as gossip would send them, from the store into the file. A part of a stream bears the hash
+before it, and is taken in where the log holds its stream up to there, with that hash. Reading goes over the file twice.
 The first pass stores nothing: every range is verified, held against what the log has of its stream, and taken in by a
 commit that is thrown away, so that whatever the log would refuse is refused before anything is stored. The second hands
 the ranges to the log as if a peer had sent them.
@@ -10,13 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from lamport.archive import ArchiveWriter, read_archive
+from lamport.archive import ArchivedRange, ArchiveWriter, read_archive
 from lamport.chain import CheckedRange, Head, Keys, SealedRange, check_range, connect_range, genesis
 from lamport.commit import CommitBuilder
 from lamport.errors import CorruptArchive, CorruptRange, DivergedStream, LogError
 from lamport.ids import StreamId
 from lamport.log import EventLog
+from lamport.offsets import OffsetRange
 from lamport.reader import Reader
+from lamport.seams import INLINE, Work
 from lamport.store import Store
 from lamport.stream_check import require_genuine
 
@@ -39,71 +42,90 @@ class Imported:
 
 
 async def export_archive(
-    store: Store, keys: Keys, streams: Iterable[StreamId], file: BinaryIO
+    store: Store, keys: Keys, ranges: Iterable[OffsetRange], file: BinaryIO
 ) -> Exported:
-    """Write these streams into an archive, as far as they were held when the store was opened.
+    """Write these parts of streams into an archive, one of a stream; each ends in a seal, at its last offset or behind.
 
     Raises:
         DamagedRange: something of them is damaged on this disk; the archive is of no use.
     """
     writer, reader = ArchiveWriter(file, keys.swarm), Reader(store)
-    for stream in sorted(streams):
-        first, last = 0, store.head(stream).offset
-        while first <= last:
-            sealed = await reader.sealed_range(stream, first, last - first + 1)
+    for wanted in sorted(ranges):
+        first, before = wanted.first, await reader.hash_at(wanted.stream, wanted.first - 1)
+        while first <= wanted.last:
+            sealed = await reader.sealed_range(wanted.stream, first, wanted.last - first + 1)
             assert sealed is not None, "every head has a seal"
             require_genuine(sealed, keys)
-            writer.add(sealed)
+            writer.add(sealed, before)
             first = sealed.seal.offset + 1
     writer.end()
     return Exported(writer.streams, writer.events)
 
 
-async def import_archive(log: EventLog, keys: Keys, file: BinaryIO) -> Imported:
-    """Verify a whole archive, and only then take it in.
+async def import_archive(
+    log: EventLog, keys: Keys, file: BinaryIO, work: Work = INLINE
+) -> Imported:
+    """Verify a whole archive, and only then take it in. Others may use the log meanwhile.
 
     Raises:
         CorruptArchive: it does not hold, or the log cannot take all of it in; nothing of it was stored.
         StoreFull: there is no room; what was stored until then stays, and importing again adds the rest.
     """
-    rehearsal = _Rehearsal(log, keys)
-    for position, sealed in read_archive(file, keys.swarm):
+    rehearsal = _Rehearsal(log, keys, work)
+    for archived in read_archive(file, keys.swarm):
         try:
-            await rehearsal.take(sealed)
+            await rehearsal.take(archived)
         except LogError as error:
-            raise CorruptArchive(position, str(error)) from error
+            raise CorruptArchive(archived.position, str(error)) from error
     file.seek(0)
     added = 0
-    for _, sealed in read_archive(file, keys.swarm):
-        if sealed.stream != log.stream:
-            added += len(await log.receive(sealed))
-    heads = rehearsal.heads.values()
-    return Imported(len(heads), sum(head.offset + 1 for head in heads), added)
+    for archived in read_archive(file, keys.swarm):
+        if archived.range.stream != log.stream:
+            added += len(await log.receive(archived.range))
+    return Imported(len(rehearsal.heads), rehearsal.events, added)
 
 
 class _Rehearsal:
     """Takes an archive's ranges in as the log would, without storing anything. `heads` are the archive's own."""
 
-    def __init__(self, log: EventLog, keys: Keys) -> None:
+    def __init__(self, log: EventLog, keys: Keys, work: Work) -> None:
         self.heads: dict[StreamId, Head] = {}
+        self.events = 0
+        self._work = work
         self._log = log
         self._keys = keys
         self._clock = log.store.clock
         self._known = dict(log.store.heads)
         self._authors = dict(log.store.authors)
 
-    async def take(self, sealed: SealedRange) -> None:
+    async def take(self, archived: ArchivedRange) -> None:
         """Raise the `LogError` for which the range would be refused."""
-        stream = sealed.stream
-        checked = check_range(sealed, self._keys)
-        head = self.heads.get(stream) or genesis(self._keys.swarm, stream)
+        sealed, stream = archived.range, archived.range.stream
+        checked = await self._work.run(check_range, sealed, self._keys)
+        head = self.heads.get(stream) or await self._beginning(sealed, archived.before)
         verified = connect_range(checked, head) if sealed.first == head.offset + 1 else None
         if verified is None:
             raise CorruptRange(f"stream {stream}: offset {head.offset + 1} is due here")
         self.heads[stream] = verified.head
+        self.events += len(sealed.events)
         await self._compare(verified.head)
         if stream != self._log.stream:
             self._commit(checked)
+
+    async def _beginning(self, sealed: SealedRange, before: bytes | None) -> Head:
+        """Where the archive takes a stream up: at its beginning, or behind a place that the log holds, too."""
+        stream, offset = sealed.stream, sealed.first - 1
+        if before is None or offset < 0:
+            return genesis(self._keys.swarm, stream)
+        held = await self._log.hash_at(stream, offset)
+        if held is None:
+            raise CorruptRange(
+                f"stream {stream} is taken up at offset {offset + 1}, the log holds it up to"
+                f" {self._log.offsets.of(stream)}: export it from {self._log.offsets.of(stream) + 1} on"
+            )
+        if held != before:
+            raise DivergedStream(f"stream {stream}: the log holds another history of it")
+        return Head(stream, offset, held)
 
     async def _compare(self, head: Head) -> None:
         """Hold the archive's history of a stream against the log's, where the log reaches as far."""

@@ -3,8 +3,8 @@
 The way of a datum. A commit that is durable becomes a `Batch`; the latest ones stay in memory (`Recent`). A `Follower`
 holds a cursor, not a queue: one that keeps up is given what memory has behind its cursor, several commits in one piece,
 and one that lags further reads the rest from the store. So there is never a gap, never a double, and no queue that
-could overflow. An event that is retracted is left out of what is handed over; one that was handed over before comes
-back once, as retracted.
+could overflow; where the disk has lost something that it must read, it waits there until that was mended. An event that
+is retracted is left out of what is handed over; one that was handed over before comes back once, as retracted.
 """
 
 from collections import deque
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import NamedTuple, Protocol
 
+from lamport.errors import DamagedRange
 from lamport.event import Event
 from lamport.offsets import OffsetMap
 from lamport.retraction import Retracted
@@ -129,7 +130,11 @@ class Follower:
         """
         while True:
             if self._sequence is None:
-                batch = await self._from_store()
+                try:
+                    batch = await self._from_store()
+                except DamagedRange:
+                    await self._log.changed()
+                    continue
                 if batch is not None:
                     return batch
             elif self._sequence < self._recent.sequence:

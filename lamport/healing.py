@@ -89,6 +89,7 @@ def _entries(
 def _statements(
     looked: Verification, cut: Mapping[int, StreamCheck], keys: Keys
 ) -> Iterator[Statement]:
+    yield _raised_clock()
     yield from _cuts(cut)
     if any(check.stream.node == keys.node for check in looked.streams.values()):
         # Without a stream of its own among those that can be read, a nameless one may be this node's.
@@ -105,6 +106,18 @@ def _statements(
         "UPDATE facts SET value = max(CAST(value AS INTEGER), (SELECT coalesce(max(key), 0) >> ?"
         " FROM events)) WHERE name = 'clock'",
         [(STREAM_BITS,)],
+    )
+
+
+def _raised_clock() -> Statement:
+    """Keep the clock above what is about to be cut: this node may have published behind that.
+
+    A head is believed as far as its seal tells the same hash and no earlier clock, so no flipped bit sets it too high.
+    """
+    return Statement(
+        "UPDATE facts SET value = max(CAST(value AS INTEGER), (SELECT coalesce(max(h.lamport), 0)"
+        ' FROM streams h JOIN seals s ON s.stream = h.row AND s."offset" = h.head'
+        " AND s.hash = h.hash AND h.lamport <= s.clock)) WHERE name = 'clock'"
     )
 
 

@@ -15,8 +15,9 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from operator import itemgetter
+from typing import TypeVar
 
 from lamport.chain import CheckedRange, Keys, SealedRange, chained, check_range
 from lamport.codec import EncodedDraft, encode_draft
@@ -28,21 +29,25 @@ from lamport.errors import (
     LimitExceeded,
     LogClosed,
     LogError,
+    Overloaded,
+    StoreFull,
     StoreRefused,
     VoidRetraction,
 )
 from lamport.event import Draft, Event
 from lamport.follower import Batch, Follower, Recent
 from lamport.ids import EventKey, NodeId, StreamId
-from lamport.offsets import OffsetMap
+from lamport.offsets import OffsetMap, OffsetRange
 from lamport.reader import Bounds, Order, Reader
+from lamport.repair import Damages, Repair
+from lamport.requests import Request, attempt, gather, settle
 from lamport.retraction import (
     MAX_RETRACTED_BY_NODE,
     Retracted,
     is_retraction,
     retraction_draft,
 )
-from lamport.seams import INLINE, WallClock, Work
+from lamport.seams import INLINE, NO_RESERVE, Reserve, WallClock, Work
 from lamport.snapshot_table import SnapshotTable
 from lamport.snapshots import StoredSnapshot
 from lamport.store import Store
@@ -55,17 +60,8 @@ __all__ = ["Batch", "EventLog", "Follower"]
 MAX_PUBLISHED = 10_000
 """Most events of one call: they are one transaction, and others wait behind it."""
 
-MAX_DAMAGED = 1_000
-"""Streams of which is remembered that they were found damaged."""
-
-MAX_COMMIT_EVENTS = 10_000
-"""A commit takes no further request once it holds this many events …"""
-
-MAX_COMMIT_BYTES = 8 * 1024 * 1024
-"""… or bytes."""
-
 MAX_WAITING = 1_024
-"""Requests under way at once; beyond that callers wait to be let in."""
+"""Requests under way at once; beyond that callers wait to be let in, or are sent away where they ask not to wait."""
 
 CHECKED_INLINE = 32
 """A received range of at most so many events is checked at once; a longer one is handed to `work`."""
@@ -78,15 +74,7 @@ _log = logging.getLogger("shoal.log")
 _KEY = itemgetter(0)
 """An event's key, by which batches are sorted."""
 
-
-@dataclass(slots=True)
-class _Request:
-    """Something the writer is to put into a commit, and where its result goes."""
-
-    apply: Callable[[CommitBuilder], tuple[Event, ...]]
-    events: int
-    bytes: int
-    result: asyncio.Future[tuple[Event, ...]]
+_Read = TypeVar("_Read")
 
 
 class EventLog:
@@ -99,6 +87,7 @@ class EventLog:
         wall_clock: WallClock,
         work: Work = INLINE,
         *,
+        reserve: Reserve = NO_RESERVE,
         settling: bool = False,
         upcasters: Upcasters = NO_UPCASTERS,
     ) -> None:
@@ -108,11 +97,14 @@ class EventLog:
         self._work = work
         self._keys = keys
         self._wall_clock = wall_clock
+        self._reserve = reserve
         self._reader = Reader(store)
         self._snapshots = SnapshotTable(store)
-        self.damaged: dict[StreamId, str] = {}
+        self.damages = Damages()
+        """What was found damaged on this disk, and is still."""
+        self.repair = Repair(store, keys)
         self._room = asyncio.Semaphore(MAX_WAITING)
-        self._waiting: deque[_Request] = deque()
+        self._waiting: deque[Request] = deque()
         self._arrived = asyncio.Event()
         self._offsets = OffsetMap({s: head.offset for s, head in store.heads.items()})
         self._recent = Recent()
@@ -155,13 +147,16 @@ class EventLog:
         """The store beneath, for heads and certificates."""
         return self._store
 
-    async def publish(self, drafts: Sequence[Draft]) -> tuple[Event, ...]:
+    async def publish(self, drafts: Sequence[Draft], *, wait: bool = True) -> tuple[Event, ...]:
         """Append events in this order with rising timestamps; returns them once they are durable. All or none.
+
+        Where it is not this call's turn yet it waits, unless told not to `wait`.
 
         Cancelling the caller withdraws what no commit has taken up yet; what one has goes through, all or none.
 
         Raises:
             InvalidInput: a draft breaks a rule or limit.
+            Overloaded: it would have to wait, and was told not to.
             StoreFull: there is no room on the disk.
             LogClosed: the log was closed before.
         """
@@ -171,6 +166,11 @@ class EventLog:
             )
         encoded = [encode_draft(draft) for draft in drafts]
         size = sum(len(one.rest) for one in encoded)
+        if not (wait or (self._settled.is_set() and not self._room.locked())):
+            raise Overloaded(
+                f"this node is busy ({MAX_WAITING} requests wait, or it has just started):"
+                " nothing was stored; try again soon"
+            )
         if not self._settled.is_set():
             await self._settled.wait()
         return await self._submit(
@@ -225,7 +225,8 @@ class EventLog:
         try:
             added = await self._submit(lambda builder: self._receive(builder, checked), count, size)
             if not added:
-                await self._check_known(received)
+                with suppress(DamagedRange):  # noted; what is held here cannot contradict anybody
+                    await self._check_known(received)
         except DivergedStream:
             if received.stream == self.stream and await self._is_proof(received):
                 self._leave_stream()
@@ -249,7 +250,25 @@ class EventLog:
         """
         upper = self._offsets if upper is None else upper
         bounds = Bounds(upper, lower or OffsetMap(), after, as_of)
-        return self._reader.read(where, bounds, order)
+        return self._noting(self._reader.read(where, bounds, order))
+
+    async def _noting(
+        self, pages: AsyncIterator[Sequence[Event]]
+    ) -> AsyncIterator[Sequence[Event]]:
+        """Remember what of the disk is found damaged on the way."""
+        try:
+            async for page in pages:
+                yield page
+        except DamagedRange as error:
+            self.damages.note(error.damage, str(error))
+            raise
+
+    async def _noted(self, reading: Awaitable[_Read]) -> _Read:
+        try:
+            return await reading
+        except DamagedRange as error:
+            self.damages.note(error.damage, str(error))
+            raise
 
     async def query(
         self,
@@ -318,21 +337,18 @@ class EventLog:
         self, stream: StreamId, first: int, limit: int
     ) -> Awaitable[SealedRange | None]:
         """See `Reader.sealed_range`."""
-        return self._reader.sealed_range(stream, first, limit)
+        return self._noted(self._reader.sealed_range(stream, first, limit))
 
     async def served_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
         """The same for a peer, who would take a damaged seal or certificate for our forgery; less where some is bad.
 
         Raises:
-            DamagedRange: what is stored does not hold; it is noted in `damaged`.
+            DamagedRange: what is stored does not hold; it is noted in `damages`.
         """
-        try:
-            return await self._genuine_range(stream, first, limit)
-        except DamagedRange as error:
-            if len(self.damaged) < MAX_DAMAGED:
-                self.damaged[stream] = str(error)
+        with suppress(DamagedRange):
+            return await self._noted(self._genuine_range(stream, first, limit))
         # What is damaged may lie behind the next seal.
-        return await self._genuine_range(stream, first, 1)
+        return await self._noted(self._genuine_range(stream, first, 1))
 
     async def _genuine_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
         sealed = await self._reader.sealed_range(stream, first, limit)
@@ -342,11 +358,17 @@ class EventLog:
 
     def hash_at(self, stream: StreamId, offset: int) -> Awaitable[bytes | None]:
         """See `Reader.hash_at`."""
-        return self._reader.hash_at(stream, offset)
+        return self._noted(self._reader.hash_at(stream, offset))
+
+    def mended(self, damage: OffsetRange) -> None:
+        """Nothing within these offsets is damaged any more: whoever waited for it may read on."""
+        self.damages.forget(damage)
+        self._pulse()
 
     async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
-        """See `SnapshotTable.save`."""
-        await self._snapshots.save(snapshot)
+        """See `SnapshotTable.save`; on a full disk it is left out, for it only saves time."""
+        if await self._reserve.stands():
+            await self._snapshots.save(snapshot)
 
     async def load_snapshots(
         self, fish: str, version: int, definition: str
@@ -359,7 +381,7 @@ class EventLog:
         await self._snapshots.drop(fish, from_key)
 
     async def changed(self) -> None:
-        """Wait for the next commit or for the end.
+        """Wait for the next commit, until something damaged was mended, or for the end.
 
         Raises:
             LogClosed: the log has ended.
@@ -374,13 +396,13 @@ class EventLog:
             while self._waiting or not self._closed:
                 self._arrived.clear()
                 if self._waiting:
-                    await self._commit(self._gather())
+                    await self._commit(gather(self._waiting))
                     await self._merge_behind_commit()
                 else:
                     await self._idle()
         finally:
             self._closed = self._ended = True
-            _settle(self._waiting, [_closed() for _ in self._waiting])
+            settle(self._waiting, [_closed() for _ in self._waiting])
             self._changed.set()
 
     def close(self) -> None:
@@ -406,7 +428,7 @@ class EventLog:
             if self._closed:
                 raise _closed()
             result: asyncio.Future[tuple[Event, ...]] = asyncio.get_running_loop().create_future()
-            self._waiting.append(_Request(apply, events, size, result))
+            self._waiting.append(Request(apply, events, size, result))
             self._arrived.set()
             return await result
 
@@ -433,7 +455,9 @@ class EventLog:
 
         Otherwise its events may have been altered on the way; the seal alone says nothing about them.
         """
-        before = await self.hash_at(received.stream, received.first - 1)
+        before = None
+        with suppress(DamagedRange):
+            before = await self.hash_at(received.stream, received.first - 1)
         return before is not None and chained(before, received.events) == received.seal.hash
 
     def _leave_stream(self) -> None:
@@ -444,17 +468,6 @@ class EventLog:
             left,
             self.stream,
         )
-
-    def _gather(self) -> list[_Request]:
-        """Whatever waits, up to a commit's size, at least one request."""
-        group: list[_Request] = []
-        events = size = 0
-        while self._waiting and events < MAX_COMMIT_EVENTS and size < MAX_COMMIT_BYTES:
-            request = self._waiting.popleft()
-            if not request.result.cancelled():
-                group.append(request)
-                events, size = events + request.events, size + request.bytes
-        return group
 
     async def _idle(self) -> None:
         """Wait for a request; where there is enough to merge and none comes for a while, make a step of that."""
@@ -477,11 +490,12 @@ class EventLog:
 
     async def _merge(self) -> None:
         try:
+            await self._require_room()
             await self._store.merge_tags(self._work)
         except StoreRefused:
             self._may_merge = False  # until the next commit: then there may be room again
 
-    async def _commit(self, group: list[_Request]) -> None:
+    async def _commit(self, group: list[Request]) -> None:
         builder = CommitBuilder(
             own=self._store.own,
             clock=self._store.clock,
@@ -492,22 +506,32 @@ class EventLog:
         )
         results: list[tuple[Event, ...] | LogError] = []
         try:
-            results = [_attempt(request, builder) for request in group]
+            results = [attempt(request, builder) for request in group]
             commit = builder.build()
             named = await self._held(commit)
             if commit.events:
+                await self._require_room()
                 await self._store.commit(commit)
         except StoreRefused as error:
             results = [one if isinstance(one, LogError) else error for one in results]
         except BaseException as error:
             # The disk failed or the task was cancelled in mid-commit: nobody may take these events for durable.
             text = f"the log stopped in the middle of this commit ({error}): it may or may not be stored"
-            _settle(group, [LogClosed(text) for _ in group])
+            settle(group, [LogClosed(text) for _ in group])
             raise
         else:
             if commit.events:
                 self._publish_batch(commit, named)
-        _settle(group, results)
+        try:
+            if StoreFull in map(type, results) and await self._reserve.give():
+                await self._store.checkpoint()
+        finally:
+            settle(group, results)
+
+    async def _require_room(self) -> None:
+        """What is given free on a full disk is for tidying up, and not for events."""
+        if not await self._reserve.stands():
+            raise StoreFull("the disk is full: nothing was stored; free some space")
 
     async def _held(self, commit: Commit) -> Sequence[Event]:
         """The events that a commit retracts and that were held before it."""
@@ -527,27 +551,12 @@ class EventLog:
         self._recent.add(Batch(tuple(events), self._offsets, retracted), size)
         for why in commit.void:
             _log.warning("%s", why)
+        self._pulse()
+
+    def _pulse(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
 
 def _closed() -> LogClosed:
     return LogClosed("the log is closed: nothing was stored")
-
-
-def _attempt(request: _Request, builder: CommitBuilder) -> tuple[Event, ...] | LogError:
-    """Put one request into the commit; its own fault must not touch the others."""
-    try:
-        return request.apply(builder)
-    except LogError as error:
-        return error
-
-
-def _settle(group: Iterable[_Request], results: Sequence[tuple[Event, ...] | LogError]) -> None:
-    for request, result in zip(group, results, strict=True):
-        if request.result.done():  # its caller was cancelled
-            continue
-        if isinstance(result, LogError):
-            request.result.set_exception(result)
-        else:
-            request.result.set_result(result)

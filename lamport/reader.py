@@ -15,10 +15,10 @@ from typing import Any
 
 from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Seal, SealedRange, chained
 from lamport.codec import decode_stored
-from lamport.errors import DamagedRange
+from lamport.errors import DAMAGE_REMEDY, DamagedRange
 from lamport.event import Event
 from lamport.ids import MAX_LAMPORT, EventKey, StreamId
-from lamport.offsets import OffsetMap, missing
+from lamport.offsets import OffsetMap, OffsetRange, missing
 from lamport.postings import tag_hash
 from lamport.store import MAX_STREAMS, STREAM_BITS, Store, row_key, translated_errors
 from lamport.tag_index import Window
@@ -95,7 +95,7 @@ class Reader:
         events = tuple(data[: seal.offset - first + 1])
         before = await self.hash_at(stream, first - 1)
         if before is None or chained(before, events) != seal.hash:
-            raise DamagedRange(_damaged(stream, first, seal.offset))
+            raise _damaged(stream, first, seal.offset)
         return SealedRange(first, events, seal, self._store.authors[stream.node])
 
     async def _fitting(self, row: int, first: int) -> int:
@@ -155,7 +155,7 @@ class Reader:
         data = [data for (data,) in rows]
         reached = chained(hash_, data[: offset - sealed])
         if chained(reached, data[offset - sealed :]) != expected:
-            raise DamagedRange(_damaged(stream, sealed + 1, end))
+            raise _damaged(stream, sealed + 1, end)
         return reached
 
     async def _seal_within(
@@ -356,11 +356,11 @@ class _Lookup:
         self._ranked = True
 
 
-def _damaged(stream: StreamId, first: int, last: int) -> str:
-    return (
-        f"offsets {first} to {last} of stream {stream} are damaged on this disk:"
-        " stop the daemon and run `shoal verify --heal`"
+def _damaged(stream: StreamId, first: int, last: int) -> DamagedRange:
+    fault = (
+        f"offsets {first} to {last} of stream {stream} are damaged on this disk: {DAMAGE_REMEDY}"
     )
+    return DamagedRange(fault, OffsetRange(stream, first, last))
 
 
 def _whole_groups(reached: int, low: int, high: int, descending: bool) -> int:  # noqa: FBT001 - internal

@@ -64,6 +64,33 @@ class Disk(Protocol):
         ...
 
 
+class Reserve(Protocol):
+    """Room on the disk that is kept for hard times, so that a node on a full disk can still do what makes room."""
+
+    async def stands(self) -> bool:
+        """Whether events may be stored: not from `give` on, until there was room to lay it aside again."""
+        ...
+
+    async def give(self) -> bool:
+        """Give the room free; returns whether there was any to give."""
+        ...
+
+
+class NoReserve:
+    """Nothing is kept: for tests, tools and the simulator."""
+
+    async def stands(self) -> bool:
+        """Nothing is missing."""
+        return True
+
+    async def give(self) -> bool:
+        """There is nothing to give."""
+        return False
+
+
+NO_RESERVE: Reserve = NoReserve()
+
+
 class Work(Protocol):
     """Runs computations that are too long for the event loop."""
 

@@ -7,7 +7,8 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,17 @@ TOKEN_NAME = "log.token"  # noqa: S105 - a file name
 BUSY_TIMEOUT_S = 5.0
 """How long SQLite waits for a lock; only a backup or a curious person can hold one."""
 
+CHECKPOINT_FRAMES = 1_000
+"""Pages in the write-ahead log from which on it is moved into the database, as SQLite itself does it."""
+
+_HEADER = struct.Struct("!8xI4x8s8x")
+"""Of the write-ahead log: the page size and the salts, among others."""
+
+_FRAME = struct.Struct("!8x8s8x")
+"""Before each page in it: the salts, among others."""
+
+_LATER = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
 _WAL_RESET_FIXED = (3, 51, 3)
 
 _log = logging.getLogger("shoal.log")
@@ -35,13 +47,15 @@ class SqliteDisk:
         self._path = folder / name
         self._token_path = folder / TOKEN_NAME
 
-    async def open_writer(self) -> "SqliteConnection":
+    async def open_writer(self) -> "CheckpointingConnection":
         """Open the one connection that writes and checkpoints. The file is made with mode 0600."""
         if sqlite3.sqlite_version_info < _WAL_RESET_FIXED:
             # https://sqlite.org/wal.html#walresetbug needs two connections that write or checkpoint; we have one.
             _log.debug("SQLite %s: never open the log with another writer", sqlite3.sqlite_version)
         self._path.touch(mode=0o600)
-        return await _connect(self._path)
+        connection = await _connect(self._path)
+        await connection.fetch("PRAGMA wal_autocheckpoint = 0")
+        return CheckpointingConnection(connection, self._path.with_name(f"{self._path.name}-wal"))
 
     async def open_reader(self) -> "SqliteConnection":
         """Open a connection that cannot write."""
@@ -99,13 +113,89 @@ class SqliteConnection:
 
     async def transact(self, statements: Iterable[Statement]) -> None:
         """Run the statements as one transaction, in one hop to the connection's thread."""
+        await self.run(run_transaction, tuple(statements))
+
+    async def run(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call a function with the raw connection in its thread."""
         # aiosqlite has no public call that runs several statements in one hop; every other way costs a hop for each.
         raw = self._connection._conn  # noqa: SLF001 - see above
-        await self._connection._execute(run_transaction, raw, tuple(statements))  # type: ignore[no-untyped-call]  # noqa: SLF001
+        await self._connection._execute(function, raw, *arguments)  # type: ignore[no-untyped-call]  # noqa: SLF001
 
     async def close(self) -> None:
         """Close the connection."""
         await self._connection.close()
+
+
+class CheckpointingConnection:
+    """The connection that writes, and moves the write-ahead log into the database when it is long enough.
+
+    SQLite does that by itself, too, but then keeps to itself that the disk failed at it; and past a failed sync nothing
+    may be acknowledged any more.
+    """
+
+    def __init__(self, connection: SqliteConnection, log: Path) -> None:
+        self._connection = connection
+        self._log = _WriteAheadLog(log)
+
+    async def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one reading statement and return all its rows."""
+        return await self._connection.fetch(sql, parameters)
+
+    async def transact(self, statements: Iterable[Statement]) -> None:
+        """Run the statements as one transaction, and the checkpoint that is due, in one hop."""
+        await self._connection.run(_run_and_checkpoint, tuple(statements), self._log)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.close()
+        self._log.close()
+
+
+class _WriteAheadLog:
+    """The write-ahead log's file, of which it can be told how long it is without a lock.
+
+    Never open the index beside it, `-shm`, for that: closing it again would drop SQLite's own locks on it. The file is
+    written over from its beginning after each checkpoint, and what is left behind in it bears other salts than its
+    header: https://sqlite.org/walformat.html, 1.1 and 1.2.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def reaches(self, frames: int) -> bool:
+        """Whether so many pages were written since it was last begun anew."""
+        if self._descriptor is None:
+            try:
+                self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
+        header = os.pread(self._descriptor, _HEADER.size, 0)
+        if len(header) < _HEADER.size:
+            return False
+        page_size, salts = _HEADER.unpack(header)
+        last = _HEADER.size + (frames - 1) * (_FRAME.size + page_size)
+        frame = os.pread(self._descriptor, _FRAME.size, last)
+        return len(frame) == _FRAME.size and _FRAME.unpack(frame) == (salts,)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _run_and_checkpoint(
+    connection: sqlite3.Connection, statements: Sequence[Statement], log: _WriteAheadLog
+) -> None:
+    run_transaction(connection, statements)
+    if log.reaches(CHECKPOINT_FRAMES):
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error as error:
+            # The transaction is durable. What a full disk, or a reader, keeps from being moved is moved the next time.
+            if error.sqlite_errorcode & 0xFF not in _LATER:
+                raise
 
 
 async def _connect(path: Path | str) -> SqliteConnection:

@@ -16,7 +16,7 @@ from lamport.chain import Head, Keys, genesis
 from lamport.clock import LamportClock
 from lamport.codec import StoredEvent
 from lamport.commit import Commit
-from lamport.errors import StoreBusy, StoreFailed, StoreFull, StoreMismatch
+from lamport.errors import StoreBusy, StoreFailed, StoreFull, StoreMismatch, StoreRefused
 from lamport.ids import NodeId, StreamId
 from lamport.lineage import Lineage
 from lamport.postings import tag_hashes
@@ -173,6 +173,15 @@ class Store:
         """Run other statements (snapshots) as one transaction on the one connection that writes."""
         with translated_errors():
             await self._writer.transact(statements)
+
+    async def checkpoint(self) -> None:
+        """Move the write-ahead log into the database and cut it off, as far as readers and the disk's room let it.
+
+        Raises:
+            StoreFailed: the disk failed.
+        """
+        with suppress(StoreRefused), translated_errors():
+            await self._writer.fetch("PRAGMA wal_checkpoint(TRUNCATE)")
 
     async def merge_tags(self, work: Work) -> None:
         """Make one step of the tag index's merge; raises as `commit` does."""

@@ -12,10 +12,10 @@ from typing import Any
 
 from lamport.chain import HASH_BYTES, Head, Keys, Seal, SealedRange, chained, genesis
 from lamport.codec import verify_event
-from lamport.errors import CorruptRange, DamagedRange
+from lamport.errors import DAMAGE_REMEDY, CorruptRange, DamagedRange
 from lamport.event import Event
 from lamport.ids import MAX_LAMPORT, StreamId
-from lamport.offsets import NOTHING
+from lamport.offsets import NOTHING, OffsetRange
 
 _NUMBER_LIMIT = 2**63
 
@@ -132,7 +132,8 @@ def require_genuine(stored: SealedRange, keys: Keys) -> None:
     if not is_genuine(seal, keys) or not keys.certifies(stored.certificate, node):
         raise DamagedRange(
             f"the seal at offset {seal.offset} of stream {seal.stream}, or its author's certificate, is damaged"
-            " on this disk: stop the daemon and run `shoal verify --heal`"
+            f" on this disk: {DAMAGE_REMEDY}",
+            OffsetRange(seal.stream, seal.offset, seal.offset),
         )
 
 

@@ -8,13 +8,16 @@ cross-site fetch, a body that is not declared as JSON.
     GET  /api/v2/node/status              see `shoal.views`
     POST /api/v2/node/peers/cut           {"node": ID}
     POST /api/v2/node/peers/heal          {"node": ID or null}
-    POST /api/v2/events/publish           {"data": [{"tags": [...], "payload": ...}]}
+    POST /api/v2/events/publish           {"data": [{"tags": [...], "payload": ...}], "wait": true}
     POST /api/v2/events/query             {"query": TEXT, "order": "asc", "lowerBound": {}, "upperBound": {}}
     POST /api/v2/events/subscribe         {"query": TEXT, "lowerBound": {}}
     POST /api/v2/events/retract           {"keys": [TEXT, ...], "reason": TEXT, "admin": HEX or null}
+    POST /api/v2/log/damaged              {"ranges": [{"stream": STREAM, "first": 0, "last": 9, "fault": TEXT}]}
+    POST /api/v2/log/import               an archive, as application/x-shoal-archive
     GET  /api/v2/fish                     names of the fish hosted here
     GET  /api/v2/fish/NAME                state and the offsets it covers
 
+With `"wait": false` a publisher whose turn has not come yet is answered 503 at once, with `Retry-After`.
 Queries and subscriptions answer with one JSON object a line. Events come in today's versions and without those that
 are retracted; a subscription that sent one which is retracted later says so, `{"type": "retracted", "key": ...}`, with
 stream, lamport and offset. `admin` is the admin's signature by which events of other nodes are retracted. An error is
@@ -22,12 +25,16 @@ stream, lamport and offset. `admin` is the admin's signature by which events of 
 """
 
 import asyncio
+import errno
 import hmac
 import json
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -35,19 +42,22 @@ from aiohttp import web
 from fish.definition import Fish
 from fish.errors import FishStopped
 from lamport.errors import (
+    CorruptArchive,
     DamagedRange,
     InvalidInput,
     LogClosed,
+    Overloaded,
     StoreBusy,
     StoreFull,
     UpcastFailed,
 )
 from lamport.event import Event, draft
-from lamport.ids import EventKey, NodeId
-from lamport.offsets import OffsetMap
+from lamport.ids import EventKey, NodeId, StreamId
+from lamport.offsets import OffsetMap, OffsetRange
 from lamport.query import parse_query
 from lamport.reader import Order
 from lamport.tags import Where
+from shoal.control import ARCHIVE_TYPE
 from shoal.node import Node
 from shoal.strictjson import parse_json
 from shoal.views import snapshot_to_json, status_to_json
@@ -56,6 +66,9 @@ from transport.network import Address
 
 MAX_BODY_BYTES = 1024 * 1024
 """Largest request body."""
+
+ARCHIVE_PIECE_BYTES = 256 * 1024
+"""Of an archive, read at once."""
 
 MAX_REQUESTS = 64
 """Requests answered at once; more are turned away."""
@@ -66,8 +79,13 @@ MAX_SUBSCRIPTIONS = 48
 KEEP_ALIVE_S = 15.0
 """An idle subscription sends an empty line this often, so that a dead client is noticed."""
 
+RETRY_AFTER_S = 1
+"""When to ask again, as every 503 says; a commit takes milliseconds."""
+
 SHUTDOWN_S = 1.0
 """How long open requests may take to end when the node stops."""
+
+_UNAVAILABLE = 503
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -84,9 +102,11 @@ class _Fault(NamedTuple):
 _FAULTS: Mapping[type[Exception], _Fault] = {
     InvalidInput: _Fault(400, "ERR_BAD_REQUEST"),
     LocalFault: _Fault(400, "ERR_BAD_REQUEST"),
+    CorruptArchive: _Fault(400, "ERR_CORRUPT_ARCHIVE"),
     FishStopped: _Fault(500, "ERR_FISH_STOPPED"),
     DamagedRange: _Fault(500, "ERR_DAMAGED"),
     UpcastFailed: _Fault(500, "ERR_UPCAST_FAILED"),
+    Overloaded: _Fault(503, "ERR_SERVICE_OVERLOADED"),
     StoreFull: _Fault(507, "ERR_STORE_FULL"),
     StoreBusy: _Fault(503, "ERR_STORE_BUSY"),
     LogClosed: _Fault(503, "ERR_SHUTTING_DOWN"),
@@ -96,8 +116,13 @@ _FAULTS: Mapping[type[Exception], _Fault] = {
 class ControlApi:
     """Serves one node. `fish` are those that can be asked for by name."""
 
-    def __init__(self, node: Node, fish: Mapping[str, Fish[Any]], token: str) -> None:
+    def __init__(
+        self, node: Node, fish: Mapping[str, Fish[Any]], token: str, scratch: Path | None = None
+    ) -> None:
+        """Prepare to serve; archives lie in the folder `scratch` while they are verified, or where the system likes."""
         self._node = node
+        self._scratch = scratch
+        self._importing = False
         self._fish = fish
         self._token = token
         self._hosts: frozenset[str] = frozenset()
@@ -150,6 +175,8 @@ class ControlApi:
             web.post("/api/v2/events/query", self._post_query),
             web.post("/api/v2/events/subscribe", self._post_subscribe),
             web.post("/api/v2/events/retract", self._post_retract),
+            web.post("/api/v2/log/damaged", self._post_damaged),
+            web.post("/api/v2/log/import", self._post_import),
             web.get("/api/v2/fish", self._get_fishes),
             web.get("/api/v2/fish/{name}", self._get_fish),
         ]
@@ -190,8 +217,9 @@ class ControlApi:
         given = token.encode(errors="surrogateescape")  # as aiohttp decodes bytes that are no UTF-8
         if scheme != "Bearer" or not hmac.compare_digest(given, self._token.encode()):
             return _error(401, "ERR_TOKEN_UNAUTHORIZED", "the token in the data folder is needed")
-        if request.method == "POST" and request.content_type != "application/json":
-            return _error(415, "ERR_UNSUPPORTED_MEDIA_TYPE", "a body of application/json is needed")
+        due = ARCHIVE_TYPE if request.path == "/api/v2/log/import" else "application/json"
+        if request.method == "POST" and request.content_type != due:
+            return _error(415, "ERR_UNSUPPORTED_MEDIA_TYPE", f"a body of {due} is needed")
         return None
 
     async def _get_id(self, _request: web.Request) -> web.Response:
@@ -216,7 +244,7 @@ class ControlApi:
     async def _post_publish(self, request: web.Request) -> web.Response:
         body = await _body(request)
         drafts = [_draft(item) for item in _list(body, "data")]
-        events = await self._node.publish_all(drafts)
+        events = await self._node.publish_all(drafts, wait=_flag(body, "wait", default=True))
         return web.json_response({"data": [_published(event) for event in events]})
 
     async def _post_retract(self, request: web.Request) -> web.Response:
@@ -284,6 +312,33 @@ class ControlApi:
         selects = self._node.log.selects
         return b"".join(_line(_retracted(event)) for event in events if selects(where, event))
 
+    async def _post_damaged(self, request: web.Request) -> web.Response:
+        """Take note of what somebody found damaged; what is not, or is not held, does no harm."""
+        body = await _body(request)
+        for damage, fault in [_damage(item) for item in _list(body, "ranges")]:
+            if damage.last <= self._node.offsets.of(damage.stream):
+                self._node.log.damages.note(damage, fault)
+        return web.json_response({})
+
+    async def _post_import(self, request: web.Request) -> web.Response:
+        """Keep the archive until all of it is here, for it is read twice, and take it in."""
+        if self._importing:
+            return _overloaded("an archive is being taken in already")
+        self._importing = True
+        try:
+            with TemporaryFile(dir=self._scratch) as file:
+                async for piece in request.content.iter_chunked(ARCHIVE_PIECE_BYTES):
+                    file.write(piece)
+                file.seek(0)
+                done = await self._node.import_archive(file)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise StoreFull("there is no room to unpack the archive: free some space") from error
+        finally:
+            self._importing = False
+        return web.json_response(asdict(done))
+
     async def _get_fishes(self, _request: web.Request) -> web.Response:
         return web.json_response({"fish": sorted(self._fish)})
 
@@ -340,7 +395,9 @@ def _overloaded(why: str) -> web.Response:
 
 
 def _error(status: int, code: str, message: str) -> web.Response:
-    return web.json_response({"code": code, "message": message}, status=status)
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == _UNAVAILABLE else None
+    body = {"code": code, "message": message}
+    return web.json_response(body, status=status, headers=headers)
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
@@ -380,10 +437,26 @@ def _hex(body: Mapping[str, Any], name: str) -> bytes:
         raise InvalidInput(f"{name!r} must be hexadecimal digits, or null") from None
 
 
+def _flag(body: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    value = body.get(name, default)
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{name!r} must be true or false")
+    return value
+
+
 def _draft(item: Any) -> Any:
     if not isinstance(item, dict) or "payload" not in item:
         raise InvalidInput("each event needs 'tags' and a 'payload'")
     return draft(_list(item, "tags"), item["payload"])
+
+
+def _damage(item: Any) -> tuple[OffsetRange, str]:
+    if not isinstance(item, dict):
+        raise InvalidInput("a range has a 'stream', a 'first' and a 'last' offset, and a 'fault'")
+    first, last = item.get("first"), item.get("last")
+    if type(first) is not int or type(last) is not int or not 0 <= first <= last:
+        raise InvalidInput("'first' and 'last' must be offsets, in this order")
+    return OffsetRange(StreamId.parse(_text(item, "stream")), first, last), _text(item, "fault")
 
 
 def _order(text: Any) -> Order:

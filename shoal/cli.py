@@ -10,7 +10,7 @@ import errno
 import io
 import os
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
 from typing import Any
 
@@ -191,6 +191,15 @@ def _add_upkeep(sub: Any) -> None:
     export.add_argument(
         "--node", action="append", metavar="NODE", help="all streams of a node; may be repeated"
     )
+    export.add_argument(
+        "--from", dest="first", type=int, default=0, metavar="OFFSET", help="of one stream"
+    )
+    export.add_argument(
+        "--to", dest="last", type=int, metavar="OFFSET", help="of one stream, up to the seal there"
+    )
+    export.add_argument(
+        "--since", metavar="FILE", help="leave out what this output of `status --json` has"
+    )
     export.add_argument("file", metavar="FILE", help="the new file")
 
     import_ = _command(sub, "import", upkeep_commands.import_, "verify an archive and take it in")
@@ -208,6 +217,12 @@ def _add_checking(sub: Any) -> None:
     check.set_defaults(command=checking.check)
 
 
+def _folder(text: str) -> str:
+    if not text:
+        raise ArgumentTypeError("an empty text names no folder; `.` is the present one")
+    return text
+
+
 def _command(sub: Any, name: str, command: Any, text: str) -> ArgumentParser:
     added: ArgumentParser = sub.add_parser(name, help=text, description=text.capitalize() + ".")
     data = os.environ.get("SHOAL_DATA") or None
@@ -215,6 +230,7 @@ def _command(sub: Any, name: str, command: Any, text: str) -> ArgumentParser:
         "--data",
         metavar="DIR",
         default=data,
+        type=_folder,
         required=data is None,
         help="data folder ($SHOAL_DATA)",
     )

@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 import aiohttp
 
-from shoal.control import Control, read_control
-from shoal.errors import DaemonUnreachable, RequestRefused
+from lamport.exchange import Imported
+from shoal.control import ARCHIVE_TYPE, Control, read_control
+from shoal.errors import DaemonUnreachable, RequestRefused, ServiceOverloaded
 
 REQUEST_TIMEOUT_S = 30.0
 """How long an answer may take; a stream may be silent for as long, the daemon says something more often."""
@@ -20,6 +21,8 @@ MAX_LINE_BYTES = 1024 * 1024
 """Longest line of a stream: an event has at most 70 KiB of msgpack, JSON may need several times that."""
 
 _REFUSED = 400
+
+_OVERLOADED = "ERR_SERVICE_OVERLOADED"
 
 
 class Client:
@@ -54,20 +57,23 @@ class Client:
         if self._session is not None:
             await self._session.close()
 
-    async def publish(self, tags: Iterable[str], payload: Any) -> str:
+    async def publish(self, tags: Iterable[str], payload: Any, *, wait: bool = True) -> str:
         """Append one event; returns the text of its key once it is durable there.
 
         Raises:
+            ServiceOverloaded: the daemon is busy, and it would have to `wait`. Nothing was stored.
             RequestRefused: the daemon's reason. Nothing was stored.
             DaemonUnreachable: it does not answer.
         """
-        published = await self.publish_all([(tags, payload)])
+        published = await self.publish_all([(tags, payload)], wait=wait)
         return published[0]
 
-    async def publish_all(self, events: Iterable[tuple[Iterable[str], Any]]) -> list[str]:
+    async def publish_all(
+        self, events: Iterable[tuple[Iterable[str], Any]], *, wait: bool = True
+    ) -> list[str]:
         """Append events in this order, all or none; returns the texts of their keys. Raises as `publish`."""
         data = [{"tags": list(tags), "payload": payload} for tags, payload in events]
-        answer = await self._post("/api/v2/events/publish", {"data": data})
+        answer = await self._post("/api/v2/events/publish", {"data": data, "wait": wait})
         return [event["key"] for event in answer["data"]]
 
     async def retract(self, keys: Iterable[str], *, reason: str, signature: bytes = b"") -> str:
@@ -79,6 +85,30 @@ class Client:
         answer = await self._post("/api/v2/events/retract", body)
         key: str = answer["data"][0]["key"]
         return key
+
+    async def import_archive(self, path: Path) -> Imported:
+        """Hand an archive over, a piece at a time; returns what came of it once all of it is durable there.
+
+        Raises:
+            RequestRefused: it does not hold; nothing was stored.
+            DaemonUnreachable: it does not answer any more; importing again adds what is missing.
+        """
+        headers = {"Content-Type": ARCHIVE_TYPE}
+        unhurried = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
+        try:
+            with path.open("rb") as file:
+                async with self._open().post(
+                    "/api/v2/log/import", data=file, headers=headers, timeout=unhurried
+                ) as response:
+                    await _check(response)
+                    answer = await response.json()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+        return Imported(answer["streams"], answer["events"], answer["added"])
+
+    async def report_damage(self, ranges: Iterable[Mapping[str, Any]]) -> None:
+        """Tell the node what of its log was found damaged, so that it asks its peers for that. Raises as `publish`."""
+        await self._post("/api/v2/log/damaged", {"ranges": list(ranges)})
 
     def query(self, text: str, *, order: str = "asc") -> AsyncIterator[dict[str, Any]]:
         """The matching events known there now, as JSON objects. Raises as `publish`."""
@@ -161,7 +191,8 @@ class Client:
 async def _check(response: aiohttp.ClientResponse) -> None:
     if response.status >= _REFUSED:
         try:
-            message = (await response.json())["message"]
+            answer = await response.json()
+            message, code = str(answer["message"]), answer.get("code")
         except (aiohttp.ClientError, ValueError, KeyError, asyncio.IncompleteReadError):
-            message = f"status {response.status}"
-        raise RequestRefused(str(message))
+            message, code = f"status {response.status}", None
+        raise ServiceOverloaded(message) if code == _OVERLOADED else RequestRefused(message)

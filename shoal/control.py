@@ -16,6 +16,9 @@ from transport.network import Address
 
 TOKEN_BYTES = 32
 
+ARCHIVE_TYPE = "application/x-shoal-archive"
+"""How an archive is declared that is handed to the daemon; no web page can send this unasked."""
+
 START_LIMIT_S = 5.0
 """How long a command waits for a daemon that holds the lock and does not listen yet."""
 

@@ -47,7 +47,7 @@ async def run_daemon(settings: Settings, announce: Callable[[str], None]) -> Non
         for one in fish.values():
             node.pond.observe(one)
         token = draw_token(random.SystemRandom())
-        api = ControlApi(node, fish, token)
+        api = ControlApi(node, fish, token, settings.data)
         address = await stack.enter_async_context(api.served(settings.api))
         stack.enter_context(written_control(settings.data, Control(address, token)))
         announce(f"node {node.id} listens at {node.listening}, control API at {address}")

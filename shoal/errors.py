@@ -26,6 +26,10 @@ class FolderError(ShoalError):
     """A data folder is missing, not enrolled, loosely protected or not empty."""
 
 
+class FolderOpen(FolderError):
+    """Something in a data folder is open to others than its owner."""
+
+
 class FileTaken(ShoalError):
     """A file that is to be made exists already, or cannot be made."""
 
@@ -42,6 +46,10 @@ class RequestRefused(ShoalError):
     """The daemon refused a request; the text is its reason."""
 
 
+class ServiceOverloaded(RequestRefused):
+    """The daemon has as much to do as it takes on; the same request may pass in a moment."""
+
+
 class FishNotLoaded(ShoalError):
     """A fish named on the command line cannot be imported."""
 
@@ -53,6 +61,7 @@ _EXIT_STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (IdentityError, os.EX_NOPERM),
     (LocalFault, os.EX_UNAVAILABLE),
     (DaemonUnreachable, os.EX_UNAVAILABLE),
+    (FolderOpen, os.EX_NOPERM),
     (FolderError, os.EX_NOINPUT),
     (ConfigurationError, os.EX_CONFIG),
     (FishNotLoaded, os.EX_CONFIG),
@@ -60,6 +69,7 @@ _EXIT_STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (InvalidProtocol, os.EX_DATAERR),
     (InvalidInput, os.EX_DATAERR),
     (CorruptArchive, os.EX_DATAERR),
+    (ServiceOverloaded, os.EX_TEMPFAIL),
     (RequestRefused, os.EX_DATAERR),
     (StoreError, os.EX_IOERR),
     (DamagedRange, os.EX_IOERR),

@@ -3,6 +3,7 @@
     identity.json   the node's key and certificate (0600)
     log.sqlite      the log
     log.token       tells whether the log is the one that was written here last; no part of a backup (0600)
+    ballast         a megabyte for the day when the disk is full
     lock            held by the one process that works on the folder
     control.json    address and token of the running daemon's control API (0600; gone when it stops)
     shoal.toml      settings, if there are any
@@ -13,14 +14,16 @@ The folder is 0700, and looser modes are refused: who reads it can act as this n
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from random import SystemRandom
 
+from lamport.sqlite import DATABASE_NAME, TOKEN_NAME
 from lamport.upcasters import NO_UPCASTERS, Upcasters
-from shoal.errors import FolderError, FolderInUse
+from shoal.errors import FolderError, FolderInUse, FolderOpen
 from shoal.node import Node
 from shoal.system import system_seams
 from transport import identity
@@ -34,6 +37,16 @@ CONTROL_NAME = "control.json"
 SETTINGS_NAME = "shoal.toml"
 
 FOLDER_MODE = 0o700
+
+OTHERS = 0o077
+"""What nobody but the owner may be allowed."""
+
+PRIVATE_NAMES = (
+    DATABASE_NAME,
+    *(f"{DATABASE_NAME}{suffix}" for suffix in ("-wal", "-shm")),
+    TOKEN_NAME,
+)
+"""Files of the log, besides the identity: the events are as secret as the key."""
 
 LOCK_ATTEMPTS, LOCK_PAUSE_S = 10, 0.03
 
@@ -78,13 +91,25 @@ def read_folder(folder: Path) -> Identity:
 
     Raises:
         FolderError: there is no such folder, or nothing is enrolled in it.
+        FolderOpen: its log is loosely protected.
         IdentityError: the identity is loosely protected or damaged.
     """
     if not (folder / IDENTITY_NAME).exists():
         raise FolderError(
             f"no device is enrolled in {folder}: run `shoal init --data {folder} --swarm-key KEYFILE`"
         )
-    return read_identity(folder / IDENTITY_NAME)
+    identity_here = read_identity(folder / IDENTITY_NAME)
+    for name in PRIVATE_NAMES:
+        _require_private(folder / name)
+    return identity_here
+
+
+def _require_private(path: Path) -> None:
+    """Refuse a file that others may read or write; one that is not there is made rightly."""
+    with suppress(FileNotFoundError):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & OTHERS:
+            raise FolderOpen(f"{path} is open to others (mode {mode:04o}): run chmod 600 {path}")
 
 
 @contextmanager

@@ -15,10 +15,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, NoReturn, Self
 
 from fish.pond import Pond
 from lamport.event import DEFAULT_APP_ID, Draft, Event, draft
+from lamport.exchange import Imported, import_archive
 from lamport.ids import MIN_DRAWN_STREAM_NUMBER, STREAM_NUMBER_LIMIT, EventKey, NodeId, StreamId
 from lamport.log import EventLog
 from lamport.offsets import OffsetMap, missing
@@ -150,22 +151,35 @@ class Node:
         payload: Any,
         *,
         app_id: str = DEFAULT_APP_ID,
+        wait: bool = True,
     ) -> Event:
         """Append one event; returns it once it is durable here.
 
         It never waits for a peer, except behind a start: those that can be reached are asked first whether they know
-        more of this node's stream than it does itself, for two seconds at most.
+        more of this node's stream than it does itself, for two seconds at most. Where more is asked of the node than
+        its disk can take, callers wait for their turn; with `wait=False` they are told at once.
 
         Raises:
             InvalidInput: tags or payload break a rule or limit; nothing was stored.
+            Overloaded: this call would have to wait for its turn; nothing was stored. Only with `wait=False`.
             StoreFull: the disk has no room; nothing was stored.
         """
-        [event] = await self.publish_all([draft(tags, payload, app_id)])
+        [event] = await self.publish_all([draft(tags, payload, app_id)], wait=wait)
         return event
 
-    async def publish_all(self, drafts: Iterable[Draft]) -> tuple[Event, ...]:
+    async def publish_all(self, drafts: Iterable[Draft], *, wait: bool = True) -> tuple[Event, ...]:
         """Append events in this order, all or none; returns them once they are durable here. Raises as `publish`."""
-        return await self.log.publish(tuple(drafts))
+        return await self.log.publish(tuple(drafts), wait=wait)
+
+    async def import_archive(self, file: BinaryIO) -> Imported:
+        """Take in an archive that `shoal export` made, whole or not at all, while everything else goes on.
+
+        Raises:
+            CorruptArchive: it does not hold, or this node cannot take all of it in; nothing of it was stored.
+            StoreFull: there is no room; what was stored until then stays, and importing again adds the rest.
+        """
+        keys = IdentityKeys(self._identity)
+        return await import_archive(self.log, keys, file, self._seams.work)
 
     async def retract(self, *keys: EventKey | str, reason: str, signature: bytes = b"") -> Event:
         """Hide events of this node from all folds and queries of the swarm, for good; returns the retraction.
@@ -237,7 +251,7 @@ class Node:
             unreached=self.peers.unreached(),
             fish=self.pond.running,
             stopped=self.pond.stopped,
-            damaged=self.log.damaged,
+            damaged=self.log.damages.texts,
             retracted=len(self.log.retracted),
             void_retractions=self.log.retracted.void,
         )
@@ -254,6 +268,7 @@ class Node:
             keys,
             seams.wall_clock,
             seams.work,
+            reserve=seams.reserve,
             settling=self._may_be_known_better(store),
             upcasters=self._upcasters,
         )
@@ -263,6 +278,8 @@ class Node:
         tasks.create_task(log.write(), name="log")
         pond = Pond(log, tasks)
         stack.push_async_callback(pond.close)
+        revival = tasks.create_task(_revive(log, pond), name="revival")
+        stack.push_async_callback(_cancelled, revival)
         peers = Peers(
             log=log,
             identity=self._identity,
@@ -283,6 +300,13 @@ class Node:
 
     def _draw_number(self) -> int:
         return self._seams.randomness.randrange(MIN_DRAWN_STREAM_NUMBER, STREAM_NUMBER_LIMIT)
+
+
+async def _revive(log: EventLog, pond: Pond) -> NoReturn:
+    """Let fish go on whenever something damaged was mended."""
+    while True:
+        await log.damages.mended()
+        pond.revive()
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -7,7 +7,7 @@ loop's clock, which the loop itself brings, and the wall clock. The production s
 from dataclasses import dataclass
 from random import Random
 
-from lamport.seams import Disk, WallClock, Work
+from lamport.seams import NO_RESERVE, Disk, Reserve, WallClock, Work
 from transport.network import Network
 
 
@@ -20,3 +20,5 @@ class Seams:
     disk: Disk
     network: Network
     work: Work
+    reserve: Reserve = NO_RESERVE
+    """Belongs to the disk."""

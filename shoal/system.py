@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from lamport.codec import MAX_INTEGER
 from lamport.sqlite import SqliteDisk
+from shoal.ballast import Ballast
 from shoal.seams import Seams
 from transport.identity import Identity
 from transport.network import Address
@@ -43,11 +44,14 @@ class ThreadWork:
 
 
 def system_seams(folder: Path, identity: Identity, *, listen: Address, mdns: bool) -> Seams:
-    """The seams of a node whose database stands in this folder."""
+    """The seams of a node whose database stands in this folder, and is opened next."""
+    ballast = Ballast(folder)
+    ballast.prepare()
     return Seams(
         wall_clock=wall_clock,
         randomness=random.SystemRandom(),
         disk=SqliteDisk(folder),
         network=TlsNetwork(identity, listen=listen, mdns=mdns),
         work=ThreadWork(),
+        reserve=ballast,
     )

@@ -8,7 +8,7 @@ log from a restored one stays in its own file, which is neither copied nor made 
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
@@ -19,13 +19,16 @@ from lamport.exchange import Exported, Imported, export_archive, import_archive
 from lamport.healing import Cut, heal
 from lamport.ids import MIN_DRAWN_STREAM_NUMBER, STREAM_NUMBER_LIMIT, NodeId, StreamId
 from lamport.log import EventLog
+from lamport.offsets import OffsetMap, OffsetRange
 from lamport.seams import Connection
 from lamport.sqlite import DATABASE_NAME, SqliteDisk
 from lamport.store import Store, require_readable, translated_errors
 from lamport.stream_check import Finding
 from lamport.verification import Progress, Verification, damaged_heads
-from shoal.errors import FolderError
-from shoal.folder import locked_folder, read_folder
+from shoal.client import Client
+from shoal.control import awaited_control
+from shoal.errors import DaemonUnreachable, FolderError
+from shoal.folder import is_locked, locked_folder, read_folder
 from shoal.keys import IdentityKeys
 from shoal.newfile import new_file, sync_folder
 from shoal.system import ThreadWork, wall_clock
@@ -69,6 +72,21 @@ async def verify_folder(folder: Path, told: Callable[[Progress], None]) -> Verdi
         return (await _looked(connection, keys, told))[0]
 
 
+async def report_damage(folder: Path, findings: Sequence[Finding]) -> bool:
+    """Tell a folder's daemon what was found damaged; returns whether there was one, and something for it to do."""
+    ranges = [
+        {"stream": str(one.stream), "first": one.first, "last": one.last, "fault": str(one)}
+        for one in findings
+        if one.first is not None
+    ]
+    with suppress(DaemonUnreachable):
+        if ranges and is_locked(folder):
+            async with Client(await awaited_control(folder)) as client:
+                await client.report_damage(ranges)
+            return True
+    return False
+
+
 async def heal_folder(folder: Path, told: Callable[[Progress], None]) -> Healed:
     """Look at everything, mend what can be mended, and look again. Raises as `verify_folder`, and `FolderInUse`."""
     keys = IdentityKeys(read_folder(folder))
@@ -102,31 +120,57 @@ async def back_up(folder: Path, target: Path) -> list[Finding]:
         return findings
 
 
-async def export(
-    folder: Path, streams: Sequence[str], nodes: Sequence[str], target: Path
-) -> Exported:
-    """Write streams of a folder's log into a new archive: those named, those of the nodes named, or all.
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What of a log is to be exported: the streams named, those of the nodes named, or all; and how much of each."""
+
+    streams: Sequence[str] = ()
+    nodes: Sequence[str] = ()
+    first: int = 0
+    last: int | None = None
+    since: OffsetMap = OffsetMap()  # noqa: RUF009 - immutable
+    """What the reader has already, and needs not get."""
+
+
+async def export(folder: Path, chosen: Chosen, target: Path) -> Exported:
+    """Write streams of a folder's log, or parts of them, into a new archive.
 
     Raises:
-        InvalidInput: a stream or node is not named rightly, or not known here.
+        InvalidInput: a stream or node is not named rightly or not known here, or an offset is not held here.
         FileTaken, FolderError, StoreError, DamagedRange: as in `back_up`, or a part of the log is damaged.
     """
     keys = IdentityKeys(read_folder(folder))
     _require_log(folder)
     store = await Store.open_to_read(SqliteDisk(folder), keys)
     try:
-        chosen = _chosen(store, streams, nodes)
+        ranges = _ranges(store, chosen)
         with new_file(target) as draft, draft.open("wb") as file:
-            return await export_archive(store, keys, chosen, file)
+            return await export_archive(store, keys, ranges, file)
     finally:
         await store.close()
 
 
-def _chosen(store: Store, streams: Sequence[str], nodes: Sequence[str]) -> set[StreamId]:
-    if not streams and not nodes:
+def _ranges(store: Store, chosen: Chosen) -> list[OffsetRange]:
+    named = _streams(store, chosen)
+    if (chosen.first or chosen.last is not None) and len(named) != 1:
+        raise InvalidInput("offsets are of one stream: name it with --stream")
+    ranges: list[OffsetRange] = []
+    for stream in named:
+        head = store.head(stream).offset
+        last = head if chosen.last is None else chosen.last
+        if not 0 <= chosen.first <= last <= head:
+            raise InvalidInput(
+                f"offsets {chosen.first} to {last} of {stream} are not held here, but 0 to {head}"
+            )
+        ranges.append(OffsetRange(stream, max(chosen.first, chosen.since.of(stream) + 1), last))
+    return [one for one in ranges if one.first <= one.last]
+
+
+def _streams(store: Store, chosen: Chosen) -> set[StreamId]:
+    if not chosen.streams and not chosen.nodes:
         return set(store.heads)
-    named = set(map(StreamId.parse, streams))
-    authors = set(map(NodeId.parse, nodes))
+    named = set(map(StreamId.parse, chosen.streams))
+    authors = set(map(NodeId.parse, chosen.nodes))
     unknown = [*(named - store.heads.keys()), *(authors - {one.node for one in store.heads})]
     if unknown:
         raise InvalidInput(
@@ -136,17 +180,22 @@ def _chosen(store: Store, streams: Sequence[str], nodes: Sequence[str]) -> set[S
 
 
 async def import_(folder: Path, path: Path) -> Imported:
-    """Take an archive into a folder's log, whole or not at all.
+    """Take an archive into a folder's log, whole or not at all; through its daemon where one runs.
 
     Raises:
         CorruptArchive: it does not hold; nothing was stored.
-        FolderInUse: a daemon runs on the folder.
+        RequestRefused: the same, as the daemon tells it.
+        FolderInUse: another command works on the folder.
     """
     keys = IdentityKeys(read_folder(folder))
     _require_file(path, "`shoal export`")
+    if is_locked(folder):
+        with suppress(DaemonUnreachable):  # then it is no daemon that works on the folder
+            async with Client(await awaited_control(folder)) as client:
+                return await client.import_archive(path)
     with locked_folder(folder), path.open("rb") as file:
         async with _writing(folder, keys) as log:
-            return await import_archive(log, keys, file)
+            return await import_archive(log, keys, file, ThreadWork())
 
 
 @asynccontextmanager

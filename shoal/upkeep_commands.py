@@ -9,10 +9,13 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
+from lamport.errors import InvalidInput
+from lamport.offsets import OffsetMap
 from lamport.stream_check import Finding
 from lamport.verification import Progress
 from shoal import upkeep
-from shoal.upkeep import Healed, Verdict
+from shoal.strictjson import parse_json
+from shoal.upkeep import Chosen, Healed, Verdict
 
 TOLD_EVERY_S = 1.0
 """How often progress is told."""
@@ -25,6 +28,8 @@ def verify(arguments: Namespace) -> int:
         done = asyncio.run(upkeep.heal_folder(folder, _progress()))
     else:
         done = Healed((), asyncio.run(upkeep.verify_folder(folder, _progress())))
+        if asyncio.run(upkeep.report_damage(folder, done.verdict.findings)):
+            print("shoal: the running daemon asks its peers for what is damaged", file=sys.stderr)
     print(json.dumps(_verdict_to_json(done), indent=2) if arguments.as_json else _text(done))
     return os.EX_DATAERR if done.verdict.count else os.EX_OK
 
@@ -50,9 +55,15 @@ def restore(arguments: Namespace) -> int:
 
 def export(arguments: Namespace) -> int:
     """Write streams into a new archive."""
-    streams, nodes = arguments.stream or [], arguments.node or []
+    chosen = Chosen(
+        arguments.stream or (),
+        arguments.node or (),
+        arguments.first,
+        arguments.last,
+        OffsetMap() if arguments.since is None else _offsets(Path(arguments.since)),
+    )
     target = Path(arguments.file)
-    done = asyncio.run(upkeep.export(Path(arguments.data), streams, nodes, target))
+    done = asyncio.run(upkeep.export(Path(arguments.data), chosen, target))
     print(f"exported {done.events} events of {done.streams} streams to {target}")
     return os.EX_OK
 
@@ -64,6 +75,20 @@ def import_(arguments: Namespace) -> int:
         f"imported {done.added} of {done.events} events of {done.streams} streams; others were known"
     )
     return os.EX_OK
+
+
+def _offsets(path: Path) -> OffsetMap:
+    """The offset map in a file: by itself, or in a whole status."""
+    try:
+        value = parse_json(path.read_bytes())
+        inner = value.get("offsets", value) if isinstance(value, dict) else value
+        return OffsetMap.from_json(inner)
+    except FileNotFoundError:
+        raise InvalidInput(f"there is no file {path}") from None
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"{path} holds no offset map ({error}): use what `shoal status --json` prints"
+        ) from error
 
 
 def _progress() -> Callable[[Progress], None]:

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fish.definition import Fish, Metadata
-from fish.errors import PondClosed
+from fish.errors import FishStopped, PondClosed
 from fish.work import WorkIds
-from lamport.errors import InvalidInput, LogError
+from lamport.errors import DamagedRange, InvalidInput, LogError
 from lamport.event import Draft, Event, draft
 from lamport.ids import StreamId
 from lamport.retraction import RETRACT_TAG, signed_names
 from lamport.tags import Tag
+from simulations.damage import Flips, read_everything
 from simulations.device import Card, Device
 from simulations.errors import DeviceOff
 from simulations.laws import Auditor, draft_bytes
@@ -93,6 +94,10 @@ class Run:
     under_way: list[asyncio.Task[None]] = field(default_factory=list)
     backups: dict[Device, bytes] = field(default_factory=dict)
     cards: dict[Device, tuple[StreamId, Card]] = field(default_factory=dict)
+    flips: Flips = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.flips = Flips(self.auditor)
 
     def device(self, operation: Operation) -> Device:
         """The device that an operation strikes first."""
@@ -157,6 +162,9 @@ async def _unless_stopped(world: World, device: Device, work: Awaitable[object])
         await work
     except asyncio.CancelledError:
         return
+    except FishStopped as stopped:
+        if not isinstance(stopped.__cause__, DamagedRange):
+            raise
     except (LogError, PondClosed, DeviceOff) as error:
         if device.well and device.starts == starts and device.well_since <= began:
             world.broken(f"law 1: {device.name} was well, and refused: {error!r}")
@@ -335,19 +343,21 @@ async def _disk_freed(run: Run, operation: Operation) -> None:
 
 async def _backup(run: Run, operation: Operation) -> None:
     device = run.device(operation)
-    run.backups[device] = device.backup()
+    if not run.flips.outstanding:
+        run.backups[device] = device.backup()
 
 
 async def _restore_backup(run: Run, operation: Operation) -> None:
     device = run.device(operation)
-    if device in run.backups:
+    if device in run.backups and not run.flips.outstanding:
         await device.restore_backup(run.backups[device])
         run.started(device)
 
 
 async def _copy_card(run: Run, operation: Operation) -> None:
     device = run.device(operation)
-    run.cards[device] = device.node.log.stream, device.card()
+    if not run.flips.outstanding:
+        run.cards[device] = device.node.log.stream, device.card()
 
 
 async def _restore_card(run: Run, operation: Operation) -> None:
@@ -358,7 +368,7 @@ async def _restore_card(run: Run, operation: Operation) -> None:
     """
     device = run.device(operation)
     stream, card = run.cards.get(device, (None, None))
-    if stream is None or card is None:
+    if stream is None or card is None or run.flips.outstanding:
         return
     healthy = _healthy_neighbours(run, device)
     await device.stop()  # first: what it commits while it stops must be known to somebody, too
@@ -374,6 +384,15 @@ async def _restore_card(run: Run, operation: Operation) -> None:
         await device.restore_card(card._replace(token=b""))
     run.started(device)
     run.publish(device, ["x"], 0)  # whoever restores it wants to see it work
+
+
+async def _flip_bit(run: Run, operation: Operation) -> None:
+    """Damage an event on the disk, and read everything, so that it is noticed; a harsh disk's cache would hide it."""
+    device = run.device(operation)
+    if not run.plan.harsh and run.flips.strike(
+        device, _healthy_neighbours(run, device), operation.amount
+    ):
+        run.in_background(device, read_everything(device))
 
 
 def _healthy_neighbours(run: Run, device: Device) -> list[Device]:
@@ -418,4 +437,5 @@ _ACTS: Mapping[str, tuple[bool | None, _Act]] = {
     "restore_backup": (None, _restore_backup),
     "copy_card": (True, _copy_card),
     "restore_card": (True, _restore_card),
+    "flip_bit": (True, _flip_bit),
 }

@@ -15,6 +15,7 @@ import lamport.follower
 import lamport.log
 import lamport.postings
 import lamport.reader
+import lamport.requests
 import lamport.snapshot_table
 import lamport.tag_index
 import simulations.network
@@ -34,7 +35,7 @@ class Knob(NamedTuple):
 
 
 KNOBS: Mapping[str, Knob] = {
-    "commits of 3 events": Knob(lamport.log, "MAX_COMMIT_EVENTS", 3),
+    "commits of 3 events": Knob(lamport.requests, "MAX_COMMIT_EVENTS", 3),
     "4 requests wait for the log": Knob(lamport.log, "MAX_WAITING", 4),
     "memory keeps one commit": Knob(lamport.follower, "KEPT_BATCHES", 1),
     "every range is checked by a worker": Knob(lamport.log, "CHECKED_INLINE", 0),

@@ -123,13 +123,17 @@ class Auditor:
         for event in device.acknowledged:
             if not self.holds(device, event.stream, event.offset):
                 raise LawBroken(f"law 1: {device.name} lost {event.key}, which it had acknowledged")
-            lamport, timestamp, tags, app_id, payload = msgpack.unpackb(
-                self.said[event.stream, event.offset], strict_map_key=False
-            )
-            stored = (lamport, timestamp, sorted(tags), app_id, payload)
-            said = (event.lamport, event.timestamp, sorted(event.tags), event.app_id, event.payload)
-            if stored != said:
-                raise LawBroken(f"law 1: {device.name} keeps {stored}, it had acknowledged {said}")
+            if not self.is_as_said(event):
+                raise LawBroken(f"law 1: {device.name} keeps another {event} than it acknowledged")
+
+    def is_as_said(self, event: Event) -> bool:
+        """Whether an event is the one that its author wrote first at that place."""
+        lamport, timestamp, tags, app_id, payload = msgpack.unpackb(
+            self.said[event.stream, event.offset], strict_map_key=False
+        )
+        written = (lamport, timestamp, sorted(tags), app_id, payload)
+        shown = (event.lamport, event.timestamp, sorted(event.tags), event.app_id, event.payload)
+        return bool(written == shown)
 
     def check_bounds(self, device: Device) -> None:
         """Law 14: queues stay under their bounds, and no dead connection is kept."""

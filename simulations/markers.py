@@ -17,8 +17,10 @@ from fish.snapshots import SnapshotShelf
 from fish.timeline import Timeline
 from fish.work import WorkIds
 from lamport.errors import StoreFull
+from lamport.follower import Follower
 from lamport.lineage import Lineage
-from lamport.log import EventLog, Follower
+from lamport.log import EventLog
+from lamport.repair import Repair
 from lamport.store import Store
 from lamport.tag_index import TagIndex
 from simulations import laws
@@ -222,6 +224,7 @@ MARKERS: tuple[Marker, ...] = (
     Marker("own tail adopted", EventLog, "_receive", _adopted),
     Marker("older own stream completed", EventLog, "_receive", _completed),
     Marker("tags merged", TagIndex, "merge", _always),
+    Marker("damage healed online", Repair, "replace", lambda c: bool(c.result)),
     # fish
     Marker("late event behind a checkpoint", Timeline, "rewind_to", lambda c: c.result is not None),
     Marker("late event behind every checkpoint", Timeline, "rewind_to", _returned(value=None)),

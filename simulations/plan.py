@@ -149,10 +149,14 @@ def draw_plan(
     shape = _shape(draw, count)
     harsh = draw.random() < 0.1  # noqa: PLR2004 - the harsh disk is slow: a tenth of the worlds
     knobs = tuple(name for name in KNOBS if draw.random() < 0.15)  # noqa: PLR2004 - most worlds turn down two
-    options = {kind: _rate(draw) for kind in HARDSHIPS if draw.random() < 0.5 or every_kind}  # noqa: PLR2004 - swarm testing
+    draws = {
+        kind: random.Random(f"plan {seed} {kind}") if kind in _APART else draw  # noqa: S311 - repeatable on purpose
+        for kind in HARDSHIPS
+    }
+    options = {kind: _rate(one) for kind, one in draws.items() if one.random() < 0.5 or every_kind}  # noqa: PLR2004 - swarm testing
     operations = [*_work(draw, count, seconds)]
     for kind, every_s in options.items():
-        operations += _strikes(draw, kind, every_s, count, seconds)
+        operations += _strikes(draws[kind], kind, every_s, count, seconds)
     return Plan(seed, count, shape, harsh, knobs, seconds, options, tuple(sorted(operations)))
 
 
@@ -229,7 +233,11 @@ HARDSHIPS: Mapping[str, _Hardship] = {
     "disk_full": _Hardship(_one, "disk_freed"),
     "backup": _Hardship(_one, "restore_backup"),
     "copy_card": _Hardship(_one, "restore_card"),
+    "flip_bit": _Hardship(_one),
 }
+
+_APART = {"flip_bit"}
+"""Kinds that are drawn from a generator of their own: all else that a seed draws is what it was without them."""
 
 
 KINDS = (

@@ -26,11 +26,13 @@ from lamport.chain import CheckedRange, Head, VerifiedRange
 from lamport.clock import LamportClock
 from lamport.commit import Commit, CommitBuilder
 from lamport.errors import StoreFull
+from lamport.follower import Follower
 from lamport.ids import NodeId
 from lamport.lineage import Lineage
-from lamport.log import EventLog, Follower
+from lamport.log import EventLog
 from lamport.offsets import OffsetMap
 from lamport.reader import Reader
+from lamport.repair import Repair
 from lamport.retraction import Retracted
 from lamport.store import Store
 from lamport.tag_index import TagIndex
@@ -39,6 +41,7 @@ from simulations.plan import draw_plan
 from simulations.play import Outcome, play
 from transport.errors import ForgedEvents
 from transport.peers import Peers
+from transport.repairs import Repairs
 from transport.session import Session
 
 
@@ -351,9 +354,7 @@ BUGS: tuple[Bug, ...] = (
     Bug("seals are not verified", IdentityKeys, "verify", _certificate_only),
     Bug("a full disk answers as if it had room", Store, "commit", _refusal_swallowed),
     Bug("a full disk is taken for a broken one", lamport.store, "_FULL", _instead(frozenset())),
-    Bug(
-        "a commit answers its first request only", lamport.log, "_settle", _only_the_first_answered
-    ),
+    Bug("a commit answers its first request only", lamport.log, "settle", _only_the_first_answered),
     Bug("a restart forgets the clock", Store, "_load", _clock_of_own_events),
     Bug("merged commits lose the oldest", Follower, "_from_memory", _oldest_forgotten),
     Bug("one tag of a commit is indexed", Store, "_entries", _first_tag_only),
@@ -370,6 +371,8 @@ BUGS: tuple[Bug, ...] = (
     Bug("a replaced link lives on", Peers, "_register", _both_links_kept),
     Bug("a merge forgets the tails", TagIndex, "_tails", _never_async({})),
     Bug("pages skip or repeat an event", lamport.reader, "_whole_groups", _part_of_a_group),
+    Bug("what is damaged is asked of nobody", Repairs, "_fetch", _never_async(value=False)),
+    Bug("what a peer gives back is not written", Repair, "replace", _never_async(0)),
     Bug("the token is not looked at", Lineage, "agrees", _never_async(value=True)),
     Bug("the own head is not asked for", Peers, "_settle", _settled_at_once),
     Bug("a retraction does not rewind", Timeline, "holds", _never(False)),  # noqa: FBT003 - as above

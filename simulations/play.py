@@ -8,11 +8,13 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from lamport.event import Event
 from lamport.ids import StreamId
 from simulations.acts import FISH, TAGS, WORK, WORK_TAG, Run, act
+from simulations.damage import read_everything
 from simulations.device import Device
 from simulations.disk import Platter
 from simulations.errors import LawBroken, SimulationError
@@ -29,6 +31,9 @@ from simulations.world import CONVERGENCE_S, World
 
 FAR_CONVERGENCE_S = 10.0
 """Law 7 for worlds of many nodes or of long lines: each further hop is another link to make."""
+
+MENDING_S = 15.0
+"""How long it may take until what a disk lost is mended, in a world that is well."""
 
 REST_S = 5.0
 """After which half-made and half-dead connections are gone."""
@@ -144,6 +149,7 @@ async def _quiet(run: Run) -> None:
     await world.converge(limit_s)
     await asyncio.gather(*run.under_way)
     await world.converge(limit_s)
+    await _mended(run)
     for device in world.nodes:
         run.auditor.check_acknowledged(device)
     events = await check_converged(world, FISH)
@@ -161,6 +167,18 @@ async def _quiet(run: Run) -> None:
     check_trust(world)
     check_channels(world)
     world.check()
+
+
+async def _mended(run: Run) -> None:
+    """What a disk lost is had again once those are linked who have it, and everything that waited for it goes on."""
+    for device in run.world.nodes:
+        await read_everything(device)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(MENDING_S):
+            while any(device.node.log.damages.spans for device in run.world.nodes):  # noqa: ASYNC110 - of any
+                await asyncio.sleep(0.05)
+    if run.flips.outstanding or any(device.pond.stopped for device in run.world.nodes):
+        raise LawBroken(f"damaged, and not mended within {MENDING_S} s: {run.flips.made}")
 
 
 async def _let_in_again(run: Run) -> None:

@@ -17,8 +17,10 @@ from typing import Any
 from fish.definition import Fish
 from fish.errors import PondClosed, StateCodecError
 from fish.states import encode_state
+from lamport.errors import DamagedRange
 from lamport.event import Event
 from lamport.ids import EventKey, StreamId
+from lamport.log import EventLog
 from lamport.offsets import OffsetMap
 from lamport.tags import ALL_EVENTS
 from simulations.device import Device
@@ -54,11 +56,11 @@ class Listener:
         self, device: Device, auditor: Auditor, hesitation: random.Random | None = None
     ) -> None:
         """Subscribe. With `hesitation` it takes its time over each event, and begins where it is told to."""
-        self._lower = OffsetMap()
+        lower = OffsetMap()
         if hesitation is not None:
             held = device.node.offsets.items()
-            self._lower = OffsetMap({s: hesitation.randint(0, offset) for s, offset in held})
-        self._cursor: dict[StreamId, int] = dict(self._lower.items())
+            lower = OffsetMap({s: hesitation.randint(0, offset) for s, offset in held})
+        self._cursor: dict[StreamId, int] = dict(lower.items())
         self._hesitation = hesitation
         self._device = device
         self._auditor = auditor
@@ -70,7 +72,18 @@ class Listener:
 
     async def _listen(self) -> None:
         log = self._device.node.log
-        events = log.subscribe(ALL_EVENTS, lower=self._lower, on_retracted=self._retracted)
+        while True:
+            try:
+                await self._follow(log)
+            except DamagedRange:
+                await log.changed()
+            else:
+                return
+
+    async def _follow(self, log: EventLog) -> None:
+        """Read from the place reached; an application does that again where the disk had lost something."""
+        lower = OffsetMap(self._cursor)
+        events = log.subscribe(ALL_EVENTS, lower=lower, on_retracted=self._retracted)
         async for event in events:
             self._check(event)
             self._delivered.set()
@@ -83,6 +96,8 @@ class Listener:
             return  # it goes on reading where another disk is now
         if not self._auditor.holds(self._device, event.stream, event.offset):
             world.broken(f"law 11: {name} was handed {event.key}, which is not on its disk")
+        if not self._auditor.is_as_said(event):
+            world.broken(f"law 11: {name} was handed another {event.key} than its author wrote")
         due = self._due(event.stream, event.offset)
         if event.offset != due:
             world.broken(f"law 10: {name} was handed {event.key}, {event.stream} {due} was due")

@@ -34,38 +34,40 @@ FLOORS = (
     ),
     # 1: pure machines
     (
-        "lamport.clock lamport.codec lamport.chain lamport.commit lamport.stream_check lamport.archive"
+        "lamport.clock lamport.codec lamport.chain lamport.commit lamport.requests lamport.stream_check lamport.archive"
         " lamport.postings fish.states fish.work fish.definition fish.timeline fish.protocols"
         " fish.protocols.values fish.protocols.problems fish.protocols.wellformed"
         " fish.protocols.equivalence fish.protocols.projection fish.protocols.reading"
         " fish.protocols.running transport.identity transport.handshake transport.frames"
-        " transport.messages transport.tree transport.aliases transport.claims transport.outbox"
+        " transport.messages transport.tree transport.aliases transport.claims transport.outbox transport.phases"
         " transport.mesh transport.session lamport.retraction lamport.upcasters"
     ),
     # 2: the durable log
     (
-        "lamport.lineage lamport.tag_index lamport.retraction_table lamport.store lamport.reader lamport.snapshot_table"
-        " lamport.verification lamport.healing"
+        " lamport.lineage lamport.tag_index lamport.retraction_table lamport.store"
+        " lamport.reader lamport.snapshot_table lamport.verification lamport.healing"
+        " lamport.repair"
     ),
     # 3: the async middle
     (
         "lamport lamport.follower lamport.log lamport.exchange"
         " fish fish.log fish.snapshots fish.observation fish.running fish.effects fish.pond"
-        " transport transport.forks transport.link transport.peers shoal.errors shoal.seams shoal.keys shoal.node"
-        " shoal.views shoal.worker shoal.strictjson"
+        " transport transport.forks transport.repairs transport.link transport.peers"
+        " shoal.errors shoal.seams shoal.keys shoal.node shoal.views shoal.worker shoal.strictjson"
     ),
     # 4: the edge
     (
         "lamport.sqlite lamport.backup transport.keyfiles transport.tls transport.mdns shoal shoal.__main__"
         " shoal.system shoal.folder shoal.settings shoal.hosting shoal.api shoal.control shoal.client shoal.daemon"
-        " shoal.commands shoal.checking shoal.upkeep shoal.upkeep_commands shoal.newfile shoal.cli shoal.demo"
+        " shoal.commands shoal.checking shoal.upkeep shoal.upkeep_commands shoal.newfile"
+        " shoal.cli shoal.demo shoal.ballast"
     ),
     # above the edge: the simulator, which runs the node and is imported by nothing
     (
         "simulations simulations.errors simulations.loop simulations.trace simulations.disk simulations.harsh"
-        " simulations.wire simulations.network simulations.device simulations.world simulations.retracting"
-        " simulations.laws"
-        " simulations.watching simulations.acts simulations.markers simulations.knobs"
+        " simulations.wire simulations.network simulations.device simulations.world"
+        " simulations.retracting simulations.laws simulations.watching simulations.acts"
+        " simulations.markers simulations.knobs simulations.damage"
         " simulations.questions simulations.campaign"
         " simulations.plan simulations.play simulations.planted"
         " simulations.session simulations.purity simulations.sim simulations.drill simulations.swarm"

@@ -41,6 +41,7 @@ from transport.identity import Identity
 from transport.link import Link
 from transport.mesh import ENOUGH_LINKS, MOST_LINKS, PROBATION_S, Mesh, Standing
 from transport.network import Address, Candidate, Channel, Network
+from transport.repairs import Repairs
 from transport.session import Session
 from transport.tree import RELAYED_EVENTS, Tree
 
@@ -145,6 +146,7 @@ class Peers:
         async with asyncio.TaskGroup() as diallers:
             diallers.create_task(self._settle())
             diallers.create_task(self._explore())
+            diallers.create_task(Repairs(self._log, self._links).run())
             for target in self._targets.values():
                 diallers.create_task(self._keep_dialling(target))
 

@@ -12,7 +12,6 @@ what waits to be sent is derived from heads (a stream stands in it at most once)
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from enum import Enum
 from itertools import islice
 from typing import Any
 
@@ -41,6 +40,7 @@ from transport.messages import (
     Why,
 )
 from transport.outbox import Outbox, Traffic
+from transport.phases import ALLOWED, Phase
 from transport.tree import ANNOUNCED_TOGETHER_S, RELAYED_EVENTS, Edge, Heard, Tree
 
 MAX_WANTS = 8
@@ -83,21 +83,6 @@ MAX_TOLD_STREAMS = 65_536
 """Streams that one peer may tell of: each costs memory here."""
 
 _TOKENS = 2**32
-
-
-class Phase(Enum):
-    """How far a session has come."""
-
-    OPENED = "opened"
-    GREETED = "greeted"
-    LIVE = "live"
-
-
-_ALLOWED: Mapping[Phase, tuple[type[Message], ...]] = {
-    Phase.OPENED: (Greeting, Goodbye),
-    Phase.GREETED: (Heads, News, Eager, Want, Events, Fresh, Declined, Ping, Pong, Goodbye),
-    Phase.LIVE: (Heads, News, Eager, Want, Events, Fresh, Declined, Ping, Pong, Goodbye),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +174,7 @@ class Session:
         Raises:
             PeerFault: the message has no place here.
         """
-        if not isinstance(message, _ALLOWED[self.phase]):
+        if not isinstance(message, ALLOWED[self.phase]):
             raise PeerFault(
                 f"{type(message).__name__} has no place in a session that is {self.phase.value}"
             )
@@ -246,6 +231,10 @@ class Session:
         if not (self._out.heads or self.edge.carries(stream.node)):
             self._out.heads_due = now + ANNOUNCED_TOGETHER_S
         self._out.heads[stream] = None
+
+    def asks_for(self, stream: StreamId) -> bool:
+        """Whether the peer has been asked for a range of this stream, and has not sent all of it."""
+        return stream in self._wants or stream in self._abandoned
 
     def question(self, want: Want) -> None:
         """Ask for a range that adds nothing here, to compare it with what is held."""

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 
 from lamport.errors import LogClosed, StoreFull
 from lamport.event import Draft, Event
+from lamport.follower import Batch
 from lamport.ids import EventKey, NodeId, StreamId
-from lamport.log import Batch
 from lamport.offsets import OffsetMap
 from lamport.snapshots import StoredSnapshot
 from lamport.tags import Where

@@ -12,11 +12,21 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from lamport.chain import Head, Seal, SealedRange, chained, genesis
+from lamport.chain import (
+    Head,
+    Seal,
+    SealedRange,
+    VerifiedRange,
+    chained,
+    check_range,
+    connect_range,
+    genesis,
+)
 from lamport.codec import encode_draft, encode_event
 from lamport.event import Draft, Event, draft
+from lamport.follower import Follower
 from lamport.ids import MIN_DRAWN_STREAM_NUMBER, NodeId, StreamId
-from lamport.log import EventLog, Follower
+from lamport.log import EventLog
 from lamport.offsets import NOTHING, OffsetMap
 from lamport.reader import Order
 from lamport.seams import Disk
@@ -139,6 +149,11 @@ async def open_log(
                 yield log
             finally:
                 log.close()
+
+
+def taken(received: SealedRange, head: Head, keys: Member) -> VerifiedRange | None:
+    """What a log that stands at this head takes of a range: both checks in turn."""
+    return connect_range(check_range(received, keys), head)
 
 
 def drafts(count: int, *tags: str) -> list[Draft]:

@@ -18,6 +18,7 @@ from lamport.errors import CorruptArchive
 from lamport.exchange import Imported, export_archive, import_archive
 from lamport.ids import MIN_DRAWN_STREAM_NUMBER
 from lamport.log import EventLog
+from lamport.offsets import OffsetMap, OffsetRange, missing
 from tests.lamport.keys import (
     NOW_US,
     Author,
@@ -82,7 +83,7 @@ def test_what_is_exported_is_imported_elsewhere(tmp_path: Path) -> None:
                 await log.receive(sealed)
             await log.publish(drafts(1, "own"))
             file = io.BytesIO()
-            done = await export_archive(log.store, OWN, log.offsets, file)
+            done = await export_archive(log.store, OWN, missing(OffsetMap(), log.offsets), file)
             assert (done.streams, done.events) == (2, 3_408)
             return file.getvalue(), list(await read_all(log))
 
@@ -121,7 +122,7 @@ def test_an_archive_truncated_anywhere_is_refused(tmp_path: Path) -> None:
 def test_every_altered_byte_is_found_at_or_before_the_end(tmp_path: Path) -> None:
     data = written(*bobs(3, 4))
     randomness = random.Random(8)
-    starts = [position for position, _ in read_archive(io.BytesIO(data), OWN.swarm)]
+    starts = [one.position for one in read_archive(io.BytesIO(data), OWN.swarm)]
     for _ in range(300):
         place = randomness.randrange(len(data))
         altered = (
@@ -158,11 +159,86 @@ def test_ranges_begin_at_the_beginning_and_have_no_gap(tmp_path: Path) -> None:
     refused(tmp_path, written(first, first), "offset 2 is due")
 
 
+def exported(folder: Path, *ranges: OffsetRange) -> bytes:
+    """The parts of a log's streams in an archive."""
+
+    async def run() -> bytes:
+        async with open_log(folder) as log:
+            file = io.BytesIO()
+            await export_archive(log.store, OWN, ranges, file)
+            return file.getvalue()
+
+    return asyncio.run(run())
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> tuple[Path, Path]:
+    """A log that holds three ranges of five events of Bob's, and one that holds the first of them."""
+    folders = tmp_path / "all", tmp_path / "some"
+
+    async def hold(folder: Path, count: int) -> None:
+        async with open_log(folder) as log:
+            for sealed in list(bobs(5, 5, 5))[:count]:
+                await log.receive(sealed)
+
+    for folder in folders:
+        folder.mkdir()
+    asyncio.run(hold(folders[0], 3))
+    asyncio.run(hold(folders[1], 1))
+    return folders
+
+
+BOBS = Author(member("bob")).stream
+
+
+@pytest.mark.parametrize("first", range(15))
+def test_a_part_is_taken_in_exactly_where_it_connects(parts: tuple[Path, Path], first: int) -> None:
+    data = exported(parts[0], OffsetRange(BOBS, first, 14))
+    if first <= 5:
+        assert imported(parts[1], data) == Imported(1, 15 - first, 10)
+        assert imported(parts[1], data) == Imported(1, 15 - first, 0)
+    else:
+        refused(parts[1], data, f"is taken up at offset {first}", "up to 4", "from 5 on")
+        assert imported(parts[0], data) == Imported(1, 15 - first, 0)
+
+
+@pytest.mark.parametrize(("last", "reached"), [(0, 4), (4, 4), (5, 9), (13, 14)])
+def test_a_part_reaches_to_the_seal_at_its_end_or_behind(
+    parts: tuple[Path, Path], last: int, reached: int
+) -> None:
+    data = exported(parts[0], OffsetRange(BOBS, 0, last))
+    ranges = [one.range for one in read_archive(io.BytesIO(data), OWN.swarm)]
+    assert ranges[-1].seal.offset == reached
+
+
+def test_a_part_of_another_history_is_refused(parts: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+
+    async def hold() -> None:
+        async with open_log(tmp_path / "other") as log:
+            await log.receive(Author(member("bob")).say(*range(2, 8)))
+
+    asyncio.run(hold())
+    data = exported(parts[0], OffsetRange(BOBS, 5, 14))
+    refused(tmp_path / "other", data, "another history")
+
+
+def test_a_part_whose_hash_before_it_was_altered_is_refused(parts: tuple[Path, Path]) -> None:
+    [first, second, third] = bobs(5, 5, 5)
+    file = io.BytesIO()
+    writer = ArchiveWriter(file, OWN.swarm)
+    writer.add(second, bytes(32))
+    writer.add(third)
+    writer.end()
+    refused(parts[1], file.getvalue(), "another history")
+    assert first.seal.hash in exported(parts[0], OffsetRange(BOBS, 5, 14))
+
+
 def test_one_bad_range_among_many_keeps_all_of_them_out(tmp_path: Path) -> None:
     ranges = list(bobs(*[5] * 10))
     bad = replace(ranges[8], events=(*ranges[8].events[:-1], event_bytes(45, ["forged"])))
     data = written(*ranges[:8], bad, ranges[9])
-    positions = [position for position, _ in read_archive(io.BytesIO(data), OWN.swarm)]
+    positions = [one.position for one in read_archive(io.BytesIO(data), OWN.swarm)]
     assert refused(tmp_path, data, "do not chain to the seal") == positions[8]
 
 

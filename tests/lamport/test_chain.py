@@ -14,11 +14,10 @@ from lamport.chain import (
     VerifiedRange,
     chained,
     genesis,
-    verify_range,
 )
 from lamport.errors import CorruptRange, DivergedStream
 from lamport.ids import MAX_LAMPORT
-from tests.lamport.keys import Author, Member, event_bytes, member
+from tests.lamport.keys import Author, Member, event_bytes, member, taken
 
 US = member("us")
 ADA = member("ada")
@@ -33,7 +32,7 @@ def start() -> Head:
 
 
 def verified(received: SealedRange, head: Head, keys: Member = US) -> VerifiedRange:
-    found = verify_range(received, head, keys)
+    found = taken(received, head, keys)
     assert found is not None
     return found
 
@@ -83,7 +82,7 @@ def test_a_flipped_bit_of_an_event_is_refused(event: int, bit: int) -> None:
     events = list(GOOD.events)
     events[event] = flipped(events[event], bit)
     with pytest.raises(CorruptRange):
-        verify_range(replace(GOOD, events=tuple(events)), start(), US)
+        taken(replace(GOOD, events=tuple(events)), start(), US)
 
 
 @given(st.sampled_from(["hash", "signature"]), st.integers(min_value=0))
@@ -91,7 +90,7 @@ def test_a_flipped_bit_of_the_seal_is_refused(field: str, bit: int) -> None:
     data: bytes = getattr(GOOD.seal, field)
     seal = replace(GOOD.seal, **{field: flipped(data, bit)})  # type: ignore[arg-type]
     with pytest.raises(CorruptRange, match="not its author's"):
-        verify_range(replace(GOOD, seal=seal), start(), US)
+        taken(replace(GOOD, seal=seal), start(), US)
 
 
 @given(st.sampled_from(["clock", "horizon"]), st.integers(0, 62))
@@ -99,26 +98,26 @@ def test_a_flipped_bit_of_the_seals_numbers_is_refused(field: str, bit: int) -> 
     number: int = getattr(GOOD.seal, field)
     seal = replace(GOOD.seal, **{field: number ^ 1 << bit})  # type: ignore[arg-type]
     with pytest.raises(CorruptRange, match="not its author's"):
-        verify_range(replace(GOOD, seal=seal), start(), US)
+        taken(replace(GOOD, seal=seal), start(), US)
 
 
 @given(st.integers(min_value=0))
 def test_a_flipped_bit_of_the_certificate_is_refused(bit: int) -> None:
     with pytest.raises(CorruptRange, match="certificate"):
-        verify_range(replace(GOOD, certificate=flipped(GOOD.certificate, bit)), start(), US)
+        taken(replace(GOOD, certificate=flipped(GOOD.certificate, bit)), start(), US)
 
 
 @pytest.mark.parametrize("number", [1, Author(ADA).stream.number ^ 1])
 def test_a_seal_holds_for_its_own_stream_only(number: int) -> None:
     stream = replace(GOOD, seal=replace(GOOD.seal, stream=Author(ADA, number).stream))
     with pytest.raises(CorruptRange, match="not its author's"):
-        verify_range(stream, Author(ADA, number).head, US)
+        taken(stream, Author(ADA, number).head, US)
 
 
 def test_a_seal_holds_for_its_own_author_only() -> None:
     stolen = Author(member("eve"))
     with pytest.raises(CorruptRange):
-        verify_range(replace(GOOD, seal=replace(GOOD.seal, stream=stolen.stream)), stolen.head, US)
+        taken(replace(GOOD, seal=replace(GOOD.seal, stream=stolen.stream)), stolen.head, US)
 
 
 def test_a_range_that_overlaps_adds_only_what_is_new() -> None:
@@ -129,25 +128,25 @@ def test_a_range_that_overlaps_adds_only_what_is_new() -> None:
 
 
 def test_a_range_that_is_held_adds_nothing() -> None:
-    assert verify_range(GOOD, verified(GOOD, start()).head, US) is None
+    assert taken(GOOD, verified(GOOD, start()).head, US) is None
 
 
 def test_a_range_behind_a_gap_adds_nothing_yet() -> None:
     ada = author()
     ada.say(1)
-    assert verify_range(ada.say(2), start(), US) is None
+    assert taken(ada.say(2), start(), US) is None
 
 
 def test_a_second_history_is_told_from_damage() -> None:
     held = verified(Author(ADA).say(1, 3), start()).head
     with pytest.raises(DivergedStream, match="offsets 2 to 2"):
-        verify_range(GOOD, held, US)
+        taken(GOOD, held, US)
 
 
 @pytest.mark.parametrize("lamports", [(2, 2), (2, 1), (1, 3, 3), (5, 4, 6)], ids=str)
 def test_lamports_that_do_not_rise_are_refused(lamports: tuple[int, ...]) -> None:
     with pytest.raises(CorruptRange, match="strictly rise"):
-        verify_range(author().say(*lamports), start(), US)
+        taken(author().say(*lamports), start(), US)
 
 
 @pytest.mark.parametrize("second", [1, 4])
@@ -155,13 +154,13 @@ def test_lamports_rise_from_range_to_range_too(second: int) -> None:
     ada = author()
     held = verified(ada.say(4), start()).head
     with pytest.raises(CorruptRange, match="strictly rise"):
-        verify_range(ada.say(second), held, US)
+        taken(ada.say(second), held, US)
 
 
 @pytest.mark.parametrize("clock", [4, MAX_LAMPORT + 1])
 def test_a_seals_clock_is_neither_behind_its_events_nor_out_of_bounds(clock: int) -> None:
     with pytest.raises(CorruptRange, match="clock"):
-        verify_range(author().write(event_bytes(5), lamport=5, clock=clock), start(), US)
+        taken(author().write(event_bytes(5), lamport=5, clock=clock), start(), US)
 
 
 @pytest.mark.parametrize("clock", [5, MAX_LAMPORT])
@@ -175,23 +174,23 @@ def test_another_swarms_seal_is_refused() -> None:
     received = replace(stranger.say(1), certificate=b"")
     assert received.stream == GOOD.stream
     with pytest.raises(CorruptRange, match="not its author's"):
-        verify_range(received, start(), US)
+        taken(received, start(), US)
 
 
 def test_another_swarms_certificate_is_refused() -> None:
     stranger = Author(member("eve", "other swarm"))
     with pytest.raises(CorruptRange, match="not of this swarm"):
-        verify_range(stranger.say(1), genesis(US.swarm, stranger.stream), US)
+        taken(stranger.say(1), genesis(US.swarm, stranger.stream), US)
 
 
 def test_another_nodes_certificate_is_refused() -> None:
     with pytest.raises(CorruptRange, match="certificate"):
-        verify_range(replace(GOOD, certificate=US.certificate), start(), US)
+        taken(replace(GOOD, certificate=US.certificate), start(), US)
 
 
 def test_an_event_beyond_a_limit_is_refused_though_it_is_well_sealed() -> None:
     with pytest.raises(CorruptRange, match="event 0 of stream"):
-        verify_range(author().write(b"nonsense", lamport=1), start(), US)
+        taken(author().write(b"nonsense", lamport=1), start(), US)
 
 
 def resealed(received: SealedRange, **changes: int) -> SealedRange:
@@ -215,13 +214,13 @@ def resealed(received: SealedRange, **changes: int) -> SealedRange:
 )
 def test_a_range_of_the_wrong_shape_is_refused(received: SealedRange) -> None:
     with pytest.raises(CorruptRange):
-        verify_range(received, start(), US)
+        taken(received, start(), US)
 
 
 def test_a_range_has_at_most_1000_events() -> None:
     assert verified(author().count(MAX_SEALED_EVENTS), start()).head.offset == 999
     with pytest.raises(CorruptRange, match="1 to 1000 events, not 1001"):
-        verify_range(author().count(MAX_SEALED_EVENTS + 1), start(), US)
+        taken(author().count(MAX_SEALED_EVENTS + 1), start(), US)
 
 
 def sized(size: int, *, one_more: int = 0) -> SealedRange:
@@ -237,7 +236,7 @@ def test_a_range_has_at_most_512_kib() -> None:
     assert sum(map(len, full.events)) == 524_288
     assert verified(full, start()).head.offset == 8
     with pytest.raises(CorruptRange, match="at most 524288 bytes"):
-        verify_range(sized(512 * 1024, one_more=1), start(), US)
+        taken(sized(512 * 1024, one_more=1), start(), US)
 
 
 def test_the_signature_covers_every_field_of_the_seal() -> None:

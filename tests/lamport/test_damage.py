@@ -54,7 +54,7 @@ def test_a_range_with_altered_bytes_is_not_sent_and_the_others_are(tmp_path: Pat
                 sealed = await serve(BOB, first, 10)
                 assert sealed is not None
                 assert len(sealed.events) == 10
-        assert list(log.damaged) == [BOB]
+        assert list(log.damages.texts) == [BOB]
         sound = await log.served_range(BOB, 0, 1_000)
         assert sound is not None
         assert sound.seal.offset == 9

@@ -20,18 +20,20 @@ from lamport.errors import (
     InvalidInput,
     LimitExceeded,
     LogClosed,
+    Overloaded,
     QuarantinedRange,
     StoreFailed,
     UnknownAuthor,
 )
 from lamport.event import Draft, Event, draft
 from lamport.ids import MAX_LAMPORT
-from lamport.log import EventLog
+from lamport.log import MAX_WAITING, EventLog
 from lamport.offsets import OffsetMap
 from lamport.seams import Connection, Statement
 from lamport.sqlite import SqliteDisk
 from lamport.tags import ALL_EVENTS, Tag, Tags, Where
 from tests.lamport.keys import (
+    NOW_US,
     Author,
     drafts,
     drained,
@@ -39,6 +41,7 @@ from tests.lamport.keys import (
     member,
     offsets_per_stream,
     open_log,
+    open_store,
     read_all,
 )
 
@@ -603,5 +606,45 @@ def test_tags_are_found_by_every_combination(tmp_path: Path) -> None:
             either = await read_all(log, Tag("a") | Tag("b"))
             assert [event.payload for event in both] == [1]
             assert [event.payload for event in either] == [1, 2, 3]
+
+    asyncio.run(run())
+
+
+def test_who_asks_not_to_wait_is_told_at_once_where_one_too_many_wait(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with watched_log(tmp_path) as (log, writer), asyncio.TaskGroup() as tasks:
+            writer.hold()
+            waiting = [
+                tasks.create_task(log.publish(drafts(1, "waiting"))) for _ in range(MAX_WAITING - 1)
+            ]
+            await writer.reached.wait()
+            last = tasks.create_task(log.publish(drafts(1, "last"), wait=False))
+            await asyncio.sleep(0)
+            assert not last.done()  # it is the last that is let in
+            with pytest.raises(Overloaded, match="nothing was stored"):
+                await log.publish(drafts(1, "refused"), wait=False)
+            patient = tasks.create_task(log.publish(drafts(1, "patient")))
+            await asyncio.sleep(0)
+            writer.gate.set()
+            await asyncio.gather(*waiting, last, patient)
+            assert len(await log.publish(drafts(1, "again"), wait=False)) == 1
+            stored = [event.tags for event in await read_all(log)]
+            assert len(stored) == MAX_WAITING + 2
+            assert ("refused",) not in [tuple(tags) for tags in stored]
+
+    asyncio.run(run())
+
+
+def test_who_asks_not_to_wait_does_not_wait_for_peers_behind_a_start(tmp_path: Path) -> None:
+    async def run() -> None:
+        keys = member()
+        async with open_store(tmp_path, keys) as store, asyncio.TaskGroup() as tasks:
+            log = EventLog(store, keys, lambda: NOW_US, settling=True)
+            tasks.create_task(log.write())
+            with pytest.raises(Overloaded):
+                await log.publish(drafts(1), wait=False)
+            log.settle()
+            assert len(await log.publish(drafts(1), wait=False)) == 1
+            log.close()
 
     asyncio.run(run())

@@ -13,14 +13,23 @@ from hypothesis import strategies as st
 
 import lamport.commit
 import lamport.reader
-from lamport.chain import MAX_SEALED_BYTES, chained, verify_range
+from lamport.chain import MAX_SEALED_BYTES, chained
 from lamport.event import Event, draft
 from lamport.ids import EventKey, StreamId
 from lamport.log import EventLog
 from lamport.offsets import OffsetMap
 from lamport.reader import Order
 from lamport.tags import ALL_EVENTS, Tag, Tags, Where
-from tests.lamport.keys import Author, drafts, event_bytes, gapless, member, open_log, read_all
+from tests.lamport.keys import (
+    Author,
+    drafts,
+    event_bytes,
+    gapless,
+    member,
+    open_log,
+    read_all,
+    taken,
+)
 
 NAMES = ("a", "b", "c")
 PEERS = 3
@@ -301,7 +310,7 @@ def test_any_sealed_range_can_be_verified_by_a_peer_that_holds_what_is_before_it
                 sealed = await log.sealed_range(log.stream, head.offset + 1, 1_000)
                 assert sealed is not None
                 assert sum(map(len, sealed.events)) <= MAX_SEALED_BYTES
-                found = verify_range(sealed, head, peer)
+                found = taken(sealed, head, peer)
                 assert found is not None
                 head = found.head
             assert head == log.store.head(log.stream)

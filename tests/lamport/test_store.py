@@ -15,7 +15,12 @@ from lamport.errors import LogError, StoreFull, StoreMismatch
 from lamport.event import draft
 from lamport.log import EventLog
 from lamport.seams import Statement
-from lamport.sqlite import DATABASE_NAME, SqliteConnection, SqliteDisk
+from lamport.sqlite import (
+    DATABASE_NAME,
+    CheckpointingConnection,
+    SqliteConnection,
+    SqliteDisk,
+)
 from lamport.store import Store, migrations
 from lamport.tags import Tag
 from tests.lamport.keys import Author, Member, drafts, member, open_log, open_store, read_all
@@ -151,7 +156,7 @@ def test_a_program_whose_database_was_refused_can_end(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def closing(connection: SqliteConnection) -> AsyncIterator[SqliteConnection]:
+async def closing(connection: CheckpointingConnection) -> AsyncIterator[CheckpointingConnection]:
     try:
         yield connection
     finally:
@@ -179,9 +184,9 @@ class SmallDisk:
 
     def __init__(self, folder: Path) -> None:
         self._disk = SqliteDisk(folder)
-        self._writer: SqliteConnection | None = None
+        self._writer: CheckpointingConnection | None = None
 
-    async def open_writer(self) -> SqliteConnection:
+    async def open_writer(self) -> CheckpointingConnection:
         self._writer = await self._disk.open_writer()
         return self._writer
 

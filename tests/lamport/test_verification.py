@@ -269,6 +269,30 @@ def test_another_nodes_stream_is_cut_back_to_what_is_sound_and_comes_again(tmp_p
     assert findings(tmp_path) == []
 
 
+@pytest.mark.parametrize("is_told", [True, False])
+def test_the_clock_stays_above_what_was_cut(tmp_path: Path, *, is_told: bool) -> None:
+    """What is published next sorts behind all that was known here, damaged or not; a flipped bit does not set it."""
+    filled(tmp_path)
+
+    async def lamport(*lamports: int) -> int:
+        async with open_log(tmp_path) as log:
+            bob = author()
+            for number in range(20):
+                bob.count(50, tags=("said", f"part:{number}"))
+            for one in lamports:
+                await log.receive(bob.say(one))
+            return log.lamport
+
+    assert asyncio.run(lamport(70_000, 80_000)) == 80_000
+    execute(tmp_path, "UPDATE events SET bytes = x'00' WHERE stream = 1 AND \"offset\" = 120")
+    if not is_told:
+        execute(tmp_path, "UPDATE streams SET lamport = 1 << 42 WHERE row = 1")
+    assert len(healed(tmp_path)) == 1
+    assert findings(tmp_path) == []
+    told = asyncio.run(lamport())
+    assert told == 80_000 if is_told else told < 80_000
+
+
 @pytest.mark.parametrize("name", sorted(DAMAGE.keys() - {"seal of odd types", "whose"}))
 def test_every_damage_to_what_others_wrote_is_healed(tmp_path: Path, name: str) -> None:
     filled(tmp_path)

@@ -5,8 +5,9 @@ import functools
 import io
 import json
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -21,7 +22,7 @@ from shoal import api, worker
 from shoal.api import MAX_BODY_BYTES, MAX_SUBSCRIPTIONS, ControlApi
 from shoal.client import Client
 from shoal.control import Control, draw_token, read_control, written_control
-from shoal.errors import DaemonUnreachable, RequestRefused
+from shoal.errors import DaemonUnreachable, RequestRefused, ServiceOverloaded
 from shoal.folder import locked_folder, read_folder
 from shoal.node import Node
 from shoal.system import system_seams
@@ -864,3 +865,32 @@ def test_tokens_have_256_bits_and_differ() -> None:
     tokens = {draw_token(RANDOMNESS) for _ in range(100)}
     assert len(tokens) == 100
     assert {len(bytes.fromhex(token)) for token in tokens} == {32}
+
+
+@story
+async def test_a_publisher_that_does_not_wait_is_told_when_to_ask_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lamport.log.MAX_WAITING", 4)
+    async with serving(tmp_path) as serve, Client(serve.control) as client:
+        await serve.publish("first")
+        with closing(
+            sqlite3.connect(tmp_path / "data" / "log.sqlite", isolation_level=None)
+        ) as other:
+            other.execute("BEGIN IMMEDIATE")
+            waiting = [asyncio.create_task(serve.node.publish("a", number)) for number in range(4)]
+            await asyncio.sleep(0)
+            body = {"data": [{"tags": ["a"], "payload": "refused"}], "wait": False}
+            async with serve.session.post("/api/v2/events/publish", json=body) as response:
+                assert response.headers["Retry-After"] == "1"
+                answer = Answer(response.status, await response.text())
+                refused(answer, 503, "ERR_SERVICE_OVERLOADED")
+            with pytest.raises(ServiceOverloaded):
+                await client.publish(["a"], "refused", wait=False)
+            other.execute("ROLLBACK")
+            await asyncio.gather(*waiting)
+        await client.publish(["a"], "last", wait=False)
+        payloads = (await serve.query("FROM 'a'")).payloads()
+        assert payloads == ["first", 0, 1, 2, 3, "last"]
+        answer = await serve.post("events/publish", {"data": [], "wait": 1})
+        assert "'wait'" in refused(answer, 400, "ERR_BAD_REQUEST")

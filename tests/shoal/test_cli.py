@@ -362,6 +362,7 @@ def test_a_database_of_another_version_is_refused_untouched(folder: Path, journa
 def test_a_file_that_is_no_database_is_refused_untouched(folder: Path) -> None:
     content = b"no database at all, but long" * 99
     (folder / "log.sqlite").write_bytes(content)
+    (folder / "log.sqlite").chmod(0o600)
     failed(run_refused(folder), os.EX_CONFIG, "damaged or no database")
     assert (folder / "log.sqlite").read_bytes() == content
 
@@ -462,6 +463,12 @@ def test_a_wrong_command_line_is_told_how_it_goes(
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     assert "usage: shoal" in capsys.readouterr().err
+
+
+def test_an_empty_text_is_no_data_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(("status", "--data", ""))
+    assert "an empty text names no folder" in capsys.readouterr().err
 
 
 def test_swarm_init_makes_two_keys_that_belong_together(tmp_path: Path) -> None:

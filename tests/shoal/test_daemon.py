@@ -67,8 +67,8 @@ def until(condition: Callable[[], bool], *alive: Daemon) -> None:
 
 
 def assert_nothing_is_left(folder: Path) -> None:
-    """An orderly end leaves identity, log and the free lock, and no token of the control API."""
-    left = {"identity.json", "log.sqlite", "log.token", "lock"}
+    """An orderly end leaves identity, log, ballast and the free lock, and no token of the control API."""
+    left = {"identity.json", "log.sqlite", "log.token", "lock", "ballast"}
     assert {entry.name for entry in folder.iterdir()} == left
     with locked_folder(folder):
         pass

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from shoal import open_node
-from shoal.errors import FolderError, FolderInUse
+from shoal.errors import FolderError, FolderInUse, FolderOpen
 from shoal.folder import enrol_device, locked_folder, read_folder
-from tests.shoal.daemons import SWARM_KEY, enrolled, first_line, started_process
+from tests.shoal.daemons import SWARM_KEY, enrolled, first_line, shoal, started_process
 from transport.errors import IdentityError
 from transport.network import Address
 
@@ -94,6 +94,20 @@ def test_an_identity_that_others_may_open_is_refused(tmp_path: Path, mode: int) 
         IdentityError, match=rf"mode {mode:04o}\): run chmod 600 {folder}/identity.json"
     ):
         read_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["log.sqlite", "log.sqlite-wal", "log.sqlite-shm", "log.token"])
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o602])
+def test_a_log_that_others_may_open_is_refused(tmp_path: Path, name: str, mode: int) -> None:
+    folder = enrolled(tmp_path / "data")
+    path = folder / name
+    path.touch(0o600)
+    read_folder(folder)
+    path.chmod(mode)
+    with pytest.raises(FolderOpen, match=rf"mode {mode:04o}\): run chmod 600 {path}$"):
+        read_folder(folder)
+    ended = shoal("run", "--data", str(folder))
+    assert (ended.status, mode_of(path)) == (os.EX_NOPERM, mode)
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o750, 0o705, 0o701])

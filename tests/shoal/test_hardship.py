@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from lamport.tags import Tag
+from shoal.ballast import BALLAST_BYTES, BALLAST_NAME
 from tests.lamport.keys import open_log, read_all
 from tests.shoal.daemons import (
     LIMIT_S,
@@ -107,6 +108,58 @@ def test_a_full_disk_refuses_appends_and_reads_and_sending_go_on(tmp_path: Path)
         assert "all is well" in shoal("verify", "--data", str(folder)).out
 
 
+def room(disk: Path) -> int:
+    status = os.statvfs(disk)
+    return status.f_bavail * status.f_frsize
+
+
+def test_a_full_disk_throws_the_ballast_out_and_what_that_frees_is_not_for_events(
+    tmp_path: Path,
+) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        folder = enrolled(disk / "data")
+        filler = disk / "filler"
+        filler.write_bytes(bytes(DISK_BYTES // 2))
+        with daemon(folder) as one:
+            ballast = folder / BALLAST_NAME
+            assert (ballast.stat().st_size, ballast.stat().st_mode & 0o777) == (
+                BALLAST_BYTES,
+                0o600,
+            )
+            stored, _ = fill(one)
+            assert not ballast.exists()
+            # The write-ahead log is in the database, and cut off.
+            assert (folder / "log.sqlite-wal").stat().st_size == 0
+            (disk / "more").write_bytes(bytes(max(0, room(disk) - BALLAST_BYTES)))
+            before = room(disk)
+            assert before > BALLAST_BYTES // 2
+            for _ in range(3):
+                assert "the disk is full" in publish(one, "1").err
+            assert (room(disk), count(one)) == (before, stored)
+            filler.unlink()
+            assert publish(one, "1", "last").status == 0
+            assert ballast.stat().st_size == BALLAST_BYTES
+        assert "the disk is full: nothing is stored" in one.diary.read_text()
+        assert "there is room on the disk again" in one.diary.read_text()
+
+
+def test_a_daemon_starts_on_a_full_disk_by_its_ballast(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        folder = enrolled(disk / "data")
+        with daemon(folder) as one:
+            assert publish(one, "1").status == 0
+            one.kill()
+        filler = disk / "filler"
+        filler.write_bytes(bytes(room(disk)))
+        with daemon(folder) as one:
+            assert not (folder / BALLAST_NAME).exists()
+            assert count(one) == 1
+            assert "the disk is full" in publish(one, "2").err
+            filler.unlink()
+            assert publish(one, "3").status == 0
+            assert (folder / BALLAST_NAME).exists()
+
+
 def test_a_daemon_that_finds_no_room_to_start_says_so(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
         folder = enrolled(disk / "data")
@@ -155,6 +208,7 @@ def test_a_file_that_is_no_database_is_refused_untouched(tmp_path: Path) -> None
     folder = enrolled(tmp_path / "data")
     path = folder / "log.sqlite"
     path.write_bytes(os.urandom(50_000))
+    path.chmod(0o600)
     before = path.read_bytes()
     refusal = shoal("run", "--data", str(folder))
     assert refusal.status == os.EX_CONFIG
@@ -247,6 +301,49 @@ def test_nothing_is_acknowledged_behind_a_sync_that_failed(tmp_path: Path, shim:
             )  # the database, or the token beside it
         assert len(asyncio.run(stored(folder))) >= len(acknowledged)
     assert set(range(8)) <= set(acknowledged_before)
+
+
+CHECKPOINTING = """
+import asyncio, os, sys
+from pathlib import Path
+from lamport.event import draft
+from tests.lamport.keys import open_log
+
+async def main():
+    acknowledged = 0
+    try:
+        async with open_log(Path(sys.argv[1])) as log:
+            await log.publish([draft("a", 0)])
+            Path(os.environ["SHIM_TRIGGER"]).touch()
+            for number in range(200):
+                await log.publish([draft("a", "x" * 60_000)])
+                acknowledged += 1
+    finally:
+        print(acknowledged)
+
+asyncio.run(main())
+"""
+
+
+def test_a_checkpoint_whose_sync_fails_ends_the_log(tmp_path: Path, shim: Path) -> None:
+    """Commits sync the write-ahead log alone; the database is synced when that is moved into it."""
+    diary = tmp_path / "diary"
+    ended = subprocess.run(
+        [sys.executable, "-c", CHECKPOINTING, str(tmp_path)],
+        cwd=ROOT,
+        env=environment()
+        | {"LD_PRELOAD": str(shim), "SHIM_NAME": "log.sqlite", "SHIM_DIARY": str(diary)}
+        | {"SHIM_TRIGGER": str(tmp_path / "trigger")},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    acknowledged = int(ended.stdout)
+    assert "StoreFailed: the disk failed the database" in ended.stderr
+    assert diary.read_text().splitlines()[0] == "failed"
+    assert 0 < acknowledged < 100
+    assert len(asyncio.run(stored(tmp_path))) >= 1 + acknowledged
 
 
 async def stored(folder: Path) -> list[object]:

@@ -258,12 +258,70 @@ def test_an_archive_is_written_beside_a_daemon_and_taken_in_by_another_node(
         told = succeeded(run("export", folder, archive))
         assert told == f"exported 3 events of 1 streams to {archive}\n"
         assert archive.stat().st_mode & 0o777 == 0o600
-        failed(run("import", folder, archive), os.EX_CANTCREAT, "works on")
+        assert "imported 0 of 3 events" in succeeded(run("import", folder, archive))
     assert "imported 3 of 3 events" in succeeded(run("import", other, archive))
     assert "imported 0 of 3 events" in succeeded(run("import", other, archive))
     assert "3 events" in succeeded(run("verify", other))
     with daemon(other) as two:
         assert payloads(two) == [0, 1, 2]
+
+
+def test_a_running_daemon_takes_an_archive_in(folder: Path, tmp_path: Path) -> None:
+    archive, other = tmp_path / "archive", enrolled(tmp_path / "other")
+    with daemon(folder) as one:
+        publish(one, 3)
+        succeeded(run("export", folder, archive))
+    with daemon(other) as two:
+        publish(two, 1)
+        whole = archive.read_bytes()
+        archive.write_bytes(whole[:-1])
+        before = names(other)
+        refusal = run("import", other, archive)
+        failed(refusal, os.EX_DATAERR, "at byte", "truncated", "nothing was stored")
+        assert (names(other), len(payloads(two))) == (before, 1)
+        archive.write_bytes(whole)
+        assert "imported 3 of 3 events of 1 streams" in succeeded(run("import", other, archive))
+        assert sorted(payloads(two)) == [0, 0, 1, 2]
+        assert "imported 0 of 3 events" in succeeded(run("import", other, archive))
+        assert "4 events" in succeeded(run("verify", other))
+
+
+def test_only_what_is_missing_is_exported(folder: Path, tmp_path: Path) -> None:
+    archive, other, have = tmp_path / "archive", enrolled(tmp_path / "other"), tmp_path / "have"
+    with daemon(folder) as one, daemon(other) as two:
+        publish(one, 3)
+        succeeded(run("export", folder, archive))
+        succeeded(run("import", other, archive))
+        have.write_text(two.ask("status", "--json").out)
+        publish(one, 2)
+        told = succeeded(run("export", folder, "--since", have, tmp_path / "news"))
+        assert told.startswith("exported 2 events of 1 streams")
+        third = enrolled(tmp_path / "third")
+        refusal = run("import", third, tmp_path / "news")
+        failed(refusal, os.EX_DATAERR, "is taken up at offset 3", "from 0 on", "nothing was stored")
+        assert "imported 2 of 2 events" in succeeded(run("import", other, tmp_path / "news"))
+        assert payloads(two) == [0, 1, 2, 0, 1]
+
+
+def test_a_part_of_a_stream_is_named_by_its_offsets(filled: Path, tmp_path: Path) -> None:
+    told = succeeded(run("export", filled, "--from", "1", "--to", "1", tmp_path / "part"))
+    assert told.startswith("exported 1 events of 1 streams")
+    for wrong in (("--from", "3"), ("--to", "3"), ("--from", "-1"), ("--from", "2", "--to", "1")):
+        refusal = run("export", filled, *wrong, tmp_path / "wrong")
+        failed(refusal, os.EX_DATAERR, "are not held here, but 0 to 2")
+    with daemon(filled) as one, daemon(enrolled(tmp_path / "other")) as two:
+        publish(two, 1)
+        succeeded(run("export", two.folder, tmp_path / "archive"))
+        succeeded(run("import", one.folder, tmp_path / "archive"))
+    refusal = run("export", filled, "--from", "1", tmp_path / "wrong")
+    failed(refusal, os.EX_DATAERR, "name it with --stream")
+    have = tmp_path / "have"
+    refusal = run("export", filled, "--since", have, tmp_path / "wrong")
+    failed(refusal, os.EX_DATAERR, "there is no file")
+    for text in ("[1]", "7", '{"x": 1}', "{"):
+        have.write_text(text)
+        refusal = run("export", filled, "--since", have, tmp_path / "wrong")
+        failed(refusal, os.EX_DATAERR, "holds no offset map")
 
 
 def test_streams_and_nodes_are_exported_by_name(filled: Path, tmp_path: Path) -> None:

@@ -175,6 +175,7 @@ QUICKLY_FOUND = (
     "a commit answers its first request only",
     "the token is not looked at",
     "the own head is not asked for",
+    "what is damaged is asked of nobody",
 )
 
 

@@ -7,10 +7,10 @@ from random import Random
 
 import pytest
 
-from lamport.chain import Head, SealedRange, genesis, verify_range
+from lamport.chain import Head, SealedRange, genesis
 from lamport.errors import DivergedStream
 from lamport.ids import NodeId, StreamId
-from tests.lamport.keys import Author, Member, event_bytes, member
+from tests.lamport.keys import Author, Member, event_bytes, member, taken
 from transport.claims import CLAIM_S, Claims
 from transport.errors import LinkEnded, PeerFault
 from transport.messages import (
@@ -32,6 +32,7 @@ from transport.messages import (
     decode_message,
     encode_message,
 )
+from transport.phases import Phase
 from transport.session import (
     MAX_PUSHED_BYTES,
     MAX_SERVED,
@@ -42,7 +43,6 @@ from transport.session import (
     UNHEARD_S,
     WANT_TIMEOUT_S,
     WANTED_EVENTS,
-    Phase,
     Session,
 )
 from transport.tree import ANNOUNCED_TOGETHER_S, GRACE_S, LONGEST_GRACE_S, LONGEST_PRUNING_S, Tree
@@ -70,7 +70,7 @@ class Holder:
     def hold(self, *ranges: SealedRange) -> None:
         """Take the ranges in as the log would."""
         for received in ranges:
-            found = verify_range(received, self.held(received.stream), self.keys)
+            found = taken(received, self.held(received.stream), self.keys)
             if found is not None:
                 self.heads[received.stream] = found.head
                 self.ranges.setdefault(received.stream, []).append(received)
