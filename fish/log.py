@@ -5,12 +5,12 @@ keeps snapshots beside the events. `lamport.log.EventLog` is such a log; so is a
 promises.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from lamport.event import Draft, Event
 from lamport.follower import Batch
-from lamport.ids import EventKey, NodeId
+from lamport.ids import EventKey, NodeId, StreamId
 from lamport.offsets import OffsetMap
 from lamport.snapshots import StoredSnapshot
 from lamport.tags import Where
@@ -50,6 +50,11 @@ class Log(Protocol):
     @property
     def upcasters(self) -> Upcasters:
         """What brings events of older versions to today's, before a reducer sees them."""
+        ...
+
+    @property
+    def horizons(self) -> Mapping[StreamId, int]:
+        """The first offset that is kept, of each stream whose beginning was pruned on purpose."""
         ...
 
     def follow(self, start: OffsetMap) -> Follower:

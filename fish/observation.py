@@ -5,12 +5,13 @@ the latest. So nothing queues up behind a slow observer, and intermediate states
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from fish.definition import State
 from fish.errors import FishStopped
+from lamport.ids import StreamId
 
 _Shown_co = TypeVar("_Shown_co", covariant=True)
 
@@ -28,6 +29,11 @@ class Source(Protocol[_Shown_co]):
     @property
     def state(self) -> _Shown_co:
         """The latest state."""
+        ...
+
+    @property
+    def pruned(self) -> Mapping[StreamId, int]:
+        """The first offset kept, of each stream behind whose horizon the state may lack events."""
         ...
 
     @property
@@ -70,6 +76,15 @@ class Observation(Generic[State]):
         self._called = 0
         self._given = 0
         self._is_cancelled = False
+
+    @property
+    def pruned(self) -> Mapping[StreamId, int]:
+        """The first offset kept, of each stream whose author pruned its beginning and which this fish may select from.
+
+        Empty for a state that is the fold of all there ever was. Otherwise nodes that folded at different times may
+        differ in what the pruned events did.
+        """
+        return self._source.pruned
 
     def cancel(self) -> None:
         """End this observation; no callback is called any more. The fish runs on."""

@@ -13,7 +13,7 @@ The inbox is bounded. When it overflows it is thrown away, and the task reads wh
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NoReturn
 
@@ -26,7 +26,7 @@ from fish.timeline import Timeline
 from lamport.errors import DamagedEvent
 from lamport.event import Event
 from lamport.follower import Batch
-from lamport.ids import EventKey
+from lamport.ids import EventKey, StreamId
 from lamport.offsets import OffsetMap
 
 
@@ -99,6 +99,13 @@ class RunningFish(Generic[State]):
     def is_ended(self) -> bool:
         """Whether the fish's task is over."""
         return self._ended is not None
+
+    @property
+    def pruned(self) -> Mapping[StreamId, int]:
+        """The horizons behind which there may have been events that this fish selects, and that nobody keeps."""
+        own_only, node = all(one.local for one in self.fish.where.alternatives), self._log.node
+        horizons = self._log.horizons.items()
+        return {stream: first for stream, first in horizons if stream.node == node or not own_only}
 
     async def changed(self) -> None:
         """Wait for the next state, or an end."""

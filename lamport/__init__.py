@@ -11,6 +11,7 @@ from lamport.log import EventLog
 from lamport.offsets import OffsetMap, OffsetRange, missing
 from lamport.query import parse_query
 from lamport.reader import Order
+from lamport.routes import Policy, Route
 from lamport.tags import ALL_EVENTS, Tag, Tags, Where
 from lamport.upcasters import Upcaster, Upcasters
 
@@ -29,6 +30,8 @@ __all__ = [
     "OffsetMap",
     "OffsetRange",
     "Order",
+    "Policy",
+    "Route",
     "StreamId",
     "Tag",
     "Tags",

@@ -4,14 +4,15 @@ r"""The archive: streams in a file, whole or a part of each, that any node of th
 
     [0, format, swarm]                            first, once
     [1, node, stream number, certificate, hash]   the ranges that follow are of this stream; the hash before them
-    [2, first offset, [event, ...], [offset, hash, clock, horizon, signature]]      a range and its seal
+    [2, first offset, [event, ...], [offset, hash, clock, horizon, signature], start]    a range and its seal
     [3, streams, events, SHA-256 of all bytes before this record]                   last, once
 
 Events, seals and certificates stand in it as their authors made them: nobody vouches for an archive as a whole, and
 nobody needs to. The digest only tells a file that was damaged on its way. Ranges of a stream follow each other, so that
 each can be verified when it is read. Where they do not begin at its first event, the hash before them stands with the
-stream: the first seal vouches for it, too, for the seal's hash grows on it. Fields behind the known ones are a newer
-version's and are passed over; another format is refused.
+stream: the first seal vouches for it, too, for the seal's hash grows on it. Of a stream whose beginning
+was pruned they begin at the first event that is kept; `start` is then the hash before it and the seal that says so, and
+otherwise absent. Fields behind the known ones are a newer version's and are passed over; another format is refused.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ from lamport.chain import (
     SIGNATURE_BYTES,
     Seal,
     SealedRange,
+    Start,
 )
 from lamport.codec import MAX_EVENT_BYTES
 from lamport.errors import CorruptArchive, InvalidInput
@@ -81,8 +83,8 @@ class ArchiveWriter:
             head = [_STREAM, bytes(stream.node), stream.number, sealed.certificate]
             self._record([*head, before] if sealed.first else head)
         self.events += len(sealed.events)
-        signed = [seal.offset, seal.hash, seal.clock, seal.horizon, seal.signature]
-        self._record([_RANGE, sealed.first, sealed.events, signed])
+        start = [] if sealed.start is None else [_start_fields(sealed.start)]
+        self._record([_RANGE, sealed.first, sealed.events, _seal_fields(seal), *start])
 
     def end(self) -> None:
         """Write the end, by which a reader knows that nothing is missing."""
@@ -186,21 +188,21 @@ class _Reading:
         self.before = None if before is None else _binary(before, HASH_BYTES)
         self.streams += 1
 
-    def _range(self, first: Any, events: Any, signed: Any, *_: Any) -> SealedRange:
+    def _range(
+        self, first: Any, events: Any, signed: Any, start: Any = None, *_: Any
+    ) -> SealedRange:
         if self.stream is None:
             raise ValueError("a range before its stream")
-        offset, hash_, clock, horizon, signature, *_ = signed
-        seal = Seal(
-            self.stream,
-            _integer(offset, _OFFSET_LIMIT),
-            _binary(hash_, HASH_BYTES),
-            _integer(clock, MAX_LAMPORT),
-            _integer(horizon, _OFFSET_LIMIT),
-            _binary(signature, SIGNATURE_BYTES),
-        )
+        seal = _seal(self.stream, signed)
         self.events += len(events)
         first = _integer(first, _OFFSET_LIMIT)
-        return SealedRange(first, tuple(map(_binary, events)), seal, self.certificate)
+        return SealedRange(
+            first,
+            tuple(map(_binary, events)),
+            seal,
+            self.certificate,
+            None if start is None else _start(self.stream, start),
+        )
 
     def _end(self, fields: list[Any], before: bytes) -> None:
         if fields[1:4] != [self.streams, self.events, before]:
@@ -211,6 +213,31 @@ class _Reading:
 
     def _fault(self, text: str) -> CorruptArchive:
         return CorruptArchive(self.position, text)
+
+
+def _seal_fields(seal: Seal) -> list[Any]:
+    return [seal.offset, seal.hash, seal.clock, seal.horizon, seal.signature]
+
+
+def _start_fields(start: Start) -> list[Any]:
+    return [start.hash, None if start.seal is None else _seal_fields(start.seal)]
+
+
+def _seal(stream: StreamId, fields: Any) -> Seal:
+    offset, hash_, clock, horizon, signature = fields
+    return Seal(
+        stream,
+        _integer(offset, _OFFSET_LIMIT),
+        _binary(hash_, HASH_BYTES),
+        _integer(clock, MAX_LAMPORT),
+        _integer(horizon, _OFFSET_LIMIT),
+        _binary(signature, SIGNATURE_BYTES),
+    )
+
+
+def _start(stream: StreamId, fields: Any) -> Start:
+    hash_, signed = fields
+    return Start(_binary(hash_, HASH_BYTES), None if signed is None else _seal(stream, signed))
 
 
 def _binary(value: Any, size: int | None = None) -> bytes:

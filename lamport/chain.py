@@ -106,6 +106,19 @@ class Seal:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """Why a range may begin behind events that nobody keeps any more (see docs/retention.md).
+
+    Only `seal` is a claim that needs a signature: the range's own seal proves `hash`, which it was chained onto.
+    """
+
+    hash: bytes
+    """The chain's hash before the range's first event."""
+    seal: Seal | None = None
+    """The author's word for the horizon; None where the receiver has it already."""
+
+
+@dataclass(frozen=True, slots=True)
 class SealedRange:
     """Consecutive events of a stream as their author's bytes, from offset `first` up to a seal."""
 
@@ -114,6 +127,8 @@ class SealedRange:
     seal: Seal
     certificate: bytes = b""
     """The author's certificate, where the receiver may not have it."""
+    start: Start | None = None
+    """Given where what stands before it was pruned."""
 
     @property
     def stream(self) -> StreamId:
@@ -145,6 +160,8 @@ class VerifiedRange:
     data: tuple[bytes, ...]
     seal: Seal
     certificate: bytes
+    start: Start | None = None
+    """Given where there is a gap between the head and these events, behind which nobody keeps anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,16 +184,30 @@ def check_range(received: SealedRange, keys: Keys) -> CheckedRange:
         raise CorruptRange(
             f"stream {stream}: its certificate is not of this swarm, or of another node"
         )
-    if not keys.verify(stream.node, seal.signature, seal.signed_bytes(keys.swarm)):
-        raise CorruptRange(f"stream {stream}: the seal at offset {seal.offset} is not its author's")
+    require_signed(seal, keys)
+    if received.start is not None:
+        _check_start(received, received.start, keys)
     numbered = enumerate(received.events, received.first)
     events = tuple(verify_event(stream, offset, data) for offset, data in numbered)
     _check_lamports(events, seal)
     return CheckedRange(received, events)
 
 
+def require_signed(seal: Seal, keys: Keys) -> None:
+    """Raise `CorruptRange` unless a seal is its author's and does not give up what it vouches for."""
+    stream = seal.stream
+    if not keys.verify(stream.node, seal.signature, seal.signed_bytes(keys.swarm)):
+        raise CorruptRange(f"stream {stream}: the seal at offset {seal.offset} is not its author's")
+    if seal.horizon > seal.offset + 1:
+        raise CorruptRange(
+            f"stream {stream}: the horizon {seal.horizon} lies beyond what was written, {seal.offset}"
+        )
+
+
 def connect_range(checked: CheckedRange, head: Head) -> VerifiedRange | None:
     """Chain a checked range to the prefix held; None where it adds nothing or does not connect yet.
+
+    One with a `start` connects across a gap, too: whether that may be jumped over is for the caller to know.
 
     Events up to the head are passed over: the chain from the head to the seal proves that they were the same.
 
@@ -185,8 +216,10 @@ def connect_range(checked: CheckedRange, head: Head) -> VerifiedRange | None:
         DivergedStream: it is validly sealed, but on another history than the one held here.
     """
     received, seal = checked.range, checked.range.seal
-    if received.first > head.offset + 1 or seal.offset <= head.offset:
+    if seal.offset <= head.offset:
         return None
+    if received.first > head.offset + 1:
+        return None if received.start is None else _jumped(checked, received.start, head)
     known = head.offset + 1 - received.first
     data, events = received.events[known:], checked.events[known:]
     if chained(head.hash, data) != seal.hash:
@@ -199,6 +232,20 @@ def connect_range(checked: CheckedRange, head: Head) -> VerifiedRange | None:
     return VerifiedRange(reached, events, data, seal, received.certificate)
 
 
+def _jumped(checked: CheckedRange, start: Start, head: Head) -> VerifiedRange:
+    received, seal = checked.range, checked.range.seal
+    if chained(start.hash, received.events) != seal.hash:
+        raise CorruptRange(
+            f"stream {seal.stream}: offsets {received.first} to {seal.offset} do not chain to the seal"
+        )
+    if checked.events[0].lamport <= head.lamport:
+        raise CorruptRange(f"stream {seal.stream}: lamports strictly rise")
+    reached = Head(seal.stream, seal.offset, seal.hash, checked.events[-1].lamport)
+    return VerifiedRange(
+        reached, checked.events, received.events, seal, received.certificate, start
+    )
+
+
 def _check_shape(received: SealedRange) -> None:
     seal, count = received.seal, len(received.events)
     if not 0 < count <= MAX_SEALED_EVENTS:
@@ -209,6 +256,18 @@ def _check_shape(received: SealedRange) -> None:
         raise CorruptRange(f"stream {seal.stream}: the seal is not at the range's last offset")
     if len(seal.hash) != HASH_BYTES or len(seal.signature) != SIGNATURE_BYTES:
         raise CorruptRange(f"stream {seal.stream}: hash or signature of the wrong length")
+
+
+def _check_start(received: SealedRange, start: Start, keys: Keys) -> None:
+    if len(start.hash) != HASH_BYTES:
+        raise CorruptRange(f"stream {received.stream}: a hash of the wrong length")
+    if start.seal is None:
+        return
+    require_signed(start.seal, keys)
+    if start.seal.stream != received.stream or start.seal.horizon < received.first:
+        raise CorruptRange(
+            f"stream {received.stream}: what stands before offset {received.first} was not given up"
+        )
 
 
 def _check_lamports(events: tuple[Event, ...], seal: Seal) -> None:

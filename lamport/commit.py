@@ -30,6 +30,7 @@ from lamport.errors import (
     VoidRetraction,
 )
 from lamport.event import Event
+from lamport.horizon import Horizon, announced
 from lamport.ids import MAX_LAMPORT, EventKey, StreamId
 from lamport.retraction import (
     MAX_ACCEPTED_FROM_NODE,
@@ -38,6 +39,7 @@ from lamport.retraction import (
     is_retraction,
     read_retraction,
 )
+from lamport.routes import NO_ROUTES, OwnStreams, Routes
 
 MAX_LEAP = 2**32
 """A range whose timestamps lie further above all known ones is not taken in: it would use up everybody's clock."""
@@ -60,6 +62,7 @@ class Commit:
     certificates: Mapping[bytes, bytes] = field(default_factory=dict)
     retractions: tuple[Retraction, ...] = ()
     void: tuple[str, ...] = ()
+    horizons: Mapping[StreamId, Horizon] = field(default_factory=dict)
 
 
 class CommitBuilder:
@@ -68,25 +71,30 @@ class CommitBuilder:
     def __init__(
         self,
         *,
-        own: StreamId,
+        own: OwnStreams,
         clock: LamportClock,
         heads: Mapping[StreamId, Head],
         authors: Mapping[bytes, bytes],
+        horizons: Mapping[StreamId, Horizon],
         keys: Keys,
         retracted: Retracted | None = None,
+        routes: Routes = NO_ROUTES,
     ) -> None:
         self.own = own
-        """The stream that is appended to. It may change as long as nothing was appended to the old one here."""
+        """The streams that are appended to. They may change: what was appended to the old ones stays there."""
+        self._routes = routes
         self._clock = clock
         self._known_heads = heads
         self._known_authors = authors
+        self._known_horizons = horizons
         self._keys = keys
         self._known_retracted = retracted or Retracted()
         self._retractions: list[Retraction] = []
         self._void: list[str] = []
         self._heads: dict[StreamId, Head] = {}
         self._authors: dict[bytes, bytes] = {}
-        self._appended: list[StoredEvent] = []
+        self._horizons: dict[StreamId, Horizon] = {}
+        self._appended: dict[StreamId, list[StoredEvent]] = {}
         self._received: list[StoredEvent] = []
         self._seals: list[Seal] = []
 
@@ -96,19 +104,42 @@ class CommitBuilder:
         Raises:
             LimitExceeded: the Lamport clock is used up; nothing was added.
         """
-        own, clock = self.own, self._clock.highest
+        clock = self._clock.highest
         if clock + len(drafts) > MAX_LAMPORT:
             raise LimitExceeded(f"the Lamport clock stands at its limit, {MAX_LAMPORT}")
-        lead = self._head(own).offset + len(self._appended) - clock
-        added = [
-            place_draft(draft, EventKey(lamport, own), lamport + lead, timestamp)
-            for lamport, draft in enumerate(drafts, clock + 1)
-        ]
+        if len(self._routes):
+            added = [
+                self._append_one(draft, lamport, timestamp)
+                for lamport, draft in enumerate(drafts, clock + 1)
+            ]
+        else:
+            added = self._append_all(drafts, clock + 1, timestamp)
         self._clock = LamportClock(clock + len(drafts))
-        self._appended.extend(added)
         events = tuple([event for event, _ in added])
         self._note_retractions(events)
         return events
+
+    def _append_all(
+        self, drafts: Sequence[EncodedDraft], first: int, timestamp: int
+    ) -> list[StoredEvent]:
+        """All of them to the default stream."""
+        own = self.own.default
+        appended = self._appended.setdefault(own, [])
+        lead = self._head(own).offset + 1 + len(appended) - first
+        added = [
+            place_draft(draft, EventKey(lamport, own), lamport + lead, timestamp)
+            for lamport, draft in enumerate(drafts, first)
+        ]
+        appended.extend(added)
+        return added
+
+    def _append_one(self, draft: EncodedDraft, lamport: int, timestamp: int) -> StoredEvent:
+        """One of them to the stream that its tags lead to."""
+        own = self.own.of(self._routes.stream_for(draft.tags))
+        appended = self._appended.setdefault(own, [])
+        offset = self._head(own).offset + 1 + len(appended)
+        appended.append(place_draft(draft, EventKey(lamport, own), offset, timestamp))
+        return appended[-1]
 
     def receive(self, checked: CheckedRange) -> tuple[Event, ...]:
         """Take in a range that came from a peer; returns what it added, nothing where it connects to no prefix.
@@ -116,17 +147,17 @@ class CommitBuilder:
         It may be of this node's own stream, which others may know better than a database that came back from a copy.
 
         Raises:
-            DivergedStream: it is of the own stream, and other events were appended to that in this commit.
+            DivergedStream: it is of an own stream, and other events were appended to that in this commit.
             CorruptRange: it does not follow (see `connect_range`); nothing was added.
             QuarantinedRange: it holds, but would hurt; nothing was added.
             UnknownAuthor: it came without a certificate, and there is none here; nothing was added.
         """
         received = checked.range
         node = received.stream.node
-        if received.stream == self.own and self._appended:
+        if received.stream in self._appended:
             raise DivergedStream(f"stream {received.stream} is extended here, too")
         verified = connect_range(checked, self._head(received.stream))
-        if verified is None:
+        if verified is None or not self._may_jump(verified):
             return ()
         self._require_harmless(verified)
         if node not in self._known_authors and node not in self._authors:
@@ -140,7 +171,42 @@ class CommitBuilder:
         self._seals.append(verified.seal)
         self._clock = self._clock.raised(verified.head.lamport)
         self._note_retractions(verified.events)
+        self._follow(verified)
         return verified.events
+
+    def learn(self, seal: Seal) -> tuple[Event, ...]:
+        """Take in a seal of a stream that is held here, for the horizon that it announces; adds no event."""
+        if seal.stream in self._heads or seal.stream in self._known_heads:
+            moved = announced(self._horizon(seal.stream), seal)
+            if moved is not None:
+                self._horizons[seal.stream] = moved
+        return ()
+
+    def prune(self, stream: StreamId, horizon: int) -> None:
+        """Announce a new horizon of an own stream, by a seal on its head."""
+        head = self._head(stream)
+        seal = Seal(stream, head.offset, head.hash, self._clock.highest, horizon)
+        self.learn(seal.signed(self._keys))
+
+    def _may_jump(self, verified: VerifiedRange) -> bool:
+        """Whether the author gave up all that lies between the head and this range."""
+        start, stream = verified.start, verified.head.stream
+        if start is None:
+            return True
+        known = self._horizon(stream)
+        told = 0 if start.seal is None else start.seal.horizon
+        return max(told, known.announced if known else 0) >= verified.events[0].offset
+
+    def _follow(self, verified: VerifiedRange) -> None:
+        """Take note of what a range says of the horizon; one behind a gap begins what is kept anew."""
+        stream, start = verified.head.stream, verified.start
+        self.learn(verified.seal)
+        if start is not None:
+            if start.seal is not None:
+                self.learn(start.seal)
+            horizon = self._horizon(stream)
+            assert horizon is not None, "else nothing is jumped over"
+            self._horizons[stream] = horizon.moved(verified.events[0].offset, start.hash)
 
     def _require_harmless(self, verified: VerifiedRange) -> None:
         """Raise `QuarantinedRange` for what would use up everybody's clock, or everybody's local stream numbers."""
@@ -189,29 +255,37 @@ class CommitBuilder:
 
     def build(self) -> Commit:
         """The commit, sealed."""
-        for part in _sealable(self._appended):
-            self._seal(part)
+        for stream, appended in self._appended.items():
+            for part in _sealable(appended):
+                self._seal(stream, part)
+        own = [one for appended in self._appended.values() for one in appended]
         return Commit(
             clock=self._clock,
-            events=(*self._received, *self._appended),
+            events=(*self._received, *own),
             seals=tuple(self._seals),
             heads=self._heads,
             certificates=self._authors,
             retractions=tuple(self._retractions),
             void=tuple(self._void),
+            horizons=self._horizons,
         )
 
-    def _seal(self, part: Sequence[StoredEvent]) -> None:
-        before, (last, _) = self._head(self.own), part[-1]
+    def _seal(self, stream: StreamId, part: Sequence[StoredEvent]) -> None:
+        before, (last, _) = self._head(stream), part[-1]
         head = replace(
             before,
             offset=last.offset,
             hash=chained(before.hash, [data for _, data in part]),
             lamport=last.lamport,
         )
-        seal = Seal(self.own, head.offset, head.hash, clock=self._clock.highest, horizon=0)
-        self._heads[self.own] = head
+        known = self._horizon(stream)
+        horizon = known.announced if known is not None else 0
+        seal = Seal(stream, head.offset, head.hash, self._clock.highest, horizon)
+        self._heads[stream] = head
         self._seals.append(seal.signed(self._keys))
+
+    def _horizon(self, stream: StreamId) -> Horizon | None:
+        return self._horizons.get(stream) or self._known_horizons.get(stream)
 
     def _head(self, stream: StreamId) -> Head:
         head = self._heads.get(stream) or self._known_heads.get(stream)

@@ -51,7 +51,8 @@ async def export_archive(
     """
     writer, reader = ArchiveWriter(file, keys.swarm), Reader(store)
     for wanted in sorted(ranges):
-        first, before = wanted.first, await reader.hash_at(wanted.stream, wanted.first - 1)
+        first = max(wanted.first, reader.kept_from(wanted.stream))
+        before = await reader.hash_at(wanted.stream, first - 1)
         while first <= wanted.last:
             sealed = await reader.sealed_range(wanted.stream, first, wanted.last - first + 1)
             assert sealed is not None, "every head has a seal"
@@ -80,7 +81,7 @@ async def import_archive(
     file.seek(0)
     added = 0
     for archived in read_archive(file, keys.swarm):
-        if archived.range.stream != log.stream:
+        if archived.range.stream not in log.own_streams:
             added += len(await log.receive(archived.range))
     return Imported(len(rehearsal.heads), rehearsal.events, added)
 
@@ -97,19 +98,23 @@ class _Rehearsal:
         self._clock = log.store.clock
         self._known = dict(log.store.heads)
         self._authors = dict(log.store.authors)
+        self._horizons = dict(log.store.horizons)
 
     async def take(self, archived: ArchivedRange) -> None:
         """Raise the `LogError` for which the range would be refused."""
         sealed, stream = archived.range, archived.range.stream
         checked = await self._work.run(check_range, sealed, self._keys)
-        head = self.heads.get(stream) or await self._beginning(sealed, archived.before)
-        verified = connect_range(checked, head) if sealed.first == head.offset + 1 else None
+        begins = sealed.start is not None and stream not in self.heads
+        before = None if begins else archived.before
+        head = self.heads.get(stream) or await self._beginning(sealed, before)
+        is_due = begins or sealed.first == head.offset + 1
+        verified = connect_range(checked, head) if is_due else None
         if verified is None:
             raise CorruptRange(f"stream {stream}: offset {head.offset + 1} is due here")
         self.heads[stream] = verified.head
-        self.events += len(sealed.events)
+        self.events += len(verified.events)
         await self._compare(verified.head)
-        if stream != self._log.stream:
+        if stream not in self._log.own_streams:
             self._commit(checked)
 
     async def _beginning(self, sealed: SealedRange, before: bytes | None) -> Head:
@@ -132,7 +137,7 @@ class _Rehearsal:
         held = await self._log.hash_at(head.stream, head.offset)
         if held is not None and held != head.hash:
             raise DivergedStream(f"stream {head.stream}: the log holds another history of it")
-        if held is None and head.stream == self._log.stream:
+        if held is None and head.stream in self._log.own_streams:
             raise CorruptRange(
                 f"stream {head.stream} is this node's own, and the archive holds more of it than the log:"
                 " only its peers can give that back"
@@ -140,10 +145,11 @@ class _Rehearsal:
 
     def _commit(self, checked: CheckedRange) -> None:
         builder = CommitBuilder(
-            own=self._log.stream,
+            own=self._log.own_streams,
             clock=self._clock,
             heads=self._known,
             authors=self._authors,
+            horizons=self._horizons,
             keys=self._keys,
             retracted=self._log.retracted,
         )
@@ -152,3 +158,4 @@ class _Rehearsal:
         self._clock = commit.clock
         self._known.update(commit.heads)
         self._authors.update(commit.certificates)
+        self._horizons.update(commit.horizons)

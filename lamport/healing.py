@@ -137,6 +137,7 @@ def _cuts(cut: Mapping[int, StreamCheck]) -> Iterator[Statement]:
         [(head.offset, head.hash, head.lamport, row) for row, head in sound.items()],
     )
     yield Statement("DELETE FROM streams WHERE head = ?", [(NOTHING,)])
+    yield Statement("DELETE FROM horizons WHERE stream NOT IN (SELECT row FROM streams)")
 
 
 def _strays(looked: Verification) -> Iterator[Statement]:

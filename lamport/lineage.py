@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lamport.errors import StoreFailed, StoreFull
+from lamport.routes import OwnStreams
 from lamport.seams import Connection, Disk, Statement
 
 TOKEN_BYTES = 8
@@ -37,8 +38,8 @@ class Lineage:
     def __init__(self, disk: Disk, draw_number: Callable[[], int]) -> None:
         self.draw_number = draw_number
         """Draws stream numbers and tokens."""
-        self.recorded: int | None = None
-        """The stream number that stands in the database together with this run's token, once it does."""
+        self.recorded: OwnStreams | None = None
+        """The streams whose numbers stand in the database together with this run's token, once they do."""
         self._disk = disk
         self._held = b""
 
@@ -53,8 +54,8 @@ class Lineage:
         self._held = token if agreed else b""
         return agreed
 
-    async def record(self, writer: Connection, stream_number: int) -> None:
-        """Make this run's token and the number of its stream durable, in the order that survives a crash.
+    async def record(self, writer: Connection, own: OwnStreams) -> None:
+        """Make this run's token and the numbers of its streams durable, in the order that survives a crash.
 
         Raises:
             StoreFull: there is no room; the database is as it was, and this may be called again.
@@ -62,11 +63,14 @@ class Lineage:
         """
         token = self.draw_number().to_bytes(TOKEN_BYTES, "big")
         await self._write(self._held + token)
-        facts = [("token", token), ("stream", stream_number)]
-        await writer.transact([Statement("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts)])
+        facts = [("token", token), ("stream", own.default.number)]
+        named = [(name, stream.number) for name, stream in own.named.items()]
+        written = Statement("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts)
+        more = Statement("INSERT OR REPLACE INTO named_streams VALUES (?, ?)", named)
+        await writer.transact([written, more] if named else [written])
         self._held = token
         await self._write(token)
-        self.recorded = stream_number
+        self.recorded = own
 
     async def _write(self, tokens: bytes) -> None:
         with _translated():

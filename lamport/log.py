@@ -14,12 +14,20 @@ out, and told to those who had it; events of older versions are brought to today
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
 from typing import TypeVar
 
-from lamport.chain import CheckedRange, Keys, SealedRange, chained, check_range
+from lamport.chain import (
+    CheckedRange,
+    Keys,
+    Seal,
+    SealedRange,
+    chained,
+    check_range,
+    require_signed,
+)
 from lamport.codec import EncodedDraft, encode_draft
 from lamport.commit import Commit, CommitBuilder
 from lamport.errors import (
@@ -36,8 +44,10 @@ from lamport.errors import (
 )
 from lamport.event import Draft, Event
 from lamport.follower import Batch, Follower, Recent
+from lamport.horizon import announced
 from lamport.ids import EventKey, NodeId, StreamId
 from lamport.offsets import OffsetMap, OffsetRange
+from lamport.pruning import Pruning
 from lamport.reader import Bounds, Order, Reader
 from lamport.repair import Damages, Repair
 from lamport.requests import Request, attempt, gather, settle
@@ -47,12 +57,14 @@ from lamport.retraction import (
     is_retraction,
     retraction_draft,
 )
+from lamport.routes import NO_ROUTES, OwnStreams, Routes
 from lamport.seams import INLINE, NO_RESERVE, Reserve, WallClock, Work
 from lamport.snapshot_table import SnapshotTable
 from lamport.snapshots import StoredSnapshot
 from lamport.store import Store
 from lamport.stream_check import require_genuine
 from lamport.tags import Where
+from lamport.tidying import Tidying
 from lamport.upcasters import NO_UPCASTERS, Upcasters
 
 __all__ = ["Batch", "EventLog", "Follower"]
@@ -65,9 +77,6 @@ MAX_WAITING = 1_024
 
 CHECKED_INLINE = 32
 """A received range of at most so many events is checked at once; a longer one is handed to `work`."""
-
-IDLE_S = 0.05
-"""A log for which nothing came for so long merges; before, the next request is likely to be on its way."""
 
 
 _log = logging.getLogger("shoal.log")
@@ -89,9 +98,13 @@ class EventLog:
         *,
         reserve: Reserve = NO_RESERVE,
         settling: bool = False,
+        routes: Routes = NO_ROUTES,
         upcasters: Upcasters = NO_UPCASTERS,
     ) -> None:
-        """A log that is `settling` publishes nothing before `settle` is called."""
+        """A log that is `settling` publishes nothing before `settle` is called.
+
+        The store was opened with the names of the streams that `routes` lead to.
+        """
         self.upcasters = upcasters
         self._store = store
         self._work = work
@@ -103,6 +116,8 @@ class EventLog:
         self.damages = Damages()
         """What was found damaged on this disk, and is still."""
         self.repair = Repair(store, keys)
+        self._routes = routes
+        self._pruning = Pruning(store, keys, routes, wall_clock, work)
         self._room = asyncio.Semaphore(MAX_WAITING)
         self._waiting: deque[Request] = deque()
         self._arrived = asyncio.Event()
@@ -112,8 +127,15 @@ class EventLog:
         self._settled = asyncio.Event()
         if not settling:
             self._settled.set()
-        self._written: StreamId | None = None
-        self._may_merge = True
+        self._tidying = Tidying(
+            store,
+            self._pruning,
+            work,
+            reserve,
+            may_announce=self._settled.is_set,
+            pulse=self._pulse,
+        )
+        self._written: set[StreamId] = set()
         self._closed = False
         self._ended = False
 
@@ -124,8 +146,18 @@ class EventLog:
 
     @property
     def stream(self) -> StreamId:
-        """The stream that this node writes."""
+        """The stream that this node writes, apart from those that routes lead to."""
+        return self._store.own.default
+
+    @property
+    def own_streams(self) -> OwnStreams:
+        """All streams that this node writes."""
         return self._store.own
+
+    @property
+    def horizons(self) -> Mapping[StreamId, int]:
+        """The first offset that is kept, of each stream whose beginning was pruned."""
+        return {s: one.first for s, one in self._store.horizons.items() if one.first}
 
     @property
     def offsets(self) -> OffsetMap:
@@ -228,10 +260,25 @@ class EventLog:
                 with suppress(DamagedRange):  # noted; what is held here cannot contradict anybody
                     await self._check_known(received)
         except DivergedStream:
-            if received.stream == self.stream and await self._is_proof(received):
+            if received.stream in self.own_streams and await self._is_proof(received):
                 self._leave_stream()
             raise
         return added
+
+    async def follow_horizon(self, seal: Seal) -> None:
+        """Take in what an author says of the horizon of a stream that is held here; old news are passed over.
+
+        Raises:
+            CorruptRange: it is not its author's word.
+            StoreFull, LogClosed: as in `publish`.
+        """
+        known = self._store.horizons.get(seal.stream)
+        if seal.stream not in self._offsets or announced(known, seal) is None:
+            return
+        require_signed(seal, self._keys)
+        held = await self.hash_at(seal.stream, seal.offset)
+        if held is None or held == seal.hash:  # else it speaks of another history
+            await self._submit(lambda builder: builder.learn(seal), 1, 0)
 
     def read(
         self,
@@ -396,8 +443,7 @@ class EventLog:
             while self._waiting or not self._closed:
                 self._arrived.clear()
                 if self._waiting:
-                    await self._commit(gather(self._waiting))
-                    await self._merge_behind_commit()
+                    await self._tidying.behind_commit(await self._commit(gather(self._waiting)))
                 else:
                     await self._idle()
         finally:
@@ -414,6 +460,7 @@ class EventLog:
     def settle(self) -> None:
         """Publish from now on: what others know of the own stream is known here, or will not be in time."""
         self._settled.set()
+        self._arrived.set()  # the writer may prune from now on
 
     async def settled(self) -> None:
         """Wait until publishing waits for nobody."""
@@ -433,12 +480,15 @@ class EventLog:
             return await result
 
     def _append(self, builder: CommitBuilder, drafts: Sequence[EncodedDraft]) -> tuple[Event, ...]:
-        self._written = builder.own
-        return builder.append(drafts, self._wall_clock())
+        added = builder.append(drafts, self._wall_clock())
+        own = {event.stream for event in added} if len(self._routes) else {builder.own.default}
+        self._written |= own
+        return added
 
     def _receive(self, builder: CommitBuilder, checked: CheckedRange) -> tuple[Event, ...]:
         added = builder.receive(checked)
-        if added and checked.range.stream == builder.own == self._written:
+        stream = checked.range.stream
+        if added and stream in builder.own and stream in self._written:
             # It goes on behind what this run has appended: whoever wrote that has our key, and is at work.
             self._leave_stream()
             builder.own = self._store.own
@@ -470,49 +520,27 @@ class EventLog:
         )
 
     async def _idle(self) -> None:
-        """Wait for a request; where there is enough to merge and none comes for a while, make a step of that."""
-        if not (self._may_merge and self._store.tags.is_due(idle=True)):
-            await self._arrived.wait()
-            return
+        """Wait for a request; where none comes for a while, make a step of what nobody waits for."""
         try:
-            async with asyncio.timeout(IDLE_S):
+            async with asyncio.timeout(self._tidying.pause_s):
                 await self._arrived.wait()
         except TimeoutError:
-            await self._merge()
+            await self._tidying.step()
 
-    async def _merge_behind_commit(self) -> None:
-        """Keep what is not merged within its bound, a step at a time as long as that is enough."""
-        self._may_merge = True
-        if self._store.tags.is_due(idle=False):
-            await self._merge()
-        while self._may_merge and self._store.tags.is_overdue():
-            await self._merge()
-
-    async def _merge(self) -> None:
-        try:
-            await self._require_room()
-            await self._store.merge_tags(self._work)
-        except StoreRefused:
-            self._may_merge = False  # until the next commit: then there may be room again
-
-    async def _commit(self, group: list[Request]) -> None:
-        builder = CommitBuilder(
-            own=self._store.own,
-            clock=self._store.clock,
-            heads=self._store.heads,
-            authors=self._store.authors,
-            keys=self._keys,
-            retracted=self.retracted,
-        )
+    async def _commit(self, group: list[Request]) -> int:
+        """Write one commit; returns how many events it has."""
+        builder = self._store.new_commit(self._keys, self._routes)
         results: list[tuple[Event, ...] | LogError] = []
         try:
             results = [attempt(request, builder) for request in group]
             commit = builder.build()
             named = await self._held(commit)
-            if commit.events:
-                await self._require_room()
+            if commit.events or commit.horizons:
+                await self._tidying.require_room()
                 await self._store.commit(commit)
+                self._pruning.note(commit)
         except StoreRefused as error:
+            commit = Commit(self._store.clock)
             results = [one if isinstance(one, LogError) else error for one in results]
         except BaseException as error:
             # The disk failed or the task was cancelled in mid-commit: nobody may take these events for durable.
@@ -522,16 +550,14 @@ class EventLog:
         else:
             if commit.events:
                 self._publish_batch(commit, named)
+            elif commit.horizons:
+                self._pulse()
         try:
             if StoreFull in map(type, results) and await self._reserve.give():
                 await self._store.checkpoint()
         finally:
             settle(group, results)
-
-    async def _require_room(self) -> None:
-        """What is given free on a full disk is for tidying up, and not for events."""
-        if not await self._reserve.stands():
-            raise StoreFull("the disk is full: nothing was stored; free some space")
+        return len(commit.events)
 
     async def _held(self, commit: Commit) -> Sequence[Event]:
         """The events that a commit retracts and that were held before it."""

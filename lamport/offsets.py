@@ -6,6 +6,7 @@ says exactly what one side lacks; that difference is what replication asks for.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from lamport.errors import InvalidInput
 from lamport.ids import StreamId
@@ -85,10 +86,18 @@ class OffsetMap(Mapping[StreamId, int]):
         return f"OffsetMap({self.to_json()})"
 
 
-def missing(ours: OffsetMap, theirs: OffsetMap) -> tuple[OffsetRange, ...]:
-    """What they hold and we lack: per stream the offsets from behind ours up to theirs, in stream order."""
+def missing(
+    ours: OffsetMap, theirs: OffsetMap, horizons: Mapping[StreamId, int] = MappingProxyType({})
+) -> tuple[OffsetRange, ...]:
+    """What they hold and we lack: per stream the offsets from behind ours up to theirs, in stream order.
+
+    What lies before a stream's horizon is pruned on purpose and lacks nobody.
+    """
+    firsts = {
+        stream: max(ours.of(stream) + 1, horizons.get(stream, 0)) for stream in sorted(theirs)
+    }
     return tuple(
-        OffsetRange(stream, ours.of(stream) + 1, theirs[stream])
-        for stream in sorted(theirs)
-        if theirs[stream] > ours.of(stream)
+        OffsetRange(stream, first, theirs[stream])
+        for stream, first in firsts.items()
+        if theirs[stream] >= first
     )

@@ -13,7 +13,7 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import Any
 
-from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Seal, SealedRange, chained
+from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Head, Seal, SealedRange, chained
 from lamport.codec import decode_stored
 from lamport.errors import DAMAGE_REMEDY, DamagedRange
 from lamport.event import Event
@@ -74,14 +74,18 @@ class Reader:
     async def sealed_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
         """Events from `first` up to a seal, as many as fit a frame and `limit`; None where there are none.
 
-        At least up to the next seal, even where `limit` is less.
+        At least up to the next seal, even where `limit` is less. Where `first` is not kept any more it begins at the
+        first offset that is, and says why (`start`).
 
         Raises:
             DamagedRange: the stored bytes are not those that were sealed.
         """
-        row = self._store.row_of(stream)
+        row, horizon = self._store.row_of(stream), self._store.horizons.get(stream)
         if row is None:
             return None
+        kept = self.kept_from(stream)
+        first = max(first, kept)
+        start = horizon.start if horizon is not None and 0 < first == kept else None
         with translated_errors():
             rows = await self._store.reader.fetch(
                 'SELECT bytes FROM events WHERE stream = ? AND "offset" >= ?'
@@ -96,7 +100,7 @@ class Reader:
         before = await self.hash_at(stream, first - 1)
         if before is None or chained(before, events) != seal.hash:
             raise _damaged(stream, first, seal.offset)
-        return SealedRange(first, events, seal, self._store.authors[stream.node])
+        return SealedRange(first, events, seal, self._store.authors[stream.node], start)
 
     async def _fitting(self, row: int, first: int) -> int:
         """How many events from an offset on fit one frame, at least one; they are measured before they are read."""
@@ -128,17 +132,21 @@ class Reader:
         Raises:
             DamagedRange: the stored bytes between the seals around it are not those that were sealed.
         """
-        head = self._store.heads.get(stream)
+        head, kept = self._store.heads.get(stream), self.kept_from(stream)
         if head is None or offset > head.offset:
             return None
+        start = self._store.genesis(stream)
+        if offset < kept - 1:
+            return start.hash if offset == start.offset else None
+        if kept:
+            start = Head(stream, kept - 1, self._store.horizons[stream].base)
         row = self._store.row_of(stream)
         with translated_errors():
             seals = await self._store.reader.fetch(
-                'SELECT "offset", hash FROM seals WHERE stream = ? AND "offset" <= ?'
+                'SELECT "offset", hash FROM seals WHERE stream = ? AND "offset" BETWEEN ? AND ?'
                 ' ORDER BY "offset" DESC LIMIT 1',
-                (row, offset),
+                (row, kept, offset),
             )
-            start = self._store.genesis(stream)
             sealed, hash_ = seals[0] if seals else (start.offset, start.hash)
             if sealed == offset:
                 return bytes(hash_)
@@ -157,6 +165,11 @@ class Reader:
         if chained(reached, data[offset - sealed :]) != expected:
             raise _damaged(stream, sealed + 1, end)
         return reached
+
+    def kept_from(self, stream: StreamId) -> int:
+        """The first offset of a stream that is read: before it everything was pruned."""
+        horizon = self._store.horizons.get(stream)
+        return 0 if horizon is None else horizon.first
 
     async def _seal_within(
         self, stream: StreamId, row: int, first: int, last: int, limit: int
@@ -243,8 +256,8 @@ class Reader:
             row = key & MAX_STREAMS - 1
             if row not in spans:
                 stream = self._store.stream_of(row)
-                lower, upper = bounds.lower.of(stream), bounds.upper.of(stream)
-                spans[row] = stream, lower, upper, retracted.of(stream)
+                lower = max(bounds.lower.of(stream), self.kept_from(stream) - 1)
+                spans[row] = stream, lower, bounds.upper.of(stream), retracted.of(stream)
             stream, lower, upper, hidden = spans[row]
             if not lower < offset <= upper:
                 continue

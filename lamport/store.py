@@ -7,21 +7,25 @@ authors, clock) moves to it. Reading stands in `lamport.reader`. The schema is m
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any, NoReturn
 
-from lamport.chain import Head, Keys, genesis
+from lamport.chain import Head, Keys, Seal, genesis
 from lamport.clock import LamportClock
 from lamport.codec import StoredEvent
-from lamport.commit import Commit
+from lamport.commit import Commit, CommitBuilder
 from lamport.errors import StoreBusy, StoreFailed, StoreFull, StoreMismatch, StoreRefused
+from lamport.horizon import Horizon
+from lamport.horizon_table import clear_step, horizon_statements, load_horizons
 from lamport.ids import NodeId, StreamId
 from lamport.lineage import Lineage
 from lamport.postings import tag_hashes
 from lamport.retraction import Retracted
 from lamport.retraction_table import MARK, inserted, load_retracted, make_table
+from lamport.routes import NO_ROUTES, OwnStreams, Routes
 from lamport.seams import Connection, Disk, Statement, Work
 from lamport.tag_index import Run, TagIndex
 
@@ -63,12 +67,18 @@ class Store:
     """The database of one node: its writer, and what the log must know at every moment."""
 
     def __init__(
-        self, writer: Connection, reader: Connection, keys: Keys, lineage: Lineage
+        self,
+        writer: Connection,
+        reader: Connection,
+        keys: Keys,
+        lineage: Lineage,
+        names: Iterable[str] = (),
     ) -> None:
         """Use `Store.open`."""
         self.reader = reader
         self.heads: dict[StreamId, Head] = {}
         self.authors: dict[bytes, bytes] = {}
+        self.horizons: dict[StreamId, Horizon] = {}
         self.clock = LamportClock()
         self.retracted = Retracted()
         self.tags = TagIndex(writer, reader)
@@ -77,16 +87,24 @@ class Store:
         self._row_of: dict[StreamId, int] = {}
         self._stream_of: dict[int, StreamId] = {}
         self._next_row = 0
-        self._own: StreamId | None = None
+        self._own: OwnStreams | None = None
+        self._names = tuple(names)
         self._lineage = lineage
         self.has_new_stream = False
-        """Whether the own stream was drawn since this store was opened, so that nobody knows of it."""
+        """Whether the own streams were drawn since this store was opened, so that nobody knows of it."""
 
     @classmethod
-    async def open(cls, disk: Disk, keys: Keys, draw_number: Callable[[], int]) -> "Store":
+    async def open(
+        cls,
+        disk: Disk,
+        keys: Keys,
+        draw_number: Callable[[], int],
+        names: Iterable[str] = (),
+    ) -> "Store":
         """Open the node's database, making or migrating it where needed.
 
-        One that is a copy from an earlier time gets a new own stream. `draw_number` draws stream numbers and tokens.
+        One that is a copy from an earlier time gets new own streams. `draw_number` draws stream numbers and tokens,
+        `names` are those of the streams that this node writes beside the default one.
 
         Raises:
             StoreMismatch: it is newer than this program, no Shoal database, or another node's or swarm's.
@@ -103,7 +121,7 @@ class Store:
             except BaseException:
                 await writer.close()
                 raise
-            store = cls(writer, reader, keys, Lineage(disk, draw_number))
+            store = cls(writer, reader, keys, Lineage(disk, draw_number), names)
             store.has_new_stream = made
             try:
                 await store.tags.adopt_rows()
@@ -135,18 +153,25 @@ class Store:
         return store
 
     @property
-    def own(self) -> StreamId:
-        """The stream that this node writes."""
+    def own(self) -> OwnStreams:
+        """The streams that this node writes."""
         assert self._own is not None, "loaded when opened"
         return self._own
 
     def take_new_stream(self) -> None:
-        """Write another stream from now on; what the old one holds stays, and others may complete it."""
-        own = StreamId(self._keys.node, self._lineage.draw_number())
-        while own in self._row_of:
-            own = StreamId(self._keys.node, self._lineage.draw_number())
-        self._own, self.has_new_stream = own, True
-        self._set_row_aside()
+        """Write other streams from now on; what the old ones hold stays, and others may complete it."""
+        self._own = OwnStreams(self._drawn_stream(), self._drawn(self.own.named))
+        self.has_new_stream = True
+        self._set_rows_aside()
+
+    def _drawn(self, names: Iterable[str], known: Container[str] = ()) -> dict[str, StreamId]:
+        return {name: self._drawn_stream() for name in names if name not in known}
+
+    def _drawn_stream(self) -> StreamId:
+        stream = StreamId(self._keys.node, self._lineage.draw_number())
+        while stream in self._row_of:
+            stream = StreamId(self._keys.node, self._lineage.draw_number())
+        return stream
 
     async def commit(self, commit: Commit) -> None:
         """Make the commit durable, then take its state over.
@@ -164,10 +189,42 @@ class Store:
         self.tags.add(runs)
         self.heads.update(commit.heads)
         self.authors.update(commit.certificates)
+        self.horizons.update(commit.horizons)
         self.clock = commit.clock
         self.retracted.void += len(commit.void)
         for retraction in commit.retractions:
             self.retracted.add(retraction)
+
+    def new_commit(self, keys: Keys, routes: Routes = NO_ROUTES) -> CommitBuilder:
+        """A commit on top of what is stored."""
+        return CommitBuilder(
+            own=self.own,
+            clock=self.clock,
+            heads=self.heads,
+            authors=self.authors,
+            horizons=self.horizons,
+            keys=keys,
+            retracted=self.retracted,
+            routes=routes,
+        )
+
+    def announced(self, stream: StreamId) -> Seal | None:
+        """The author's seal that names the highest horizon known of a stream; None where nothing was pruned."""
+        known = self.horizons.get(stream)
+        return None if known is None else known.seal
+
+    async def give_up(self, stream: StreamId, horizon: int, base: bytes) -> None:
+        """Keep a stream from this offset on, before which the chain's hash is `base`; raises as `commit` does."""
+        moved = {stream: self.horizons[stream].moved(horizon, base)}
+        with translated_errors():
+            await self._writer.transact(horizon_statements(moved, self._row_of))
+        self.horizons |= moved
+
+    async def clear(self, stream: StreamId, work: Work) -> None:
+        """Make one step of deleting what a stream does not keep; raises as `commit` does."""
+        row, known = self._row_of[stream], self.horizons[stream]
+        with translated_errors():
+            self.horizons[stream] = await clear_step(self._writer, self.tags, row, known, work)
 
     async def write(self, *statements: Statement) -> None:
         """Run other statements (snapshots) as one transaction on the one connection that writes."""
@@ -217,9 +274,9 @@ class Store:
 
     async def _record_lineage(self) -> None:
         """Nothing is committed before this run's token, and the stream it writes, are recorded."""
-        if self._lineage.recorded != self.own.number:
+        if self._lineage.recorded != self.own:
             with translated_errors():
-                await self._lineage.record(self._writer, self.own.number)
+                await self._lineage.record(self._writer, self.own)
 
     async def _load_retracted(self) -> None:
         facts = await _facts(self._writer)
@@ -243,12 +300,21 @@ class Store:
         facts = await _facts(self._writer)
         # Heads carry the clock: every event that moved it is the head of its stream, or behind it.
         self.clock = LamportClock(max([facts["clock"], *(row[-1] for row in rows)]))
-        self._own = StreamId(self._keys.node, facts["stream"])
+        self.horizons = await load_horizons(self._writer, self._stream_of)
+        await self._load_own(facts)
+
+    async def _load_own(self, facts: Mapping[str, Any]) -> None:
+        stored = dict(await self._writer.fetch("SELECT name, number FROM named_streams"))
+        node = self._keys.node
+        named = {name: StreamId(node, number) for name, number in sorted(stored.items())}
+        self._own = OwnStreams(StreamId(node, facts["stream"]), named)
+        self._set_rows_aside()  # so that none of them is drawn again
+        self._own = replace(self._own, named=named | self._drawn(self._names, named))
         if not await self._lineage.agrees(facts) and not self.has_new_stream:
-            _log.warning("the database is an older copy: this node writes a new stream from now on")
+            _log.warning("the database is an older copy: this node writes new streams from now on")
             self.take_new_stream()
-        elif self._own not in self._row_of:
-            self._set_row_aside()
+        else:
+            self._set_rows_aside()
 
     def _number_streams(self, commit: Commit) -> None:
         """Give local numbers to the streams that are new with this commit. One that fails may leave them numbered."""
@@ -258,10 +324,11 @@ class Store:
                     raise StoreFull(f"this database holds its most, {MAX_STREAMS} streams")
                 self._remember_row(stream, self._next_row)
 
-    def _set_row_aside(self) -> None:
-        """Number the own stream from the beginning: others may use up all local numbers that are left."""
-        if self._next_row < MAX_STREAMS:
-            self._remember_row(self.own, self._next_row)
+    def _set_rows_aside(self) -> None:
+        """Number the own streams from the beginning: others may use up all local numbers that are left."""
+        for stream in self.own:
+            if stream not in self._row_of and self._next_row < MAX_STREAMS:
+                self._remember_row(stream, self._next_row)
 
     def _remember_row(self, stream: StreamId, row: int) -> None:
         self._row_of[stream] = row
@@ -303,6 +370,7 @@ class Store:
             "INSERT INTO events VALUES (?, ?, ?, ?)",
             [_event_row(one, row_of) for one in commit.events],
         )
+        yield from horizon_statements(commit.horizons, row_of)
         yield Statement("INSERT INTO tag_runs VALUES (?, ?)", runs)
         yield inserted(commit.retractions)
         yield Statement(

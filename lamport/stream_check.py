@@ -47,18 +47,22 @@ class FiledEvent:
 
 
 class StreamCheck:
-    """Looks at one stream. `told` is the head that the database tells, `sound` the last head before any fault."""
+    """Looks at one stream. `told` is the head that the database tells, `sound` the last head before any fault.
 
-    def __init__(self, told: Head, keys: Keys) -> None:
+    Of a stream whose beginning was pruned it looks at what is kept, from `kept` on, before which the chain's hash is
+    `base`: what the first seal there vouches for, it vouches for that hash, too.
+    """
+
+    def __init__(self, told: Head, keys: Keys, kept: Any = 0, base: Any = b"") -> None:
+        # What stands in a damaged row may be of any type.
+        self.kept: int = kept if isinstance(kept, int) and kept > 0 else 0
         self.told = told
         self.sound = genesis(keys.swarm, told.stream)
         self.damaged = False
         self._keys = keys
-        self._hash = self.sound.hash
+        self._hash = base if self.kept and isinstance(base, bytes) else self.sound.hash
         self._lamport = 0
-        self._reached = NOTHING
-        self._vouched = NOTHING
-        self._placed = NOTHING
+        self._reached = self._vouched = self._placed = self.kept - 1
         # What stands in a damaged row may be of any type.
         stored: Any = told.offset
         self._end = stored if isinstance(stored, int) else NOTHING
@@ -127,9 +131,12 @@ class StreamCheck:
 
 
 def require_genuine(stored: SealedRange, keys: Keys) -> None:
-    """Raise `DamagedRange` unless a stored range's seal and certificate are what they were when they were verified."""
-    seal, node = stored.seal, stored.stream.node
-    if not is_genuine(seal, keys) or not keys.certifies(stored.certificate, node):
+    """Raise `DamagedRange` unless a stored range's seals and certificate are what they were when they were verified."""
+    seal, node, start = stored.seal, stored.stream.node, stored.start
+    seals = [seal] if start is None or start.seal is None else [seal, start.seal]
+    if not all(is_genuine(one, keys) for one in seals) or not keys.certifies(
+        stored.certificate, node
+    ):
         raise DamagedRange(
             f"the seal at offset {seal.offset} of stream {seal.stream}, or its author's certificate, is damaged"
             f" on this disk: {DAMAGE_REMEDY}",

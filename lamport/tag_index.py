@@ -109,6 +109,25 @@ class TagIndex:
         if runs:
             self._next_id = runs[-1].id + 1
 
+    @property
+    def runs(self) -> Sequence[Run]:
+        """The runs that no merge has taken yet, oldest first."""
+        return tuple(self._runs)
+
+    def is_fresh(self, tag: int, key: int) -> bool:
+        """Whether an entry stands in one of them."""
+        return bool(self._fresh_keys(tag, key, key, 1, descending=False))
+
+    def replace_runs(self, runs: Sequence[Run]) -> None:
+        """Go on with these runs, which are durable and lack entries of those there were."""
+        next_id = self._next_id
+        self._runs.clear()
+        self._fresh.clear()
+        self._unsorted.clear()
+        self.entries = 0
+        self.add(runs)
+        self._next_id = next_id
+
     def is_due(self, *, idle: bool) -> bool:
         """Whether a step of a merge is to be made now."""
         if idle:
@@ -123,7 +142,7 @@ class TagIndex:
         """Make one step: the oldest runs move into the tables, in one transaction."""
         runs = list(self._oldest())
         groups = await work.run(grouped, [run.entries for run in runs])
-        found = await work.run(merged, groups, await self._tails(groups))
+        found = await work.run(merged, groups, await self.tails(groups))
         done = Statement("DELETE FROM tag_runs WHERE id <= ?", [(runs[-1].id,)])
         await self._writer.transact([*_statements(found), done])
         for _ in runs:
@@ -139,7 +158,7 @@ class TagIndex:
         oldest = "SELECT tag, key FROM tags ORDER BY tag, key LIMIT ?"
         while rows := await self._writer.fetch(oldest, (MAX_STEP_ENTRIES,)):
             groups = grouped([pack_numbers([number for row in rows for number in row])])
-            found = merged(groups, await self._tails(groups))
+            found = merged(groups, await self.tails(groups))
             done = Statement("DELETE FROM tags WHERE (tag, key) <= (?, ?)", [rows[-1]])
             await self._writer.transact([*_statements(found), done])
         await self._writer.transact([Statement("DROP TABLE tags")])
@@ -214,7 +233,8 @@ class TagIndex:
         blocks.sort(key=lambda block: -block[1] if descending else block[0])
         return tail, blocks
 
-    async def _tails(self, tags: Iterable[int]) -> dict[int, bytes]:
+    async def tails(self, tags: Iterable[int]) -> dict[int, bytes]:
+        """What stands in the tails of these tags, where they have one."""
         wanted, found = list(tags), dict[int, bytes]()
         for start in range(0, len(wanted), _MAX_PARAMETERS):
             part = wanted[start : start + _MAX_PARAMETERS]

@@ -10,11 +10,13 @@ read is a finding, not an error: what it can read is looked at all the same.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from lamport.chain import MAX_SEALED_EVENTS, Head, Keys, Seal
-from lamport.errors import InvalidInput, StoreError, StoreMismatch
+from lamport.codec import verify_event
+from lamport.errors import CorruptRange, InvalidInput, StoreError, StoreMismatch
 from lamport.event import Event
 from lamport.ids import STREAM_NUMBER_LIMIT, EventKey, NodeId, StreamId
 from lamport.postings import tag_hash
@@ -59,6 +61,8 @@ async def offset_entries(
         (stream, offset, PAGE_ENTRIES),
     ):
         yield [(row[0], row[1], row[2]) for row in page]
+        if (page[-1][0], page[-1][1]) <= (stream, offset):
+            raise StoreMismatch("the index by offset is damaged: it runs in circles")
         stream, offset, _ = page[-1]
 
 
@@ -124,22 +128,34 @@ class Verification:
                 yield Finding(f"the certificate of node {named} is not of this swarm")
 
     async def _streams(self) -> AsyncIterator[Step]:
-        columns = "row, node, number, head, hash, lamport"
-        for row, node, number, *told in await self._connection.fetch(
+        horizons = await self._horizons()
+        columns = "row, node, number, horizon, head, hash, lamport"
+        for row, node, number, kept, *told in await self._connection.fetch(
             f"SELECT {columns} FROM streams"  # noqa: S608 - no values in it
         ):
             stream = _stream(node, number)
             if stream is None:
                 yield Finding(f"the stream with the local number {row} has no readable name")
                 continue
-            check = self.streams[row] = StreamCheck(Head(stream, *told), self._keys)
+            seal, base = horizons.get(row, (None, b""))
+            check = self.streams[row] = StreamCheck(Head(stream, *told), self._keys, kept, base)
+            if kept and (seal is None or not is_genuine(Seal(stream, *seal), self._keys)):
+                yield check.fault("its author's seal for what is not kept any more does not hold")
             if node not in self.certified:
                 yield check.fault("there is no certificate of its author that holds")
+
+    async def _horizons(self) -> dict[int, tuple[Any, Any]]:
+        """The seals that announce horizons, and the hashes before what is kept, by local number."""
+        columns = 'stream, "offset", hash, clock, horizon, signature, base'
+        rows = await self._connection.fetch(f"SELECT {columns} FROM horizons")  # noqa: S608 - no values in it
+        return {row: (seal, base) for row, *seal, base in rows}
 
     async def _events(self) -> AsyncIterator[Step]:
         [(total,)] = await self._connection.fetch("SELECT count(*) FROM events NOT INDEXED")
         key = -1
         while rows := await self._page(key):
+            if rows[-1][0] <= key:
+                raise StoreMismatch("the table of events is damaged: it runs in circles")
             key = rows[-1][0]
             for finding in await self._look_at(rows):
                 yield finding
@@ -148,13 +164,13 @@ class Verification:
 
     async def _page(self, key: int) -> Sequence[_Row]:
         return await self._connection.fetch(
-            'SELECT key, stream, "offset", typeof(bytes), CAST(bytes AS BLOB) FROM events'
+            'SELECT key, stream, "offset", typeof(bytes), coalesce(CAST(bytes AS BLOB), zeroblob(0)) FROM events'
             " NOT INDEXED WHERE key > ? ORDER BY key LIMIT ?",
             (key, PAGE_ROWS),
         )
 
     async def _look_at(self, rows: Sequence[_Row]) -> list[Finding]:
-        places = [(row, *self._place(row)) for row in rows]
+        places = [(row, *self._place(row)) for row in rows if not self._is_leaving(row)]
         seals = await self._seals(places)
         findings: list[Finding] = []
         for row, check, offset in places:
@@ -166,6 +182,17 @@ class Verification:
                 self.seals += 1
                 findings += check.seal(seal)
         return findings
+
+    def _is_leaving(self, row: _Row) -> bool:
+        """Whether an event lies behind the horizon and is about to be deleted; both indexes still name it."""
+        key, stream, offset, _, data = row
+        check = self.streams.get(key & MAX_STREAMS - 1)
+        if check is None or not isinstance(offset, int) or offset >= check.kept:
+            return False
+        self._by_offset.add((stream, offset, key))
+        with suppress(CorruptRange):
+            self._by_tag.update(_entries(verify_event(check.stream, offset, data), key))
+        return True
 
     def _place(self, row: _Row) -> tuple[StreamCheck | None, int]:
         """The stream of a row, which its key names, and its place in there."""
@@ -213,7 +240,10 @@ class Verification:
         for check in self.streams.values():
             for finding in check.end():
                 yield finding
-        [(stored,)] = await self._connection.fetch("SELECT count(*) FROM seals")
+        [(stored,)] = await self._connection.fetch(
+            "SELECT count(*) FROM seals s LEFT JOIN streams h ON h.row = s.stream"
+            ' WHERE s."offset" >= coalesce(h.horizon, 0)'
+        )
         if stored != self.seals:
             yield Finding(f"{stored - self.seals} seals stand where there is no event")
 

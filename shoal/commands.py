@@ -210,14 +210,19 @@ def _resolved(text: str, status: Mapping[str, Any]) -> str:
 
 
 def _status_text(status: Mapping[str, Any]) -> str:
-    held = sum(offset + 1 for offset in status["offsets"].values())
+    horizons = status["horizons"]
+    held = sum(last + 1 - horizons.get(one, 0) for one, last in status["offsets"].items())
     lines = [
         f"node     {status['node']}",
         f"listens  {status['listening']}",
         f"stream   {status['stream']}",
         f"clock    {status['lamport']}",
         f"holds    {held} events of {len(status['offsets'])} streams",
-        *(f"           {stream}  up to {offset}" for stream, offset in status["offsets"].items()),
+        *(
+            f"           {stream}  {_span(horizons.get(stream, 0))}up to {offset}"
+            for stream, offset in status["offsets"].items()
+        ),
+        *(f"routes   {name}  to {stream}" for name, stream in status["named"].items()),
         f"missing  {sum(status['missing'].values())} events known to exist elsewhere",
         *(f"           {stream}  {count}" for stream, count in status["missing"].items()),
         *(f"damaged  {why}" for why in status["damaged"].values()),
@@ -233,6 +238,10 @@ def _status_text(status: Mapping[str, Any]) -> str:
 def _void_lines(count: int) -> list[str]:
     why = "neither their author's nor the admin's: the log says whose"
     return [f"           {count} retractions hide nothing ({why})"] if count else []
+
+
+def _span(horizon: int) -> str:
+    return f"from {horizon} " if horizon else ""
 
 
 def _peer_lines(status: Mapping[str, Any]) -> list[str]:

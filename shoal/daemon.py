@@ -43,7 +43,9 @@ async def run_daemon(settings: Settings, announce: Callable[[str], None]) -> Non
         stack.enter_context(locked_folder(settings.data))
         stopped = _stop_signal()
         seams = system_seams(settings.data, identity, listen=settings.listen, mdns=settings.mdns)
-        node = await stack.enter_async_context(Node(identity, seams, peers=settings.peers))
+        node = await stack.enter_async_context(
+            Node(identity, seams, peers=settings.peers, routes=settings.routes)
+        )
         for one in fish.values():
             node.pond.observe(one)
         token = draw_token(random.SystemRandom())

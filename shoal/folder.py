@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from random import SystemRandom
 
+from lamport.routes import Route
 from lamport.sqlite import DATABASE_NAME, TOKEN_NAME
 from lamport.upcasters import NO_UPCASTERS, Upcasters
 from shoal.errors import FolderError, FolderInUse, FolderOpen
@@ -180,6 +181,7 @@ async def open_node(
     listen: Address = DEFAULT_LISTEN,
     peers: Iterable[Address] = (),
     mdns: bool = True,
+    routes: Iterable[Route] = (),
     upcasters: Upcasters = NO_UPCASTERS,
 ) -> AsyncIterator[Node]:
     """Run the node of a data folder inside this process, on this device's own clock, disk and network.
@@ -192,5 +194,5 @@ async def open_node(
     device = read_folder(path)
     with locked_folder(path):
         seams = system_seams(path, device, listen=listen, mdns=mdns)
-        async with Node(device, seams, peers=peers, upcasters=upcasters) as node:
+        async with Node(device, seams, peers=peers, routes=routes, upcasters=upcasters) as node:
             yield node

@@ -25,6 +25,7 @@ from lamport.log import EventLog
 from lamport.offsets import OffsetMap, missing
 from lamport.query import parse_query
 from lamport.reader import Order
+from lamport.routes import Route, Routes
 from lamport.store import Store
 from lamport.tags import Tags, Where
 from lamport.upcasters import NO_UPCASTERS, Upcasters
@@ -46,6 +47,8 @@ class NodeStatus:
     `fish` are those that run here, `stopped` those of them whose reducer raised, and what happened;
     `damaged` are streams of which this disk holds a range that could not be served, and which; `retracted` counts the
     events that are hidden, `void_retractions` the retractions that came since the start and hide nothing.
+    `named` are the streams that this node's routes lead to, `horizons` the first offset that is kept of each stream
+    that was pruned.
     """
 
     node: NodeId
@@ -61,6 +64,8 @@ class NodeStatus:
     damaged: Mapping[StreamId, str]
     retracted: int
     void_retractions: int
+    named: Mapping[str, StreamId]
+    horizons: Mapping[StreamId, int]
 
 
 class Node:
@@ -72,16 +77,23 @@ class Node:
         seams: Seams,
         *,
         peers: Iterable[Address] = (),
+        routes: Iterable[Route] = (),
         upcasters: Upcasters = NO_UPCASTERS,
     ) -> None:
-        """Prepare a node for an enrolled device; `peers` are addresses to dial beside those discovered.
+        """Prepare a node for an enrolled device.
 
-        `upcasters` bring events of older versions to today's wherever this node hands out events.
+        `peers` are addresses to dial beside those discovered; `routes` say which of this node's events are not kept for
+        ever (docs/retention.md); `upcasters` bring events of older versions to today's wherever this node hands out
+        events.
+
+        Raises:
+            InvalidInput: the routes contradict each other, or are too many.
         """
         self._upcasters = upcasters
         self._identity = identity
         self._seams = seams
         self._addresses = tuple(peers)
+        self._routes = Routes(routes)
         self._stack = AsyncExitStack()
         self._log: EventLog | None = None
         self._pond: Pond | None = None
@@ -246,7 +258,7 @@ class Node:
             listening=self.listening,
             lamport=self.log.lamport,
             offsets=self.offsets,
-            missing={wanted.stream: len(wanted) for wanted in missing(self.offsets, known)},
+            missing=self._missing(known),
             peers=peers,
             unreached=self.peers.unreached(),
             fish=self.pond.running,
@@ -254,12 +266,20 @@ class Node:
             damaged=self.log.damages.texts,
             retracted=len(self.log.retracted),
             void_retractions=self.log.retracted.void,
+            named=self.log.own_streams.named,
+            horizons=self.log.horizons,
         )
+
+    def _missing(self, known: OffsetMap) -> dict[StreamId, int]:
+        """How many events are known to be held elsewhere, and kept by their authors."""
+        horizons = {s: one.announced for s, one in self.log.store.horizons.items()}
+        return {one.stream: len(one) for one in missing(self.offsets, known, horizons)}
 
     async def _start(self) -> None:
         stack, seams = self._stack, self._seams
         keys = IdentityKeys(self._identity)
-        store = await Store.open(seams.disk, keys, self._draw_number)
+        names = self._routes.policies
+        store = await Store.open(seams.disk, keys, self._draw_number, names)
         stack.push_async_callback(store.close)
         for finding in await require_sound_heads(store.reader, keys):
             _log.error("damaged on this disk: %s: run `shoal verify --heal`", finding)
@@ -270,6 +290,7 @@ class Node:
             seams.work,
             reserve=seams.reserve,
             settling=self._may_be_known_better(store),
+            routes=self._routes,
             upcasters=self._upcasters,
         )
         # Before the log is closed its followers must be gone; after it the group waits for the writer's last commit.

@@ -6,6 +6,7 @@
     --peer      SHOAL_PEERS    peers = ["10.0.0.5:4001"]        peers to dial beside those discovered
     --no-mdns   SHOAL_MDNS     mdns = true                      announce and discover by mDNS
     --fish      SHOAL_FISH     fish = ["module:NAME"]           fish to host
+                               [[routes]]                       what is not kept for ever (docs/retention.md)
 
 Lists in variables are separated by commas.
 """
@@ -17,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lamport.routes import Route
 from shoal.errors import ConfigurationError
 from shoal.folder import DEFAULT_LISTEN, SETTINGS_NAME
+from shoal.routing import read_routes
 from transport.errors import InvalidAddress
 from transport.network import Address
 
@@ -35,6 +38,7 @@ class Settings:
     peers: tuple[Address, ...] = ()
     mdns: bool = True
     fish: tuple[str, ...] = ()
+    routes: tuple[Route, ...] = ()
 
 
 def load_settings(data: Path, flags: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
@@ -64,7 +68,7 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    found = {name: environment.get(f"SHOAL_{name.upper()}", "") for name in _READERS}
+    found = {name: environment.get(f"SHOAL_{name.upper()}", "") for name in _FLAGS}
     return {
         name: _checked(
             name, text.split(",") if name in {"peers", "fish"} else text, f"SHOAL_{name.upper()}"
@@ -132,4 +136,5 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "peers": _addresses,
     "mdns": _switch,
     "fish": _names,
+    "routes": read_routes,
 }

@@ -24,6 +24,8 @@ def status_to_json(status: NodeStatus) -> dict[str, Any]:
         "damaged": {str(stream): why for stream, why in sorted(status.damaged.items())},
         "retracted": status.retracted,
         "voidRetractions": status.void_retractions,
+        "named": {name: str(stream) for name, stream in status.named.items()},
+        "horizons": {str(stream): first for stream, first in sorted(status.horizons.items())},
     }
 
 

@@ -18,6 +18,7 @@ from lamport.errors import DamagedRange, InvalidInput, LogError
 from lamport.event import Draft, Event, draft
 from lamport.ids import StreamId
 from lamport.retraction import RETRACT_TAG, signed_names
+from lamport.routes import OwnStreams, Policy, Route
 from lamport.tags import Tag
 from simulations.damage import Flips, read_everything
 from simulations.device import Card, Device
@@ -55,7 +56,12 @@ WHO_RETRACTS = (6, 3, 1)
 
 MACHINES = ("machine:1", "machine:2", "machine:3")
 
-TAGS = ("x", "work", "top", *MACHINES)
+SENSED = "sensed"
+
+ROUTES = (Route(Tag(SENSED), "sensors", Policy(max_events=10)),)
+"""Of the readings each device keeps few, so that a minute prunes several times."""
+
+TAGS = ("x", "work", "top", SENSED, *MACHINES)
 """Every tag that events of a plan bear."""
 
 X, WORK_TAG, TOP_TAG = Tag("x"), Tag("work"), Tag("top")
@@ -93,7 +99,7 @@ class Run:
     listeners: list[Listener] = field(default_factory=list)
     under_way: list[asyncio.Task[None]] = field(default_factory=list)
     backups: dict[Device, bytes] = field(default_factory=dict)
-    cards: dict[Device, tuple[StreamId, Card]] = field(default_factory=dict)
+    cards: dict[Device, tuple[OwnStreams, Card]] = field(default_factory=dict)
     flips: Flips = field(init=False)
 
     def __post_init__(self) -> None:
@@ -197,6 +203,12 @@ async def _crowd(run: Run, operation: Operation) -> None:
     """Many publishers at once, each of one event."""
     for number in range(min(int(operation.amount), MAX_CROWD)):
         run.publish(run.device(operation), _tags(number), number)
+
+
+async def _sense(run: Run, operation: Operation) -> None:
+    """Readings, some of them together in a commit."""
+    for number in range(int(operation.amount)):
+        run.publish(run.device(operation), [SENSED], number)
 
 
 async def _start_work(run: Run, operation: Operation) -> None:
@@ -357,7 +369,7 @@ async def _restore_backup(run: Run, operation: Operation) -> None:
 async def _copy_card(run: Run, operation: Operation) -> None:
     device = run.device(operation)
     if not run.flips.outstanding:
-        run.cards[device] = device.node.log.stream, device.card()
+        run.cards[device] = device.node.log.own_streams, device.card()
 
 
 async def _restore_card(run: Run, operation: Operation) -> None:
@@ -367,13 +379,13 @@ async def _restore_card(run: Run, operation: Operation) -> None:
     take the token away then, and they watch whether somebody answers.
     """
     device = run.device(operation)
-    stream, card = run.cards.get(device, (None, None))
-    if stream is None or card is None or run.flips.outstanding:
+    own, card = run.cards.get(device, (None, None))
+    if own is None or card is None or run.flips.outstanding:
         return
     healthy = _healthy_neighbours(run, device)
     await device.stop()  # first: what it commits while it stops must be known to somebody, too
-    last = run.auditor.last_said(stream)
-    if not any(run.auditor.holds(other, stream, last) for other in healthy):
+    last = {stream: run.auditor.last_said(stream) for stream in own}
+    if not any(_holds_all(run, other, last) for other in healthy):
         await run.start(device)
         return
     await device.restore_card(card)
@@ -395,6 +407,10 @@ async def _flip_bit(run: Run, operation: Operation) -> None:
         run.in_background(device, read_everything(device))
 
 
+def _holds_all(run: Run, device: Device, last: Mapping[StreamId, int]) -> bool:
+    return all(run.auditor.holds(device, stream, offset) for stream, offset in last.items())
+
+
 def _healthy_neighbours(run: Run, device: Device) -> list[Device]:
     """The healthy neighbours that a device dials, and from which it hears the truth."""
     known = run.world.neighbours(device)
@@ -412,6 +428,7 @@ _ACTS: Mapping[str, tuple[bool | None, _Act]] = {
     "publish": (True, _publish),
     "burst": (True, _burst),
     "crowd": (True, _crowd),
+    "sense": (True, _sense),
     "effects": (True, _effects),
     "retract": (True, _retract),
     "start_work": (True, _start_work),

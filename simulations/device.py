@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from fish.pond import Pond
 from lamport.event import Event
+from lamport.routes import Route
 from lamport.seams import INLINE, Statement
 from lamport.tags import Tags
 from shoal.node import Node
@@ -37,6 +38,11 @@ class Surroundings(Protocol):
     @property
     def air(self) -> Air:
         """The network."""
+        ...
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        """The routes of every device."""
         ...
 
     def generator(self, purpose: str) -> random.Random:
@@ -259,7 +265,8 @@ class Device:
         seams = self._seams()
         disk = self._disk
         try:
-            async with Node(self.identity, seams, peers=self._addresses()) as node:
+            peers, routes = self._addresses(), self.world.routes
+            async with Node(self.identity, seams, peers=peers, routes=routes) as node:
                 self._node = node
                 ready.set_result(None)
                 await self._stop.wait()

@@ -29,6 +29,7 @@ from lamport.ids import NodeId, StreamId
 from lamport.tags import ALL_EVENTS
 from simulations.device import Device
 from simulations.errors import LawBroken
+from simulations.horizons import HorizonWatch
 from simulations.retracting import Hidden
 from simulations.trace import Kind, Note
 from simulations.world import World
@@ -71,6 +72,8 @@ class Auditor:
     """What applications asked each device to publish (see `draft_bytes`), where all of that is known."""
     hidden: Hidden = field(default_factory=Hidden)
     """What is retracted of all that was said."""
+    horizons: HorizonWatch = field(default_factory=HorizonWatch)
+    """What authors gave up of their streams, and whether everybody keeps all else."""
     authored: list[Authored] = field(default_factory=list)
     """Called with the device and the event's stream and offset when an event comes to its author's disk."""
 
@@ -104,11 +107,14 @@ class Auditor:
         """
         self.before[_disk(device)] = self.highest.get(_disk(device), 0)
         rows = device.platter.fetch(
-            "SELECT row, node, number, head, hash FROM streams ORDER BY node, number"
+            "SELECT row, node, number, head, hash, horizon FROM streams ORDER BY node, number"
         )
-        for row, node, number, head, hash_ in rows:
+        self.horizons.look(device)
+        for row, node, number, head, hash_, horizon in rows:
             stream = StreamId(NodeId(node), number)
             known = self._known_of(device, stream)
+            if horizon > known.offset + 1:
+                self._jump(device, stream, known, horizon)
             if head < known.offset:
                 raise LawBroken(
                     f"law 10: {device.name} held {stream} up to {known.offset}, now {head}"
@@ -117,6 +123,17 @@ class Auditor:
                 self._read_on(device, row, stream, known, head)
             if known.hash != hash_:
                 raise LawBroken(f"law 3: {device.name} has a wrong chain of {stream} at {head}")
+
+    def _jump(self, device: Device, stream: StreamId, known: _Known, horizon: int) -> None:
+        """What lies before the horizon is held by nobody: go on behind it, from what the author wrote."""
+        missed = range(known.offset + 1, horizon)
+        if any((stream, offset) not in self.said for offset in missed):
+            raise LawBroken(f"law 4: {device.name} keeps {stream} from {horizon}, beyond all of it")
+        data = [self.said[stream, offset] for offset in missed]
+        for one in data:
+            known.hash = hashlib.sha256(known.hash + one).digest()
+        known.offset = horizon - 1
+        known.lamport = int(msgpack.unpackb(data[-1])[0])
 
     def check_acknowledged(self, device: Device) -> None:
         """Law 1: whatever was acknowledged is on the author's disk."""

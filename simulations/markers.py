@@ -12,10 +12,12 @@ from functools import wraps
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import lamport.log
 from fish.running import RunningFish
 from fish.snapshots import SnapshotShelf
 from fish.timeline import Timeline
 from fish.work import WorkIds
+from lamport.commit import CommitBuilder
 from lamport.errors import StoreFull
 from lamport.follower import Follower
 from lamport.lineage import Lineage
@@ -161,13 +163,17 @@ def _wants_from_the_middle(call: Call) -> bool:
 
 def _adopted(call: Call) -> bool:
     _, builder, checked = call.arguments
-    return bool(call.result) and checked.range.stream == builder.own
+    return bool(call.result) and checked.range.stream in builder.own
 
 
 def _completed(call: Call) -> bool:
     _, builder, checked = call.arguments
     stream = checked.range.stream
-    return bool(call.result) and stream.node == builder.own.node and stream != builder.own
+    return bool(call.result) and stream.node == builder.own.node and stream not in builder.own
+
+
+def _jumped(call: Call) -> bool:
+    return call.arguments[1].start is not None
 
 
 def _survives(call: Call) -> bool:
@@ -199,7 +205,7 @@ def _reset_from_afar(call: Call) -> bool:
 
 MARKERS: tuple[Marker, ...] = (
     # the log
-    Marker("several requests share a commit", EventLog, "_gather", lambda c: len(c.result) > 1),
+    Marker("several requests share a commit", lamport.log, "gather", lambda c: len(c.result) > 1),
     Marker("several authors in one commit", Store, "commit", _several_nodes),
     Marker("publish refused by a full disk", EventLog, "publish", _raised(StoreFull)),
     Marker(
@@ -225,6 +231,12 @@ MARKERS: tuple[Marker, ...] = (
     Marker("older own stream completed", EventLog, "_receive", _completed),
     Marker("tags merged", TagIndex, "merge", _always),
     Marker("damage healed online", Repair, "replace", lambda c: bool(c.result)),
+    # retention
+    Marker("own stream pruned", CommitBuilder, "prune", _always),
+    Marker("horizon heard of", EventLog, "follow_horizon", _always),
+    Marker("pruned behind somebody's horizon", Store, "give_up", _always),
+    Marker("pruned events deleted", Store, "clear", _always),
+    Marker("jumped over what was pruned", CommitBuilder, "_follow", _jumped),
     # fish
     Marker("late event behind a checkpoint", Timeline, "rewind_to", lambda c: c.result is not None),
     Marker("late event behind every checkpoint", Timeline, "rewind_to", _returned(value=None)),

@@ -33,6 +33,12 @@ WORK: Mapping[str, int] = {
 }
 """What applications do, and how often one of these."""
 
+SENSE = "sense"
+"""Readings that are not kept for ever: in half of the worlds a device reports some every few seconds."""
+
+SENSE_EVERY_S = 4.0
+MAX_SENSED = 15
+
 MAX_BURST = 500
 """Events that are published in one piece at most; sizes are drawn log-uniformly."""
 
@@ -154,7 +160,7 @@ def draw_plan(
         for kind in HARDSHIPS
     }
     options = {kind: _rate(one) for kind, one in draws.items() if one.random() < 0.5 or every_kind}  # noqa: PLR2004 - swarm testing
-    operations = [*_work(draw, count, seconds)]
+    operations = [*_work(draw, count, seconds), *_sensing(seed, count, seconds)]
     for kind, every_s in options.items():
         operations += _strikes(draws[kind], kind, every_s, count, seconds)
     return Plan(seed, count, shape, harsh, knobs, seconds, options, tuple(sorted(operations)))
@@ -180,6 +186,17 @@ def _work(draw: random.Random, nodes: int, seconds: float) -> Iterator[Operation
             (kind,) = draw.choices(tuple(WORK), tuple(WORK.values()))
             yield Operation(round(at, 6), kind, (device,), int(MAX_BURST ** draw.random()))
             at += draw.expovariate(1 / every_s)
+
+
+def _sensing(seed: int, nodes: int, seconds: float) -> Iterator[Operation]:
+    """Readings of the devices; drawn by themselves, so that they change nothing else of a seed."""
+    draw = random.Random(f"sensing {seed}")  # noqa: S311 - repeatable on purpose
+    if draw.random() < 0.5:  # noqa: PLR2004 - half of the worlds
+        return
+    at = draw.expovariate(1 / SENSE_EVERY_S)
+    while at < seconds:
+        yield Operation(round(at, 6), SENSE, _one(draw, nodes), draw.randint(1, MAX_SENSED))
+        at += draw.expovariate(1 / SENSE_EVERY_S)
 
 
 def _strikes(
@@ -241,7 +258,9 @@ _APART = {"flip_bit"}
 
 
 KINDS = (
-    frozenset(WORK) | frozenset(HARDSHIPS) | {one.ends_with for one in HARDSHIPS.values()} - {""}
+    frozenset((*WORK, SENSE))
+    | frozenset(HARDSHIPS)
+    | {one.ends_with for one in HARDSHIPS.values()} - {""}
 )
 """Every kind of operation."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import lamport.commit
+import lamport.horizon_table
 import lamport.log
 import lamport.reader
 import lamport.retraction
@@ -82,6 +83,7 @@ def _acknowledged_too_early(_right: Any) -> Any:
         self.tags.add(runs)
         self.heads.update(commit.heads)
         self.authors.update(commit.certificates)
+        self.horizons.update(commit.horizons)
         self.clock = commit.clock
 
     return commit
@@ -167,7 +169,7 @@ def _only_the_first_answered(right: Any) -> Any:
 def _clock_of_own_events(right: Any) -> Any:
     async def load(self: Store) -> None:
         await right(self)
-        own = self.heads.get(self.own)
+        own = self.heads.get(self.own.default)
         self.clock = LamportClock(own.lamport if own is not None else 0)
 
     return load
@@ -289,6 +291,13 @@ def _part_of_a_group(_right: Any) -> Any:
     return whole_groups
 
 
+def _one_too_many(right: Any) -> Any:
+    def deletion(row: int, end: int) -> Any:
+        return right(row, end + 1)
+
+    return deletion
+
+
 def _settled_at_once(_right: Any) -> Any:
     async def settle(self: Peers) -> None:
         self._log.settle()
@@ -369,7 +378,7 @@ BUGS: tuple[Bug, ...] = (
     Bug("a lagging follower skips what came meanwhile", Follower, "_from_store", _as_far_as_now),
     Bug("one liar, and everybody is banned", Peers, "_note_end", _everybody_banned),
     Bug("a replaced link lives on", Peers, "_register", _both_links_kept),
-    Bug("a merge forgets the tails", TagIndex, "_tails", _never_async({})),
+    Bug("a merge forgets the tails", TagIndex, "tails", _never_async({})),
     Bug("pages skip or repeat an event", lamport.reader, "_whole_groups", _part_of_a_group),
     Bug("what is damaged is asked of nobody", Repairs, "_fetch", _never_async(value=False)),
     Bug("what a peer gives back is not written", Repair, "replace", _never_async(0)),
@@ -392,5 +401,6 @@ BUGS: tuple[Bug, ...] = (
         _hidden_by_the_latest_known,
     ),
     Bug("retracted by anybody", lamport.retraction, "_is_admins", _never(True)),  # noqa: FBT003 - as above
+    Bug("one event too many is pruned", lamport.horizon_table, "_deletion", _one_too_many),
     Bug("a full page loses its last row", Reader, "_page", _page_without_its_last),
 )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lamport.event import Event
 from lamport.ids import StreamId
-from simulations.acts import FISH, TAGS, WORK, WORK_TAG, Run, act
+from simulations.acts import FISH, ROUTES, TAGS, WORK, WORK_TAG, Run, act
 from simulations.damage import read_everything
 from simulations.device import Device
 from simulations.disk import Platter
@@ -66,6 +66,7 @@ def play(plan: Plan, *, keeps: bool = False) -> Outcome:
         shape=plan.shape,
         keeps=keeps,
         make_platter=_harsh_platter() if plan.harsh else None,
+        routes=ROUTES,
     )
     auditor = Auditor(world, asked={})
     run = Run(plan, world, auditor, StateWatch(world), PairWatch(auditor))

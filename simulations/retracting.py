@@ -78,7 +78,12 @@ def check_hidden(run: Said, device: Device, shown: Sequence[Event]) -> None:
     Raises:
         LawBroken: it shows what is retracted, or hides what is not.
     """
-    held = [place for place in run.said if run.holds(device, *place)]
+    kept = device.node.log.horizons
+    held = [
+        place
+        for place in run.said
+        if place[1] >= kept.get(place[0], 0) and run.holds(device, *place)
+    ]
     due = {run.hidden.keys[place] for place in held if not run.hidden.at(run, device, *place)}
     seen = {event.key for event in shown}
     for wrong, text in ((seen - due, "shows what was retracted"), (due - seen, "hides")):

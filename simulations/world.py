@@ -21,6 +21,7 @@ from typing import Literal
 
 from lamport.ids import NodeId
 from lamport.offsets import OffsetMap
+from lamport.routes import Route
 from simulations.device import Device, DeviceClock
 from simulations.disk import MemoryPlatter, Platter
 from simulations.errors import LawBroken
@@ -57,6 +58,7 @@ class World:
         shape: Shape = "mesh",
         keeps: bool = False,
         make_platter: Callable[[random.Random], Platter] | None = None,
+        routes: Sequence[Route] = (),
     ) -> None:
         """Prepare a world.
 
@@ -70,6 +72,8 @@ class World:
         self.air = Air(self.generator("air"), self.trace, multicast=shape in ("mesh", "crowd"))
         self.watchers: list[Committed] = []
         self.faults: list[str] = []
+        self.routes = routes
+        """Every device's routes."""
         self._make_platter = make_platter
         self._swarm_key, self.admin = make_swarm(self.generator("swarm"))
         self._flapping: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -174,8 +178,9 @@ class World:
 
     @property
     def equal(self) -> bool:
-        """Whether all running nodes hold the same offsets."""
-        held = list(self.held().values())
+        """Whether all running nodes hold the same offsets, and have given up the same."""
+        nodes = [device.node for device in self.nodes if device.running]
+        held = [(node.offsets, node.log.horizons) for node in nodes]
         return all(one == held[0] for one in held)
 
     def held(self) -> dict[str, OffsetMap]:

@@ -30,27 +30,29 @@ FLOORS = (
     # 0: values
     (
         "lamport.errors lamport.ids lamport.tags lamport.offsets lamport.event lamport.query lamport.seams"
-        " lamport.snapshots fish.errors fish.protocols.errors transport.errors transport.network shoal.version"
+        " lamport.snapshots lamport.routes fish.errors fish.protocols.errors transport.errors transport.network"
+        " shoal.version"
     ),
     # 1: pure machines
     (
-        "lamport.clock lamport.codec lamport.chain lamport.commit lamport.requests lamport.stream_check lamport.archive"
-        " lamport.postings fish.states fish.work fish.definition fish.timeline fish.protocols"
-        " fish.protocols.values fish.protocols.problems fish.protocols.wellformed"
-        " fish.protocols.equivalence fish.protocols.projection fish.protocols.reading"
-        " fish.protocols.running transport.identity transport.handshake transport.frames"
-        " transport.messages transport.tree transport.aliases transport.claims transport.outbox transport.phases"
-        " transport.mesh transport.session lamport.retraction lamport.upcasters"
+        "lamport.clock lamport.codec lamport.chain lamport.horizon lamport.retention lamport.retraction"
+        " lamport.upcasters lamport.commit lamport.requests lamport.stream_check lamport.archive lamport.postings"
+        " fish.states fish.work fish.definition fish.timeline"
+        " fish.protocols fish.protocols.values fish.protocols.problems fish.protocols.wellformed"
+        " fish.protocols.equivalence fish.protocols.projection fish.protocols.reading fish.protocols.running"
+        " transport.identity transport.handshake transport.frames transport.messages transport.tree"
+        " transport.aliases transport.horizons transport.claims transport.outbox transport.phases transport.mesh"
+        " transport.session"
     ),
     # 2: the durable log
     (
-        " lamport.lineage lamport.tag_index lamport.retraction_table lamport.store"
-        " lamport.reader lamport.snapshot_table lamport.verification lamport.healing"
-        " lamport.repair"
+        "lamport.lineage lamport.tag_index lamport.tag_removal lamport.retraction_table lamport.horizon_table"
+        " lamport.store lamport.reader lamport.snapshot_table lamport.verification lamport.healing lamport.repair"
+        " lamport.pruning"
     ),
     # 3: the async middle
     (
-        "lamport lamport.follower lamport.log lamport.exchange"
+        "lamport lamport.follower lamport.tidying lamport.log lamport.exchange"
         " fish fish.log fish.snapshots fish.observation fish.running fish.effects fish.pond"
         " transport transport.forks transport.repairs transport.link transport.peers"
         " shoal.errors shoal.seams shoal.keys shoal.node shoal.views shoal.worker shoal.strictjson"
@@ -58,16 +60,16 @@ FLOORS = (
     # 4: the edge
     (
         "lamport.sqlite lamport.backup transport.keyfiles transport.tls transport.mdns shoal shoal.__main__"
-        " shoal.system shoal.folder shoal.settings shoal.hosting shoal.api shoal.control shoal.client shoal.daemon"
-        " shoal.commands shoal.checking shoal.upkeep shoal.upkeep_commands shoal.newfile"
-        " shoal.cli shoal.demo shoal.ballast"
+        " shoal.system shoal.folder shoal.settings shoal.hosting shoal.api shoal.control"
+        " shoal.client shoal.daemon shoal.commands shoal.checking shoal.upkeep"
+        " shoal.upkeep_commands shoal.newfile shoal.cli shoal.demo shoal.ballast shoal.routing"
     ),
     # above the edge: the simulator, which runs the node and is imported by nothing
     (
         "simulations simulations.errors simulations.loop simulations.trace simulations.disk simulations.harsh"
         " simulations.wire simulations.network simulations.device simulations.world"
         " simulations.retracting simulations.laws simulations.watching simulations.acts"
-        " simulations.markers simulations.knobs simulations.damage"
+        " simulations.markers simulations.knobs simulations.damage simulations.horizons"
         " simulations.questions simulations.campaign"
         " simulations.plan simulations.play simulations.planted"
         " simulations.session simulations.purity simulations.sim simulations.drill simulations.swarm"

@@ -1,5 +1,7 @@
 """Which session fetches which stream, so that nothing is fetched twice at the same time."""
 
+from dataclasses import dataclass
+
 from lamport.ids import StreamId
 
 CLAIM_S = 2.0
@@ -38,3 +40,13 @@ class Claims:
         """Let others fetch whatever this session was fetching."""
         for stream in list(self._holder):
             self.give_back(stream, session)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWant:
+    """A range we asked for: what is still due of it begins at `first`, behind the chain's `hash`."""
+
+    first: int
+    last: int
+    hash: bytes
+    moved_at: float

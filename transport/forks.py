@@ -7,6 +7,7 @@ always naming our hash. As soon as we ask from a place where both are still one,
 and in that our own signature stands over what we did not write. The log draws the conclusion (`EventLog.receive`).
 """
 
+from lamport.chain import Head
 from lamport.ids import StreamId
 from lamport.log import EventLog
 from transport.messages import Declined, Heads, Message, Want, Why
@@ -14,7 +15,7 @@ from transport.session import Session
 
 
 class ForkSearch:
-    """Asks one peer about the stream that this node writes."""
+    """Asks one peer about the streams that this node writes; one that turns out to be forked is enough to leave all."""
 
     def __init__(self, session: Session, log: EventLog) -> None:
         self.compared = False
@@ -26,22 +27,23 @@ class ForkSearch:
 
     async def hear(self, message: Message | None) -> None:
         """Look at what the peer says, behind the session: it may know another history of our stream."""
-        own = self._log.stream
+        own = self._log.own_streams
         match message:
             case Heads(heads) if not self.compared:
                 for head in heads:
-                    if head.stream == own and await self._is_other(head.offset, head.hash):
-                        await self.begin(own, head.offset)
+                    if head.stream in own and await self._is_other(head):
+                        await self.begin(head.stream, head.offset)
                 self.compared = message.complete
-            case Declined(stream, Why.DIVERGED) if stream == own:
-                if self._stream == own:
+            case Declined(stream, Why.DIVERGED) if stream in own:
+                if self._stream == stream:
                     await self._ask()
                 else:
-                    await self.begin(own, self._log.offsets.of(own))
+                    await self.begin(stream, self._log.offsets.of(stream))
 
     async def begin(self, stream: StreamId, offset: int) -> None:
         """The peer has another hash than we at an offset of a stream; of others' streams nothing is asked."""
-        if stream == self._log.stream != self._stream:
+        own = self._log.own_streams
+        if stream in own and self._stream not in own:
             self._session.diverge(stream)
             self._stream, self._differs, self._step = stream, offset, 1
             await self._ask()
@@ -56,6 +58,6 @@ class ForkSearch:
                 Want(self._stream, first, self._differs, hash_, certificate=False)
             )
 
-    async def _is_other(self, offset: int, hash_: bytes) -> bool:
-        held = await self._log.hash_at(self._log.stream, offset)
-        return held is not None and held != hash_
+    async def _is_other(self, head: Head) -> bool:
+        held = await self._log.hash_at(head.stream, head.offset)
+        return held is not None and held != head.hash

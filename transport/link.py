@@ -7,12 +7,13 @@ and nothing of it outlives the link.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
-from lamport.chain import SealedRange
+from lamport.chain import Seal, SealedRange, Start
 from lamport.errors import (
     CorruptRange,
     DamagedRange,
@@ -22,12 +23,20 @@ from lamport.errors import (
     StoreRefused,
     UnknownAuthor,
 )
-from lamport.ids import NodeId
+from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
 from transport.errors import ForgedEvents, LinkEnded, TransportError
 from transport.forks import ForkSearch
 from transport.frames import FrameReader, frame
-from transport.messages import Goodbye, Message, Want, decode_message, encode_message
+from transport.messages import (
+    ANY_HASH,
+    Goodbye,
+    Heads,
+    Message,
+    Want,
+    decode_message,
+    encode_message,
+)
 from transport.network import Channel
 from transport.repairs import Question
 from transport.session import Session
@@ -88,6 +97,7 @@ class Link:
             asyncio.get_running_loop().create_future()
         )
         self._own_decision = False
+        self._unfollowed: dict[StreamId, Seal] = {}
 
     async def run(self, leftover: bytes = b"") -> TransportError | OSError:
         """Serve the link until it ends; returns why. `leftover` is what arrived behind the hello."""
@@ -165,6 +175,8 @@ class Link:
             self.session.heard(self._now())
 
     async def _take(self, message: Message | None) -> None:
+        if isinstance(message, Heads):
+            await self._follow_horizons(message.horizons)
         sealed = None if message is None else self.session.take(message, self._now())
         answered = self.question is not None and self.question.hear(message)
         if sealed is not None and not answered:
@@ -175,6 +187,28 @@ class Link:
             _log.error("not compared: %s", error)
         self.wake()
         self._told()
+
+    async def _follow_horizons(self, seals: Sequence[Seal]) -> None:
+        """Before anything is asked for: nobody asks for what was pruned on purpose."""
+        for seal in seals:
+            try:
+                await self._log.follow_horizon(seal)
+            except LogClosed as error:
+                raise LinkEnded("this node is stopping") from error
+            except CorruptRange as error:
+                raise ForgedEvents(str(error)) from error
+            except DamagedRange as error:
+                _log.error("a horizon is not followed: %s", error)
+            except StoreRefused as error:
+                _log.error("a horizon is not followed for now: %s", error)
+                # Of streams that are held: there are no more of them.
+                other = self._unfollowed.get(seal.stream, seal)
+                self._unfollowed[seal.stream] = max(seal, other, key=lambda one: one.horizon)
+
+    async def _follow_refused(self) -> None:
+        """Try again to follow what the disk had no room for; the peer tells each horizon once."""
+        refused, self._unfollowed = self._unfollowed, {}
+        await self._follow_horizons(tuple(refused.values()))
 
     async def _take_in(self) -> NoReturn:
         while True:
@@ -217,10 +251,11 @@ class Link:
 
     async def _answer(self, want: Want) -> Message:
         """Read what a peer wants, if our stream is the one it knows."""
-        limit = want.last - want.first + 1
+        limit, held = want.last - want.first + 1, None
         try:
             held = await self._log.hash_at(want.stream, want.first - 1)
-            if held != want.hash:
+            is_known = held == want.hash or self._begins_anew(want, held)
+            if not is_known:
                 if held is not None:
                     await self._forks.begin(want.stream, want.first - 1)
                 return self.session.serve(want, None, diverged=held is not None)
@@ -228,7 +263,22 @@ class Link:
         except DamagedRange as error:
             _log.error("not sent: %s", error)
             sealed = None
+        if sealed is not None and want.hash == ANY_HASH and sealed.start is None:
+            sealed = replace(sealed, start=self._start(sealed, held))
         return self.session.serve(want, sealed)
+
+    def _begins_anew(self, want: Want, held: bytes | None) -> bool:
+        """Whether a want is not to be compared by its hash: all before it was, or is now, pruned."""
+        if want.hash == ANY_HASH:
+            return held is not None
+        return held is None and want.first < self._log.horizons.get(want.stream, 0)
+
+    def _start(self, sealed: SealedRange, held: bytes | None) -> Start | None:
+        """What a range needs with it for whoever has nothing before it."""
+        seal = self._log.store.announced(sealed.stream)
+        if held is None or sealed.first == 0:
+            return None
+        return Start(held, seal if seal is not None and seal.horizon >= sealed.first else None)
 
     async def _write(self, message: Message) -> None:
         data = frame(encode_message(message))
@@ -243,6 +293,8 @@ class Link:
                 self.session.heard(self._now())  # it is we who do not read
             self.session.elapsed(self._now())
             self.wake()
+            if self._unfollowed:
+                await self._follow_refused()
 
     @staticmethod
     def _now() -> float:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from lamport.chain import HASH_BYTES, SIGNATURE_BYTES, Head, Seal, SealedRange
+from lamport.chain import HASH_BYTES, SIGNATURE_BYTES, Head, Seal, SealedRange, Start
 from lamport.errors import InvalidInput
 from lamport.ids import MAX_LAMPORT, STREAM_NUMBER_LIMIT, NodeId, StreamId
 from transport.errors import PeerFault
@@ -35,6 +35,9 @@ SHORT_HASH_BYTES = 8
 
 MAX_TEXT = 200
 """Characters of a text for people: program versions, reasons."""
+
+ANY_HASH = bytes(HASH_BYTES)
+"""Stands in a Want for a hash that the asking side cannot know, because nothing before was kept for it."""
 
 _OFFSET_LIMIT = 2**53
 
@@ -60,6 +63,8 @@ class Heads:
     heads: tuple[Head, ...]
     complete: bool
     """Whether the sender has now told all it held when the session began."""
+    horizons: tuple[Seal, ...] = ()
+    """For those of them whose beginning was pruned: the author's seal that says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ class Want:
     first: int
     last: int
     hash: bytes
-    """The chain's hash before `first`, as the asking side holds it."""
+    """The chain's hash before `first`, as the asking side holds it; `ANY_HASH` where it begins at a horizon."""
     certificate: bool
     """Whether the author's certificate is wanted with it."""
 
@@ -205,10 +210,15 @@ def _seal(stream: StreamId, fields: Any) -> Seal:
 
 
 def _heads(fields: list[Any]) -> Heads:
-    heads = _list(fields[0])
-    if len(heads) > MAX_HEADS:
-        raise ValueError(f"at most {MAX_HEADS} heads, not {len(heads)}")
-    return Heads(tuple(map(_head, heads)), _flag(fields[1]))
+    heads, horizons = _list(fields[0]), _list(fields[2]) if len(fields) > 2 else []  # noqa: PLR2004 - an older peer's two
+    if len(heads) > MAX_HEADS or len(horizons) > MAX_HEADS:
+        raise ValueError(f"at most {MAX_HEADS} heads, not {max(len(heads), len(horizons))}")
+    return Heads(tuple(map(_head, heads)), _flag(fields[1]), tuple(map(_horizon, horizons)))
+
+
+def _horizon(fields: Any) -> Seal:
+    stream, signed = _list(fields)[:2]
+    return _seal(_stream(stream), signed)
 
 
 def _news(fields: list[Any]) -> News:
@@ -234,7 +244,21 @@ def _events(fields: list[Any]) -> Events:
     stream = _stream(fields[0])
     events = tuple(map(_binary, _list(fields[2])))
     seal = _seal(stream, fields[3])
-    return Events(SealedRange(_offset(fields[1]), events, seal, _binary(fields[4])))
+    start = fields[5] if len(fields) > 5 else None  # noqa: PLR2004 - an older peer's five
+    return Events(
+        SealedRange(
+            _offset(fields[1]),
+            events,
+            seal,
+            _binary(fields[4]),
+            None if start is None else _start(stream, start),
+        )
+    )
+
+
+def _start(stream: StreamId, fields: Any) -> Start:
+    hash_, signed = _list(fields)[:2]
+    return Start(_binary(hash_, HASH_BYTES), None if signed is None else _seal(stream, signed))
 
 
 def _eager(fields: list[Any]) -> Eager:
@@ -313,17 +337,28 @@ _READERS: Mapping[int, Callable[[list[Any]], Message]] = {
 
 
 def _write_events(message: Events) -> tuple[int, list[Any]]:
-    received, seal = message.range, message.range.seal
-    signed = [seal.offset, seal.hash, seal.clock, seal.horizon, seal.signature]
-    return 4, [received.stream, received.first, received.events, signed, received.certificate]
+    received, start = message.range, message.range.start
+    begun = None
+    if start is not None:
+        begun = [start.hash, None if start.seal is None else _seal_fields(start.seal)]
+    signed = _seal_fields(received.seal)
+    certificate = received.certificate
+    return 4, [received.stream, received.first, received.events, signed, certificate, begun]
+
+
+def _write_heads(message: Heads) -> tuple[int, list[Any]]:
+    heads = [[head.stream, head.offset, head.hash] for head in message.heads]
+    horizons = [[seal.stream, _seal_fields(seal)] for seal in message.horizons]
+    return 2, [heads, message.complete, horizons]
+
+
+def _seal_fields(seal: Seal) -> list[Any]:
+    return [seal.offset, seal.hash, seal.clock, seal.horizon, seal.signature]
 
 
 _WRITERS: Mapping[type[Message], Callable[[Any], tuple[int, list[Any]]]] = {
     Greeting: lambda message: (1, [message.program[:MAX_TEXT]]),
-    Heads: lambda message: (
-        2,
-        [[[head.stream, head.offset, head.hash] for head in message.heads], message.complete],
-    ),
+    Heads: _write_heads,
     Want: lambda message: (
         3,
         [message.stream, message.first, message.last, message.hash, message.certificate],

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from types import MappingProxyType
 
-from lamport.chain import SealedRange
+from lamport.chain import Seal, SealedRange
 from lamport.errors import DamagedRange, LogClosed, StoreError
-from lamport.ids import NodeId
+from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
-from lamport.offsets import OffsetMap, missing
+from lamport.offsets import OffsetMap, OffsetRange, missing
 from transport.claims import Claims
 from transport.errors import (
     ForgedEvents,
@@ -376,6 +376,7 @@ class Peers:
         return Session(
             program=self._program,
             held=store.head,
+            announced=store.announced,
             knows_author=store.authors.__contains__,
             claims=self._claims,
             tree=self._tree,
@@ -455,9 +456,11 @@ class Peers:
         return bool(self._links) and tried and all(map(self._has_told, self._links.values()))
 
     def _has_told(self, link: Link) -> bool:
-        own, session = self._log.stream, link.session
-        told = link.has_told and own not in session.diverged
-        return told and session.offsets.of(own) <= self._log.offsets.of(own)
+        session, held = link.session, self._log.offsets
+        return link.has_told and all(
+            own not in session.diverged and session.theirs.get(own, -1) <= held.of(own)
+            for own in self._log.own_streams
+        )
 
     def _note_try(self, target: _Target) -> None:
         target.tried = True
@@ -470,28 +473,43 @@ class Peers:
 
     async def _spread(self) -> None:
         """Tell every link what our log comes to hold."""
-        told = self._log.offsets
+        told, announced = self._log.offsets, self._horizons()
         while True:
             try:
                 # Not simply "wait for a change": one may have come while the last news were being told.
-                while self._log.offsets == told:
+                while self._log.offsets == told and self._horizons() == announced:
                     await self._log.changed()
             except LogClosed:
                 return
             now = self._log.offsets
             news, told = missing(told, now), now
             for wanted in news if self._links else ():
-                if wanted.stream == self._log.stream:
-                    await self._push(wanted.first, wanted.last)
+                if wanted.stream in self._log.own_streams:
+                    await self._push(wanted)
                 for link in self._links.values():
                     link.session.committed(wanted.stream, self._now())
                     link.wake()
+            announced = self._tell_horizons(announced)
 
-    async def _push(self, first: int, last: int) -> None:
-        """Send what we appended; the range is read once."""
-        while first <= last:
+    def _tell_horizons(self, told: Mapping[StreamId, Seal]) -> dict[StreamId, Seal]:
+        """Tell every link of the horizons that have moved, behind the events beside which they may have come."""
+        announced = self._horizons()
+        for stream in sorted(announced):
+            if told.get(stream) != announced[stream]:
+                for link in self._links.values():
+                    link.session.horizon_moved(stream)
+                    link.wake()
+        return announced
+
+    def _horizons(self) -> dict[StreamId, Seal]:
+        return {stream: one.seal for stream, one in self._log.store.horizons.items()}
+
+    async def _push(self, appended: OffsetRange) -> None:
+        """Send what we appended ; the range is read once."""
+        first = appended.first
+        while first <= appended.last:
             try:
-                sealed = await self._log.sealed_range(self._log.stream, first, PUSHED_EVENTS)
+                sealed = await self._log.sealed_range(appended.stream, first, PUSHED_EVENTS)
             except DamagedRange as error:
                 _log.error("not sent: %s", error)
                 return

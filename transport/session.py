@@ -11,7 +11,7 @@ what waits to be sent is derived from heads (a stream stands in it at most once)
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -19,8 +19,9 @@ from lamport.chain import Head, Seal, SealedRange, chained
 from lamport.ids import NodeId, StreamId
 from lamport.offsets import OffsetMap
 from transport.aliases import Aliases
-from transport.claims import Claims
+from transport.claims import Claims, OpenWant
 from transport.errors import LinkEnded, PeerFault
+from transport.horizons import Horizons, nothing_announced
 from transport.messages import (
     MAX_HEADS,
     SHORT_HASH_BYTES,
@@ -85,21 +86,11 @@ MAX_TOLD_STREAMS = 65_536
 _TOKENS = 2**32
 
 
-@dataclass(frozen=True, slots=True)
-class _OpenWant:
-    """A range we asked for: what is still due of it begins at `first`, behind the chain's `hash`."""
-
-    first: int
-    last: int
-    hash: bytes
-    moved_at: float
-
-
 class Session:
     """One side of a session.
 
-    `held` gives our head of a stream (its genesis where we hold nothing of it), `knows_author` whether we have a
-    node's certificate. `now` is in seconds on any steady clock.
+    `held` gives our head of a stream (its genesis where we hold nothing of it), `announced` its author's word for the
+    horizon, `knows_author` whether we have a node's certificate. `now` is in seconds on any steady clock.
     """
 
     def __init__(
@@ -107,6 +98,7 @@ class Session:
         *,
         program: str,
         held: Callable[[StreamId], Head],
+        announced: Callable[[StreamId], Seal | None] = nothing_announced,
         knows_author: Callable[[NodeId], bool],
         claims: Claims,
         tree: Tree,
@@ -122,12 +114,13 @@ class Session:
         self.traffic = Traffic()
         self.round_trip_s: float | None = None
         self._held = held
+        self._horizons = Horizons(announced)
         self._knows_author = knows_author
         self._claims = claims
         self._tree = tree
         self._lacking: dict[StreamId, None] = {}
-        self._wants: dict[StreamId, _OpenWant] = {}
-        self._abandoned: dict[StreamId, _OpenWant] = {}
+        self._wants: dict[StreamId, OpenWant] = {}
+        self._abandoned: dict[StreamId, OpenWant] = {}
         self._takers: Mapping[type[Message], Callable[[Any, float], SealedRange | None]] = {
             Greeting: self._take_greeting,
             Heads: self._take_heads,
@@ -236,6 +229,11 @@ class Session:
         """Whether the peer has been asked for a range of this stream, and has not sent all of it."""
         return stream in self._wants or stream in self._abandoned
 
+    def horizon_moved(self, stream: StreamId) -> None:
+        """We have heard of a higher horizon of a stream."""
+        if self._horizons.is_news(stream):
+            self._out.heads[stream] = None
+
     def question(self, want: Want) -> None:
         """Ask for a range that adds nothing here, to compare it with what is held."""
         if len(self._out.control) < MAX_CONTROL:
@@ -251,7 +249,9 @@ class Session:
         if self._is_near(sealed, told) and self.phase is Phase.LIVE and room:
             self._out.pushed.append(self._pushed(sealed))
             self._out.pushed_bytes += size
-            self._out.heads.pop(stream, None)
+            self._horizons.tell(sealed.seal)
+            if not self._horizons.is_news(stream):
+                self._out.heads.pop(stream, None)
             self.traffic.events_out += len(sealed.events)
             self.theirs[stream] = sealed.seal.offset
         else:
@@ -369,7 +369,8 @@ class Session:
     def _next_heads(self) -> Heads | News:
         """Tell of streams in full the first time, and in short from then on."""
         waiting, out = list(self._out.heads), self._out
-        streams = [stream for stream in waiting if stream not in self._aliases][:MAX_HEADS]
+        is_news = self._horizons.is_news
+        streams = [one for one in waiting if one not in self._aliases or is_news(one)][:MAX_HEADS]
         short = not (streams or out.greeting)
         streams = waiting[:MAX_HEADS] if short else streams
         for stream in streams:
@@ -382,7 +383,7 @@ class Session:
         heads = tuple(h for h in map(self._held, streams) if h.offset >= 0)
         for head in heads:
             self._aliases.add(head.stream)
-        return Heads(heads, complete)
+        return Heads(heads, complete, self._horizons.news(heads))
 
     def _novelty(self, stream: StreamId) -> Novelty:
         head = self._held(stream)
@@ -405,6 +406,9 @@ class Session:
         for head in message.heads:
             self._their_aliases.add(head.stream)
             self._compare(head.stream, head.offset, head.hash, now)
+        for seal in message.horizons:
+            if seal.stream in self.theirs:
+                self._horizons.learn(seal)
         opened = message.complete and self.phase is not Phase.LIVE
         if opened:
             self.phase = Phase.LIVE
@@ -443,6 +447,7 @@ class Session:
         sealed = message.range
         self._their_aliases.add(sealed.stream)
         self._learn(sealed.stream, sealed.seal.offset)
+        self._horizons.learn(sealed.seal)
         self.traffic.events_in += len(sealed.events)
         return sealed
 
@@ -520,19 +525,17 @@ class Session:
             self._ping = None
 
     def _ask_for(self, stream: StreamId, now: float) -> None:
+        first, before = self._horizons.place_to_ask_from(self._held(stream))
         set_aside = stream in self.diverged or stream in self.quarantined
-        if set_aside or not self._claims.take(stream, self, now):
+        if self.theirs[stream] < first or set_aside or not self._claims.take(stream, self, now):
             return
-        head = self._held(stream)
-        last = min(self.theirs[stream], head.offset + WANTED_EVENTS)
+        last = min(self.theirs[stream], first + WANTED_EVENTS - 1)
         self._abandoned.pop(stream, None)
-        self._wants[stream] = _OpenWant(head.offset + 1, last, head.hash, now)
+        self._wants[stream] = OpenWant(first, last, before, now)
         self._tree.asked(stream, last)
         self._note_late(stream.node)
         unknown = not self._knows_author(stream.node)
-        self._out.control.append(
-            Want(stream, head.offset + 1, last, head.hash, certificate=unknown)
-        )
+        self._out.control.append(Want(stream, first, last, before, certificate=unknown))
 
     def _abandon_stuck(self, now: float) -> bool:
         """Leave to others what does not move; returns whether there was any."""

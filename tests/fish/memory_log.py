@@ -1,7 +1,7 @@
 """A log in memory: a list of commits that keeps the promises of `fish.log.Log`, one page at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from lamport.errors import LogClosed, StoreFull
 from lamport.event import Draft, Event
@@ -112,6 +112,10 @@ class MemoryLog:
     def close(self) -> None:
         self._closed = True
         self._wake()
+
+    @property
+    def horizons(self) -> Mapping[StreamId, int]:
+        return {}
 
     def follow(self, start: OffsetMap) -> "MemoryFollower":
         self.followed.append(start)

@@ -29,7 +29,8 @@ from lamport.ids import MIN_DRAWN_STREAM_NUMBER, NodeId, StreamId
 from lamport.log import EventLog
 from lamport.offsets import NOTHING, OffsetMap
 from lamport.reader import Order
-from lamport.seams import Disk
+from lamport.routes import NO_ROUTES, Routes
+from lamport.seams import Disk, WallClock
 from lamport.sqlite import SqliteDisk
 from lamport.store import Store
 from lamport.tags import ALL_EVENTS, Where
@@ -103,6 +104,7 @@ class Author:
         self.keys = keys
         self.stream = StreamId(keys.node, number)
         self.head: Head = genesis(keys.swarm, self.stream)
+        self.horizon = 0
 
     def write(self, *events: bytes, lamport: int = 0, clock: int | None = None) -> SealedRange:
         """Seal these events behind the head. `lamport` is that of the last; the head moves."""
@@ -110,8 +112,15 @@ class Author:
         offset, hash_ = self.head.offset + len(events), chained(self.head.hash, events)
         top = lamport if clock is None else clock
         self.head = Head(self.stream, offset, hash_, lamport)
-        seal = Seal(self.stream, offset, hash_, top, 0).signed(self.keys)
+        seal = Seal(self.stream, offset, hash_, top, self.horizon).signed(self.keys)
         return SealedRange(first, events, seal, self.keys.certificate)
+
+    def give_up(self, horizon: int) -> Seal:
+        """Announce a horizon, by a seal on the head."""
+        self.horizon = horizon
+        head = self.head
+        seal = Seal(self.stream, head.offset, head.hash, head.lamport, horizon)
+        return seal.signed(self.keys)
 
     def say(self, *lamports: int, tags: Iterable[str] = ("said",)) -> SealedRange:
         """Events with these timestamps."""
@@ -126,9 +135,11 @@ class Author:
 
 
 @asynccontextmanager
-async def open_store(folder: Path, keys: Member, disk: Disk | None = None) -> AsyncIterator[Store]:
+async def open_store(
+    folder: Path, keys: Member, disk: Disk | None = None, names: Iterable[str] = ()
+) -> AsyncIterator[Store]:
     numbers = itertools.count(MIN_DRAWN_STREAM_NUMBER)
-    store = await Store.open(disk or SqliteDisk(folder), keys, lambda: next(numbers))
+    store = await Store.open(disk or SqliteDisk(folder), keys, lambda: next(numbers), names)
     try:
         yield store
     finally:
@@ -137,12 +148,16 @@ async def open_store(folder: Path, keys: Member, disk: Disk | None = None) -> As
 
 @asynccontextmanager
 async def open_log(
-    folder: Path, keys: Member | None = None, disk: Disk | None = None
+    folder: Path,
+    keys: Member | None = None,
+    disk: Disk | None = None,
+    routes: Routes = NO_ROUTES,
+    wall_clock: WallClock = lambda: NOW_US,
 ) -> AsyncIterator[EventLog]:
     """A log that is being written while the context is open."""
     keys = keys or member()
-    async with open_store(folder, keys, disk) as store:
-        log = EventLog(store, keys, lambda: NOW_US)
+    async with open_store(folder, keys, disk, routes.policies) as store:
+        log = EventLog(store, keys, wall_clock, routes=routes)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(log.write())
             try:

@@ -11,6 +11,7 @@ from lamport.commit import CommitBuilder
 from lamport.errors import LimitExceeded
 from lamport.event import draft
 from lamport.ids import MAX_LAMPORT
+from lamport.routes import OwnStreams
 from tests.lamport.keys import NOW_US, Author, member
 
 OURS, BOB = member(), member("bob")
@@ -20,8 +21,10 @@ SEEN = st.lists(st.none() | st.integers(1, 50), max_size=10)
 
 def builder(clock: int = 0) -> CommitBuilder:
     """For a commit of a node whose clock stands there, and which knows nothing yet."""
-    own = Author(OURS).stream
-    return CommitBuilder(own=own, clock=LamportClock(clock), heads={}, authors={}, keys=OURS)
+    own = OwnStreams(Author(OURS).stream)
+    return CommitBuilder(
+        own=own, clock=LamportClock(clock), heads={}, authors={}, horizons={}, keys=OURS
+    )
 
 
 @given(SEEN)

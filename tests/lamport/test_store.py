@@ -94,7 +94,7 @@ def test_the_stream_number_is_drawn_once(tmp_path: Path) -> None:
     async def own() -> int:
         store = await Store.open(SqliteDisk(tmp_path), member(), lambda: next(numbers))
         await store.close()
-        return store.own.number
+        return store.own.default.number
 
     assert [asyncio.run(own()), asyncio.run(own())] == [11, 11]
 

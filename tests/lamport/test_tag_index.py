@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-import lamport.log
 import lamport.postings
 import lamport.reader
 import lamport.tag_index
+import lamport.tidying
 from lamport.event import Event, draft
 from lamport.log import EventLog
 from lamport.postings import (
@@ -183,7 +183,7 @@ def test_a_busy_log_merges_behind_its_commits(
 @pytest.mark.usefixtures("small")
 def test_an_idle_log_merges_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lamport.tag_index, "IDLE_ENTRIES", 1)
-    monkeypatch.setattr(lamport.log, "IDLE_S", 0.0)
+    monkeypatch.setattr(lamport.tidying, "IDLE_S", 0.0)
 
     async def run() -> None:
         async with open_log(tmp_path) as log:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lamport.event import Event
+from lamport.routes import Route
 from shoal.node import Node
 from shoal.system import system_seams
 from transport.identity import Identity, SwarmKey, enrol, make_swarm
@@ -60,11 +61,14 @@ class Home:
 
     @asynccontextmanager
     async def started(
-        self, peers: Iterable[Address] = (), listen: Address = LOOPBACK
+        self,
+        peers: Iterable[Address] = (),
+        listen: Address = LOOPBACK,
+        routes: Iterable[Route] = (),
     ) -> AsyncIterator[Device]:
         seams = system_seams(self.folder, self.identity, listen=listen, mdns=False)
         clock = WallClock()
-        node = Node(self.identity, replace(seams, wall_clock=clock), peers=peers)
+        node = Node(self.identity, replace(seams, wall_clock=clock), peers=peers, routes=routes)
         async with asyncio.timeout(PATIENCE_S), node:
             yield Device(node, clock)
 

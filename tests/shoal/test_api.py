@@ -176,6 +176,8 @@ async def test_the_status_tells_what_the_node_holds(tmp_path: Path) -> None:
             "damaged": {},
             "retracted": 0,
             "voidRetractions": 0,
+            "named": {},
+            "horizons": {},
         }
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from lamport.routes import Policy, Route
+from lamport.tags import Tag
 from shoal.errors import ConfigurationError
 from shoal.folder import DEFAULT_LISTEN
 from shoal.settings import DEFAULT_API, Settings, load_settings
@@ -176,7 +178,8 @@ def test_an_unknown_setting_in_the_file_is_refused_and_the_known_ones_named(tmp_
     with pytest.raises(ConfigurationError) as raised:
         load_settings(tmp_path, {}, {})
     assert str(raised.value) == (
-        f"{path}: unknown settings ['listem']; there are ['api', 'fish', 'listen', 'mdns', 'peers']"
+        f"{path}: unknown settings ['listem'];"
+        " there are ['api', 'fish', 'listen', 'mdns', 'peers', 'routes']"
     )
 
 
@@ -186,4 +189,54 @@ def test_a_file_that_is_no_toml_is_refused_and_named(tmp_path: Path) -> None:
         load_settings(tmp_path, {}, {})
     path.write_bytes(b'listen = "\xff"')
     with pytest.raises(ConfigurationError, match=rf"^{path}: .*utf-8"):
+        load_settings(tmp_path, {}, {})
+
+
+ROUTES = """
+[[routes]]
+where = "'sensor' & 'press' | 'noise'"
+stream = "sensors"
+max_age_s = 604800
+max_events = 1000
+
+[[routes]]
+where = "'debug'"
+stream = "debug"
+"""
+
+
+def test_routes_stand_in_the_file(tmp_path: Path) -> None:
+    write(tmp_path, ROUTES)
+    assert load_settings(tmp_path, {}, {"SHOAL_ROUTES": "ignored"}).routes == (
+        Route(
+            Tag("sensor") & Tag("press") | Tag("noise"),
+            "sensors",
+            Policy(max_age_s=604_800, max_events=1_000),
+        ),
+        Route(Tag("debug"), "debug"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("routes = 7", "tables are due"),
+        ("routes = [7]", "route 1: a table is due"),
+        ("[[routes]]\nstream = 's'", "route 1: where = "),
+        ("[[routes]]\nwhere = \"'a'\"", "route 1: stream = "),
+        ("[[routes]]\nwhere = \"'a'\"\nstream = 's'\nmax_age = 7", r"unknown \['max_age'\]"),
+        ("[[routes]]\nwhere = \"'a\"\nstream = 's'", "route 1: "),
+        ("[[routes]]\nwhere = \"'a'\"\nstream = 'default'", "keeps everything"),
+        ("[[routes]]\nwhere = \"'a'\"\nstream = ''", "may not be empty"),
+        ("[[routes]]\nwhere = \"'a'\"\nstream = 's'\nmax_events = 0", "positive number"),
+        ("[[routes]]\nwhere = \"'a'\"\nstream = 's'\nmax_events = 1.5", "positive number"),
+        ("[[routes]]\nwhere = \"'a'\"\nstream = 's'\nmax_age_s = nan", "positive number"),
+        ("[[routes]]\nwhere = \"'a'\"\nstream = 's'\nmax_size_bytes = true", "positive number"),
+    ],
+)
+def test_a_route_that_makes_no_sense_is_refused_by_its_number(
+    tmp_path: Path, text: str, fault: str
+) -> None:
+    write(tmp_path, text)
+    with pytest.raises(ConfigurationError, match=fault):
         load_settings(tmp_path, {}, {})

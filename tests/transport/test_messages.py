@@ -1,5 +1,6 @@
 """Messages: each comes back as it was sent, and hostile bytes are the peer's fault and nothing else."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamport.chain import MAX_SEALED_BYTES, Head, Seal, SealedRange
+from lamport.chain import MAX_SEALED_BYTES, Head, Seal, SealedRange, Start
 from lamport.ids import NodeId, StreamId
 from transport.errors import PeerFault
 from transport.frames import MAX_FRAME_BYTES
@@ -44,12 +45,26 @@ SEALS = st.builds(
     OFFSETS,
     st.binary(min_size=64, max_size=64),
 )
+STARTS = st.one_of(
+    st.none(),
+    st.builds(lambda hash_: Start(hash_, None), HASHES),
+    st.builds(lambda hash_, seal: (hash_, seal), HASHES, SEALS),
+)
+
+
+def _ranged(first: int, events: Any, seal: Seal, certificate: bytes, start: Any) -> SealedRange:
+    if isinstance(start, tuple):
+        start = Start(start[0], replace(start[1], stream=seal.stream))
+    return SealedRange(first, events, seal, certificate, start)
+
+
 RANGES = st.builds(
-    SealedRange,
+    _ranged,
     OFFSETS,
     st.lists(st.binary(max_size=20), max_size=3).map(tuple),
     SEALS,
     st.binary(max_size=20),
+    STARTS,
 )
 HEADS = st.lists(st.builds(Head, STREAMS, OFFSETS, HASHES), max_size=3).map(tuple)
 WANTS = st.builds(
@@ -82,7 +97,7 @@ PRINTABLE = st.text(st.characters(codec="utf-8"), max_size=MAX_TEXT).map(
 )
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Greeting, PRINTABLE),
-    st.builds(Heads, HEADS, st.booleans()),
+    st.builds(Heads, HEADS, st.booleans(), st.lists(SEALS, max_size=3).map(tuple)),
     WANTS,
     st.builds(Events, RANGES),
     st.builds(Declined, STREAMS, st.sampled_from(Why)),
@@ -99,9 +114,9 @@ WIRE_STREAM = [bytes(32), 7]
 SEAL = [0, bytes(32), 1, 0, bytes(64)]
 GOOD: dict[int, list[Any]] = {
     1: ["program"],
-    2: [[[WIRE_STREAM, 0, bytes(32)]], True],
+    2: [[[WIRE_STREAM, 0, bytes(32)]], True, [[WIRE_STREAM, SEAL]]],
     3: [WIRE_STREAM, 0, 5, bytes(32), False],
-    4: [WIRE_STREAM, 0, [b"event"], SEAL, b""],
+    4: [WIRE_STREAM, 0, [b"event"], SEAL, b"", [bytes(32), SEAL]],
     5: [WIRE_STREAM, 1],
     6: [0],
     7: [0],
@@ -129,6 +144,21 @@ def test_fields_of_a_newer_version_are_passed_over(kind: int) -> None:
     assert decode_message(wire(kind, [*GOOD[kind], "newer", [1]])) == plain
 
 
+REQUIRED = {kind: len(fields) for kind, fields in GOOD.items()} | {2: 2, 4: 5}
+"""How many fields each kind had from the beginning; those behind came later, and an older peer does not send them."""
+
+
+@pytest.mark.parametrize(("kind", "known"), [(2, 2), (4, 5)])
+def test_an_older_peer_says_nothing_of_horizons(kind: int, known: int) -> None:
+    match decode_message(wire(kind, GOOD[kind][:known])):
+        case Heads(_, _, horizons):
+            assert horizons == ()
+        case Events(sealed):
+            assert sealed.start is None
+        case other:
+            pytest.fail(repr(other))
+
+
 @pytest.mark.parametrize("kind", [0, 100, 200, -1, 2**63, "1", None, 1.0, [1]], ids=repr)
 def test_an_unknown_kind_is_passed_over(kind: Any) -> None:
     assert decode_message(wire(kind, [1, 2])) is None
@@ -136,7 +166,7 @@ def test_an_unknown_kind_is_passed_over(kind: Any) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "fields"),
-    [(kind, GOOD[kind][:count]) for kind in GOOD for count in range(len(GOOD[kind]))],
+    [(kind, GOOD[kind][:count]) for kind in GOOD for count in range(REQUIRED[kind])],
 )
 def test_a_missing_field_is_the_peers_fault(kind: int, fields: list[Any]) -> None:
     with pytest.raises(PeerFault):
@@ -225,8 +255,11 @@ def test_we_cut_our_own_texts() -> None:
 def test_the_largest_messages_fit_a_frame() -> None:
     seal = Seal(STREAM, 2**53, bytes(32), 2**43 - 1, 2**53, bytes(64))
     events = tuple([bytes(MAX_SEALED_BYTES // 1_000)] * 1_000)
-    largest = Events(SealedRange(0, events, seal, bytes(4_096)))
-    heads = Heads((Head(STREAM, 2**53, bytes(32)),) * MAX_HEADS, complete=True)
+    start = Start(bytes(32), seal)
+    largest = Events(SealedRange(0, events, seal, bytes(4_096), start))
+    heads = Heads(
+        (Head(STREAM, 2**53, bytes(32)),) * MAX_HEADS, complete=True, horizons=(seal,) * MAX_HEADS
+    )
     assert len(encode_message(largest)) < MAX_FRAME_BYTES
     assert len(encode_message(heads)) < MAX_FRAME_BYTES
 

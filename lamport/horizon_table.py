@@ -1,0 +1,101 @@
+"""Horizons in the database: written down with the commit that brings them, and followed in small steps.
+
+`follow` makes one step, a transaction of a bounded size: giving up what lies behind a horizon that was announced, or
+deleting the next few events there with their seals and their entries in the tag index. Only the task that writes the
+log may call it: the tag index must stand still meanwhile.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lamport.chain import Seal
+from lamport.codec import verify_event
+from lamport.errors import CorruptRange
+from lamport.horizon import Horizon
+from lamport.ids import StreamId
+from lamport.postings import tag_hashes
+from lamport.seams import Connection, Statement, Work
+from lamport.tag_index import TagIndex
+from lamport.tag_removal import plan_removal
+
+_Row = tuple[int, int, bytes]
+"""A stored event: row key, offset, bytes."""
+
+MAX_CLEARED = 128
+"""Events deleted in one step: with three tags each at most some 400 pieces of the tag index are written anew."""
+
+
+def horizon_statements(
+    horizons: Mapping[StreamId, Horizon], row_of: Mapping[StreamId, int]
+) -> Iterator[Statement]:
+    """Write these horizons down."""
+    yield Statement(
+        "INSERT OR REPLACE INTO horizons VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [_row(row_of[stream], horizon) for stream, horizon in horizons.items()],
+    )
+    yield Statement(
+        "UPDATE streams SET horizon = ? WHERE row = ?",
+        [(horizon.first, row_of[stream]) for stream, horizon in horizons.items()],
+    )
+
+
+def _row(row: int, horizon: Horizon) -> tuple[Any, ...]:
+    seal = horizon.seal
+    signed = (seal.offset, seal.hash, seal.clock, seal.horizon, seal.signature)
+    return (row, *signed, horizon.base, horizon.cleared)
+
+
+async def load_horizons(
+    connection: Connection, stream_of: Mapping[int, StreamId]
+) -> dict[StreamId, Horizon]:
+    """All horizons of a database."""
+    rows = await connection.fetch(
+        'SELECT h.stream, h."offset", h.hash, h.clock, h.horizon, h.signature,'
+        " s.horizon, h.base, h.cleared FROM horizons h JOIN streams s ON s.row = h.stream"
+    )
+    return {
+        stream_of[row]: Horizon(Seal(stream_of[row], *seal), first, base, cleared)
+        for row, *seal, first, base, cleared in rows
+    }
+
+
+async def clear_step(
+    connection: Connection, tags: TagIndex, row: int, horizon: Horizon, work: Work
+) -> Horizon:
+    """Delete the next events behind a horizon, in one transaction; returns the horizon as it is afterwards."""
+    end, events = await _next_events(connection, row, horizon.first)
+    removal = await plan_removal(connection, tags, _entries(horizon.seal.stream, events), work)
+    noted = Statement("UPDATE horizons SET cleared = ? WHERE stream = ?", [(end, row)])
+    deleted = [*_deletion(row, end), *removal.statements, noted]
+    await connection.transact([one for one in deleted if one.rows != []])
+    if removal.runs != tags.runs:
+        tags.replace_runs(removal.runs)
+    return horizon.swept(end)
+
+
+async def _next_events(connection: Connection, row: int, first: int) -> tuple[int, Sequence[_Row]]:
+    """The oldest stored events of a stream below an offset, and the offset up to which they are all there are."""
+    events: Sequence[_Row] = await connection.fetch(
+        'SELECT key, "offset", bytes FROM events WHERE stream = ? AND "offset" < ?'
+        ' ORDER BY "offset" LIMIT ?',
+        (row, first, MAX_CLEARED),
+    )
+    return (events[-1][1] + 1 if len(events) == MAX_CLEARED else first), events
+
+
+def _deletion(row: int, end: int) -> Iterator[Statement]:
+    """Delete the stored events of a stream below an offset, and its seals there."""
+    yield Statement('DELETE FROM events WHERE stream = ? AND "offset" < ?', [(row, end)])
+    yield Statement('DELETE FROM seals WHERE stream = ? AND "offset" < ?', [(row, end)])
+
+
+def _entries(stream: StreamId, events: Sequence[_Row]) -> set[tuple[int, int]]:
+    """What stands in the tag index for these events."""
+    return {(tag, key) for key, offset, data in events for tag in _tags(stream, offset, data)}
+
+
+def _tags(stream: StreamId, offset: int, data: bytes) -> tuple[int, ...]:
+    try:
+        return tag_hashes(verify_event(stream, offset, data).tags)
+    except CorruptRange:
+        return ()  # it bears no tags that could be told: `verify --heal` makes the index anew

@@ -1,0 +1,91 @@
+"""Work on the log that nobody waits for: merging the tag index, pruning what retention gives up.
+
+It is cut into short steps. One is made where the log has rested for a moment, and some behind a commit, so that what is
+left to do stays within its bounds however busy the log is. On a full disk nothing is tidied up until there is room.
+"""
+
+from collections.abc import Callable
+
+from lamport.errors import StoreFull, StoreRefused
+from lamport.horizon_table import MAX_CLEARED
+from lamport.pruning import Pruning, Step
+from lamport.seams import Reserve, Work
+from lamport.store import Store
+
+IDLE_S = 0.05
+"""A log for which nothing came for so long tidies up; before, the next request is likely to be on its way."""
+
+RETRY_S = 1.0
+"""Where a step found no room on the disk, the next is made so much later, or behind the next commit."""
+
+
+class Tidying:
+    """The steps of one log. `pulse` tells others that something may have to be spread."""
+
+    def __init__(
+        self,
+        store: Store,
+        pruning: Pruning,
+        work: Work,
+        reserve: Reserve,
+        *,
+        may_announce: Callable[[], bool],
+        pulse: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._pruning = pruning
+        self._work = work
+        self._reserve = reserve
+        self._may_announce = may_announce
+        self._pulse = pulse
+        self._has_room = True
+
+    @property
+    def pause_s(self) -> float | None:
+        """How long the log is to rest before `step`; None where nothing is to be done."""
+        if self._store.tags.is_due(idle=True) or self._prune_step() is not None:
+            return IDLE_S if self._has_room else RETRY_S
+        return self._pruning.idle_s
+
+    async def step(self) -> None:
+        """Make a step, the log being at rest."""
+        self._has_room = True
+        if self._store.tags.is_due(idle=True):
+            await self._merge()
+        await self._prune(1)
+
+    async def behind_commit(self, events: int) -> None:
+        """Keep what is left to do within its bounds, behind a commit of so many events."""
+        self._has_room = True
+        if self._store.tags.is_due(idle=False):
+            await self._merge()
+        while self._has_room and self._store.tags.is_overdue():
+            await self._merge()
+        await self._prune(1 + events // MAX_CLEARED)
+
+    async def require_room(self) -> None:
+        """Raise `StoreFull` on a full disk: what is given free there is for tidying up, and not for events."""
+        if not await self._reserve.stands():
+            raise StoreFull("the disk is full: nothing was stored; free some space")
+
+    async def _merge(self) -> None:
+        try:
+            await self.require_room()
+            await self._store.merge_tags(self._work)
+        except StoreRefused:
+            self._has_room = False
+
+    def _prune_step(self) -> Step | None:
+        return self._pruning.next_step(may_announce=self._may_announce())
+
+    async def _prune(self, steps: int) -> None:
+        """Make so many steps of pruning; more than is written behind each commit, so that it keeps up."""
+        for _ in range(steps):
+            step = self._prune_step()
+            if step is None or not self._has_room:
+                break
+            try:
+                await step()
+                self._pulse()
+            except StoreRefused:
+                self._has_room = False
