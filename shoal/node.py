@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, BinaryIO, NoReturn, Self
 
+from fish.machines.office import Run
+from fish.machines.runtime import Machines
+from fish.machines.system import System
 from fish.pond import Pond
 from lamport.event import DEFAULT_APP_ID, Draft, Event, draft
 from lamport.exchange import Imported, import_archive
@@ -156,6 +159,28 @@ class Node:
     def offsets(self) -> OffsetMap:
         """What this node holds, durably."""
         return self.log.offsets
+
+    def machines(
+        self,
+        system: System,
+        *,
+        services: Mapping[str, Run] | None = None,
+        effects: Mapping[str, Run] | None = None,
+        **more: Any,
+    ) -> Machines:
+        """State machines at work on this node: `async with node.machines(system, services=...) as machines`.
+
+        `more` is what `Machines` takes besides.
+        """
+        return Machines(
+            self.log,
+            self.pond,
+            system,
+            wall_clock=self._seams.wall_clock,
+            services=services,
+            effects=effects,
+            **more,
+        )
 
     async def publish(
         self,

@@ -30,7 +30,8 @@ FLOORS = (
     # 0: values
     (
         "lamport.errors lamport.ids lamport.tags lamport.offsets lamport.event lamport.query lamport.seams"
-        " lamport.snapshots lamport.routes fish.errors fish.protocols.errors transport.errors transport.network"
+        " lamport.snapshots lamport.routes fish.errors fish.protocols.errors fish.machines.errors"
+        " transport.errors transport.network"
         " shoal.version"
     ),
     # 1: pure machines
@@ -40,6 +41,10 @@ FLOORS = (
         " fish.states fish.work fish.definition fish.timeline"
         " fish.protocols fish.protocols.values fish.protocols.problems fish.protocols.wellformed"
         " fish.protocols.equivalence fish.protocols.projection fish.protocols.reading fish.protocols.running"
+        " fish.machines.expressions fish.machines.definition fish.machines.acts fish.machines.chart"
+        " fish.machines.building fish.machines.loading fish.machines.instance fish.machines.register"
+        " fish.machines.stepping fish.machines.folding fish.machines.coordination fish.machines.system"
+        " fish.machines.roles fish.machines.drawing"
         " transport.identity transport.handshake transport.frames transport.messages transport.tree"
         " transport.aliases transport.horizons transport.claims transport.outbox transport.phases transport.mesh"
         " transport.session"
@@ -53,7 +58,8 @@ FLOORS = (
     # 3: the async middle
     (
         "lamport lamport.follower lamport.tidying lamport.log lamport.exchange"
-        " fish fish.log fish.snapshots fish.observation fish.running fish.effects fish.pond"
+        " fish fish.machines fish.machines.office fish.machines.services fish.machines.timers fish.machines.ledger"
+        " fish.machines.runtime fish.log fish.snapshots fish.observation fish.running fish.effects fish.pond"
         " transport transport.forks transport.repairs transport.link transport.peers"
         " shoal.errors shoal.seams shoal.keys shoal.node shoal.views shoal.worker shoal.strictjson"
     ),

@@ -1,0 +1,515 @@
+"""One event of the log, and all that follows from it: the reducer's inside.
+
+A `Turn` holds the instances as they change while one event is delivered, and then everything derived from it, first
+come, first served. What comes out is the next `World`; where deliveries never end, nothing but a dropped event.
+
+Types that begin with a dollar sign are records of the runtime:
+
+    $init {context, version}          start this instance        $stop {}                       end it
+    $done {inv, output}               a service has ended        $error {inv, error}            it has failed
+    $abort {inv, reason, deliver}     it was given up; the error comes `now`, or before the `next_event`
+    $after {timer}                    a timer is due             $migrate {version}        go by a newer definition
+    $ran $undone $orphaned            the ledger of effects: what a node did, took back, could not take back
+
+Fields of any event: `$dedupe`, a key that lets it count once, and `$version`, the definition that a first event means.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from fish.machines.chart import DONE as DONE_TYPE
+from fish.machines.chart import ERROR as ERROR_TYPE
+from fish.machines.chart import SHAPES, Chart
+from fish.machines.coordination import Carrier
+from fish.machines.expressions import Meta, Scope
+from fish.machines.instance import (
+    ACTIVE,
+    KEPT_DEDUPE_KEYS,
+    KEPT_INTENTS,
+    STOPPED,
+    WAITING,
+    Entry,
+    Flight,
+    Instance,
+    Link,
+    Parked,
+    Passage,
+)
+from fish.machines.register import Register
+from fish.machines.stepping import Emission, Message, Step, attempt, stopped
+
+MAX_DELIVERIES = 1_000
+"""Events that may be derived from one: more is a circle that the check of the routes could not see."""
+
+CHUNK, KEPT_CHUNKS = 32, 32
+"""Passages that are kept in the state, in chunks so that an event copies few: as many as a large batch has events."""
+
+JsonObject = Mapping[str, Any]
+
+LEDGER = {"$ran": "done", "$undone": "undone", "$orphaned": "orphaned"}
+NEXT_EVENT = "next_event"
+
+
+class World(NamedTuple):
+    """All machines at one point of the log, by address, and the newest passages in chunks."""
+
+    instances: Register = Register()
+    chunks: tuple[tuple[Passage, ...], ...] = ()
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """The newest passages, oldest first."""
+        return tuple(passage for chunk in self.chunks for passage in chunk)
+
+
+class Parts:
+    """What a fold needs of the definitions, prepared once."""
+
+    def __init__(
+        self,
+        charts: Mapping[str, Mapping[int, Chart]],
+        children: frozenset[str],
+        carriers: Mapping[tuple[str, str], list[Carrier]],
+    ) -> None:
+        """`children` are the machines that live only as somebody's child, until they are started by name."""
+        self.charts = charts
+        self.children = children
+        self.carriers = carriers
+
+    def chart_of(self, instance: Instance) -> Chart:
+        """The definition that an instance goes by."""
+        return self.charts[instance.machine][instance.version]
+
+    def fresh(self, machine: str, name: str, version: Any = 1) -> Instance:
+        """An instance that nothing has started yet."""
+        versions = self.charts[machine]
+        is_known = isinstance(version, int) and version in versions
+        chosen = version if is_known else min(versions)
+        chart = versions[chosen]
+        context = chart.machine.context
+        return Instance(machine, name, chosen, WAITING, chart.root.leaf.path, context)
+
+
+class _Delivery(NamedTuple):
+    """An event on its way to an instance, with the key it has there."""
+
+    address: str
+    event: Any
+    meta: Meta
+    birth: Link | None = None
+
+
+class Turn:
+    """One event of the log at work."""
+
+    __slots__ = (
+        "_changed",
+        "_derived",
+        "_intents",
+        "_meta",
+        "_parts",
+        "_queue",
+        "_world",
+        "passages",
+    )
+
+    def __init__(self, parts: Parts, world: World, meta: Meta) -> None:
+        self._parts = parts
+        self._world = world
+        self._meta = meta
+        self._changed: dict[str, Instance] = {}
+        self.passages: list[Passage] = []
+        self._queue: deque[_Delivery] = deque()
+        self._derived = 0
+        self._intents = 0
+
+    def run(self, address: str, event: Any) -> World:
+        """Deliver an event and all that follows from it."""
+        self._deliver(_Delivery(address, event, self._meta))
+        while self._queue:
+            if self._derived > MAX_DELIVERIES:
+                return self._abandoned(address, event)
+            self._deliver(self._queue.popleft())
+        instances = self._world.instances
+        if self._changed:
+            instances = instances.put(self._changed)
+        return World(instances, self._chunks())
+
+    def tried(self, address: str, event: JsonObject) -> str | None:
+        """Why an event would be dropped by this instance; None where it would not."""
+        before = self._instance(address, event)
+        if before.parked:
+            return None
+        self._deliver(_Delivery(address, event, self._meta))
+        last = self.passages[-1] if self.passages else None
+        return last.reason if last is not None and last.kind == "dropped" else None
+
+    def _abandoned(self, address: str, event: Any) -> World:
+        machine, _, name = address.partition("/")
+        self.passages.clear()
+        self._note(
+            self._world.instances.get(address) or self._parts.fresh(machine, name),
+            self._meta,
+            _type_of(event),
+            "dropped",
+            "error:loop",
+        )
+        return World(self._world.instances, self._chunks())
+
+    def _chunks(self) -> tuple[tuple[Passage, ...], ...]:
+        """The newest passages with those of this turn."""
+        chunks, new = self._world.chunks, tuple(self.passages)
+        if chunks and len(chunks[-1]) < CHUNK:
+            return (*chunks[:-1], chunks[-1] + new)
+        return (*chunks[1 - KEPT_CHUNKS :], new)
+
+    def _instance(self, address: str, event: Any) -> Instance:
+        known = self._changed.get(address) or self._world.instances.get(address)
+        if known is not None:
+            return known
+        machine, _, name = address.partition("/")
+        version = event.get("$version", 1) if isinstance(event, Mapping) else 1
+        return self._parts.fresh(machine, name, version)
+
+    def _deliver(self, delivery: _Delivery) -> None:
+        address, event, meta, birth = delivery
+        if address.partition("/")[0] not in self._parts.charts:
+            return
+        instance = self._instance(address, event)
+        type_ = _type_of(event)
+        if not type_:
+            self._note(instance, meta, "", "dropped", "bad-payload")
+        elif type_ in LEDGER:
+            self._record(instance, event, meta)
+        elif type_ == "$init":
+            self._init(instance, event, meta, birth)
+        else:
+            self._live(instance, event, meta)
+
+    def _record(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+        entry = _entry(event, meta)
+        if entry is None:
+            self._note(instance, meta, event["type"], "dropped", "bad-payload")
+        else:
+            self._changed[instance.address] = _recorded(instance, entry)
+
+    def _init(self, instance: Instance, event: JsonObject, meta: Meta, birth: Link | None) -> None:
+        if instance.status not in (WAITING, STOPPED):
+            self._note(instance, meta, "$init", "dropped", "already-started")
+            return
+        context = event.get("context")
+        given = context if isinstance(context, Mapping) else {}
+        self._start(instance._replace(parent=birth), given, meta, "started")
+
+    def _start(self, instance: Instance, context: JsonObject, meta: Meta, kind: str) -> Instance:
+        chart = self._parts.chart_of(instance)
+        ready = instance._replace(
+            context={**chart.machine.context, **context},
+            rest=chart.root.leaf.path,
+            born=meta.key,
+            external=meta.key,
+        )
+        step = Step(chart, ready, meta, self._meta.key, self._intents)
+        reason = attempt(lambda: step.start({"type": "$init"}))
+        after = ready._replace(status=ACTIVE) if reason else self._finish(step)
+        self._changed[instance.address] = after
+        words = () if reason else tuple(step.words)
+        self._note(after, meta, "$init", "dropped" if reason else kind, reason, words=words)
+        return after
+
+    def _live(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+        """An event for an instance that runs, or is started by it."""
+        type_ = event["type"]
+        if instance.status == WAITING:
+            if instance.machine in self._parts.children or type_.startswith("$"):
+                self._note(instance, meta, type_, "dropped", "not-started")
+                return
+            instance = self._start(instance, {}, meta._replace(key=f"{meta.key}!start"), "started")
+        key = event.get("$dedupe")
+        if key is not None and key in instance.seen:
+            self._note(instance, meta, type_, "dropped", "duplicate")
+            return
+        if instance.status != ACTIVE:
+            self._note(instance, meta, type_, "dropped", instance.status)
+            return
+        if key is not None:
+            instance = instance._replace(seen=(*instance.seen, key)[-KEPT_DEDUPE_KEYS:])
+            self._changed[instance.address] = instance
+        if instance.parked and not (type_ == "$abort" and event.get("deliver") == NEXT_EVENT):
+            instance = self._tell_errors(instance, meta)
+        self._dispatch(instance, event, meta)
+
+    def _dispatch(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+        type_ = event["type"]
+        record = _RECORDS.get(type_)
+        if record is not None:
+            record(self, instance, event, meta)
+        elif type_.startswith("$"):
+            self._note(instance, meta, type_, "dropped", "unknown-record")
+        elif type_.startswith(_INSIDE):  # only a service's own record says how it ended
+            self._note(instance, meta, type_, "dropped", "reserved")
+        elif fault := self._misshapen(instance, event):
+            self._note(instance, meta, type_, "dropped", fault)
+        else:
+            self._take(instance, event, meta)
+
+    def _misshapen(self, instance: Instance, event: JsonObject) -> str | None:
+        shapes = self._parts.chart_of(instance).shapes
+        for name, shape in shapes.get(event["type"], {}).items() if shapes else ():
+            value = event.get(name)
+            wrong = isinstance(value, bool) and shape == "number"
+            if wrong or name not in event or not isinstance(value, SHAPES[shape]):
+                return f"bad-payload:{name}"
+        return None
+
+    def _tell_errors(self, instance: Instance, meta: Meta) -> Instance:
+        """Errors that were parked come before the next event; those of states left meanwhile never."""
+        number = 0
+        while instance.parked and instance.status == ACTIVE:
+            first, *others = instance.parked
+            number += 1
+            instance = instance._replace(parked=tuple(others))
+            at = meta._replace(key=f"{meta.key}!{number}")
+            instance = self._ended(instance, first.flight, _failure(first.flight, first.reason), at)
+        return instance
+
+    def _take(self, instance: Instance, event: JsonObject, meta: Meta) -> Instance:
+        step = Step(self._parts.chart_of(instance), instance, meta, self._meta.key, self._intents)
+        return self._took(step, event, attempt(lambda: step.take(event)))
+
+    def _took(
+        self, step: Step, event: JsonObject, reason: str | None, kind: str = "dropped"
+    ) -> Instance:
+        """Keep what a step has made, or what was before it; and say so."""
+        before, meta = step.before, step.meta
+        if reason is not None:
+            self._changed[before.address] = before
+            self._note(before, meta, event["type"], kind, reason)
+            return before
+        if not event["type"].startswith(_INSIDE):
+            step.external = meta.key
+        after = self._finish(step)
+        self._changed[after.address] = after
+        self.passages.append(
+            Passage(
+                meta.key,
+                self._meta.key,
+                before.machine,
+                before.name,
+                event["type"],
+                before.value,
+                after.value,
+                "transition" if step.moved else "internal",
+                None,
+                tuple(step.words),
+            )
+        )
+        return after
+
+    def _finish(self, step: Step) -> Instance:
+        """What a step has made; what it says to others goes on its way."""
+        self._intents = step.number
+        for one in step.out:
+            if isinstance(one, Message):
+                self._post(one.address, one.event, one.birth)
+            else:
+                self._emit(step.before, step.meta, one)
+        return step.finished()
+
+    def _post(self, address: str, event: JsonObject, birth: Link | None = None) -> None:
+        self._derived += 1
+        meta = self._meta._replace(key=f"{self._meta.key}#{self._derived}")
+        self._queue.append(_Delivery(address, event, meta, birth))
+
+    def _emit(self, before: Instance, meta: Meta, emission: Emission) -> None:
+        event = emission.event
+        for carrier in self._parts.carriers.get((before.machine, event["type"]), ()):
+            reason = attempt(partial(self._carry, carrier, event))
+            if reason is not None:
+                self._note(before, meta, event["type"], "warning", f"route:{reason}")
+
+    def _carry(self, carrier: Carrier, event: JsonObject) -> str | None:
+        """Send what was emitted along a route; returns why it goes nowhere."""
+        route, scope = carrier.route, Scope({}, event, self._meta)
+        fields = event if carrier.fields is None else carrier.fields(scope)
+        name = carrier.instance(scope)
+        if name is None or name == "":
+            return "no-instance"
+        self._post(f"{route.target}/{name}", {**fields, "type": route.event})
+        return None
+
+    def _ended(self, instance: Instance, flight: Flight, event: JsonObject, meta: Meta) -> Instance:
+        """A service has ended, one way or the other: it is no longer in flight, whatever becomes of the news."""
+        flights = tuple(one for one in instance.flights if one.id != flight.id)
+        instance = instance._replace(flights=flights)
+        step = Step(self._parts.chart_of(instance), instance, meta, self._meta.key, self._intents)
+        reason = attempt(lambda: step.take(event, flight.work))
+        return self._took(step, event, reason, "warning" if reason == "not-enabled" else "dropped")
+
+    # Records of the runtime.
+
+    def _done(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+        flight = self._flight(instance, event, meta)
+        if flight is None:
+            return
+        if event["type"] == "$done":
+            news = {"type": DONE_TYPE + flight.invoke, "output": event.get("output")}
+        else:
+            news = {"type": ERROR_TYPE + flight.invoke, "error": event.get("error")}
+        self._ended(instance, flight, news, meta)
+
+    def _abort(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+        flight = self._flight(instance, event, meta)
+        if flight is None:
+            return
+        reason = str(event.get("reason"))
+        if event.get("deliver") != NEXT_EVENT:
+            self._ended(instance, flight, _failure(flight, reason), meta)
+            return
+        self._changed[instance.address] = instance._replace(
+            flights=tuple(one for one in instance.flights if one.id != flight.id),
+            parked=(*instance.parked, Parked(flight, reason)),
+        )
+        self._note(instance, meta, "$abort", "aborted", reason)
+
+    def _flight(self, instance: Instance, event: JsonObject, meta: Meta) -> Flight | None:
+        """The service that a record is about: the first record wins, later ones are about nothing."""
+        found = next((one for one in instance.flights if one.id == event.get("inv")), None)
+        if found is None:
+            self._note(instance, meta, event["type"], "dropped", "unknown-invocation")
+        return found
+
+    def _after(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+        timer = next((one for one in instance.timers if one.id == event.get("timer")), None)
+        if timer is None:
+            self._note(instance, meta, "$after", "dropped", "unknown-timer")
+            return
+        instance = instance._replace(
+            timers=tuple(one for one in instance.timers if one.id != timer.id)
+        )
+        self._changed[instance.address] = instance
+        if timer.event is not None:
+            self._send_delayed(instance, timer, meta)
+            return
+        step = Step(self._parts.chart_of(instance), instance, meta, self._meta.key, self._intents)
+        self._took(step, event, attempt(lambda: step.fire(timer)))
+
+    def _send_delayed(self, instance: Instance, timer: Any, meta: Meta) -> None:
+        if timer.target is None:
+            self._take(instance, timer.event, meta)
+            return
+        step = Step(self._parts.chart_of(instance), instance, meta, self._meta.key, self._intents)
+        step.send(timer.target, timer.event, None, None)
+        self._took(step, {"type": "$after"}, None)
+
+    def _stop(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+        self._changed[instance.address] = stopped(instance)
+        self._note(instance, meta, event["type"], "stopped", None)
+
+    def _migrate(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+        """Go on by the next definitions, one after the other; only while nothing is under way."""
+        after: Instance | None = instance
+        reason = None if instance.is_settled else "not-settled"
+        versions = sorted(self._parts.charts[instance.machine])
+        wanted: Any = event.get("version")
+        if wanted not in versions or wanted <= instance.version:
+            reason = "unknown-version"
+        for version in versions if reason is None else ():
+            if instance.version < version <= wanted and after is not None:
+                after = _migrated(after, self._parts.charts[instance.machine][version])
+        if after is None or reason is not None:
+            self._note(instance, meta, "$migrate", "dropped", reason or "error:migrate")
+            return
+        self._changed[instance.address] = after
+        self._note(after, meta, "$migrate", "transition", None)
+
+    def _note(
+        self,
+        instance: Instance,
+        meta: Meta,
+        type_: str,
+        kind: str,
+        reason: str | None,
+        *,
+        words: tuple[str, ...] = (),
+    ) -> None:
+        value = instance.value
+        self.passages.append(
+            Passage(
+                meta.key,
+                self._meta.key,
+                instance.machine,
+                instance.name,
+                type_,
+                value,
+                value,
+                kind,
+                reason,
+                words,
+            )
+        )
+
+
+_INSIDE = (DONE_TYPE, ERROR_TYPE)
+"""What the types of events begin with that do not start the time limit anew."""
+
+_Record = Callable[[Turn, Instance, JsonObject, Meta], None]
+
+_RECORDS: dict[str, _Record] = {
+    "$done": Turn._done,  # noqa: SLF001 - a table of the class's own methods
+    "$error": Turn._done,  # noqa: SLF001 - a table of the class's own methods
+    "$abort": Turn._abort,  # noqa: SLF001 - a table of the class's own methods
+    "$after": Turn._after,  # noqa: SLF001 - a table of the class's own methods
+    "$stop": Turn._stop,  # noqa: SLF001 - a table of the class's own methods
+    "$migrate": Turn._migrate,  # noqa: SLF001 - a table of the class's own methods
+}
+
+
+def _migrated(instance: Instance, chart: Chart) -> Instance | None:
+    """The instance under a newer definition; None where that cannot take it."""
+    rest, context = instance.rest, dict(instance.context)
+    try:
+        if chart.machine.migrate is not None:
+            rest, context = chart.machine.migrate(rest, context)
+        node = chart.nodes[rest]
+    except Exception:  # noqa: BLE001 - it is the user's function: whatever it raises leaves the instance as it was
+        return None
+    keeps = all(
+        one.state in chart.nodes and chart.nodes[one.state].is_cyclic for one in instance.tokens
+    )
+    if node.children or not keeps:
+        return None
+    version = chart.machine.version
+    return instance._replace(version=version, rest=rest, context=context, timers=())
+
+
+def _entry(event: JsonObject, meta: Meta) -> Entry | None:
+    """What a node says that it did about an effect; None where it says nothing of the kind."""
+    texts = [event.get(name) for name in ("id", "name", "cause", "root")]
+    numbers = [event.get(name) for name in ("attempt", "number")]
+    undo = event.get("undo")
+    if not all(isinstance(one, str) for one in texts) or not isinstance(undo, str | None):
+        return None
+    if not all(isinstance(one, int) for one in numbers):
+        return None
+    id_, name, cause, root = map(str, texts)
+    attempt_, number = (int(one or 0) for one in numbers)
+    state, args = LEDGER[event["type"]], event.get("args")
+    return Entry(id_, state, attempt_, name, args, undo, cause, root, number, meta.node, meta.key)
+
+
+def _recorded(instance: Instance, entry: Entry) -> Instance:
+    """With what a node did about an effect."""
+    others = [one for one in instance.ledger if (one.id, one.node) != (entry.id, entry.node)]
+    return instance._replace(ledger=(*others, entry)[-KEPT_INTENTS:])
+
+
+def _failure(flight: Flight, reason: str) -> JsonObject:
+    return {"type": ERROR_TYPE + flight.invoke, "error": {"reason": reason}}
+
+
+def _type_of(event: Any) -> str:
+    type_ = event.get("type") if isinstance(event, Mapping) else None
+    return type_ if isinstance(type_, str) else ""

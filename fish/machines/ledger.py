@@ -1,0 +1,194 @@
+"""Effects: done by one node, at least once, and undone when the log no longer implies them.
+
+The owner of an effect is the node that logged the event behind it. It compares what the fold implies (`Intent`) with
+what it has done (`Entry`, folded from records in the log itself, so that a lost disk loses no ledger):
+
+    implied, never done          do it, in log order
+    done, no longer implied      undo it, newest first; where nothing undoes it, report it as orphaned
+    undone, implied again        do it again, a further attempt
+    other arguments              another effect: the old one is undone, the new one done
+
+The record is written after the deed: a crash between them repeats the deed, with the same idempotency key.
+An effect that raises is tried again, later and later, as long as it is implied.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fish.machines.instance import KEPT_INTENTS, Entry, Instance, Intent
+from fish.machines.office import FIRST_PAUSE_S, LOGGER, LONGEST_PAUSE_S, Call, Office, Run
+from lamport.errors import InvalidInput
+
+MAX_AT_ONCE = 64
+"""Instances whose effects are under way at the same time: one that hangs holds up its own instance, not the others."""
+
+Orphaned = Callable[[Call], None]
+"""Is told of an effect that stands without a cause, and that nothing undoes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Deed:
+    """Something to do: an effect, or (with `entry`) its undoing."""
+
+    address: str
+    intent: Intent | None
+    entry: Entry | None
+
+    @property
+    def id(self) -> str:
+        done = self.intent or self.entry
+        assert done is not None, "a deed is one or the other"
+        return done.id
+
+
+class Effects:
+    """The effects that this node does."""
+
+    def __init__(self, office: Office, runs: Mapping[str, Run], orphaned: Orphaned) -> None:
+        self._office = office
+        self._runs = runs
+        self._orphaned = orphaned
+        self._dirty: dict[str, None] = {}
+        self._busy: set[str] = set()
+        self._wake = asyncio.Event()
+        self._resting: set[str] = set()
+        self._pauses: dict[str, float] = {}
+
+    def look(self, instance: Instance) -> None:
+        """Compare this instance's intents with its ledger, soon."""
+        if instance.intents or instance.ledger:
+            self._dirty[instance.address] = None
+            self._wake.set()
+
+    async def work(self) -> None:
+        """Begin what is to be done, in its order, for ever; for one instance one after the other."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while len(self._busy) < MAX_AT_ONCE and (deed := self._next()) is not None:
+                self._busy.add(deed.address)
+                self._office.spawn(self._do(deed), f"effect {deed.id}")
+
+    def _next(self) -> _Deed | None:
+        """The next deed: undoings first, newest first; then effects in log order."""
+        undoings: list[tuple[str, _Deed]] = []
+        doings: list[tuple[tuple[str, int], _Deed]] = []
+        for address in [one for one in self._dirty if one not in self._busy]:
+            instance = self._office.world.instances.get(address)
+            undo, do = ([], []) if instance is None else self._compare(instance)
+            if not undo and not do:
+                del self._dirty[address]
+            undoings += [(one.key, _Deed(address, None, one)) for one in undo]
+            doings += [((one.root, one.number), _Deed(address, one, None)) for one in do]
+        if undoings:
+            return max(undoings, key=lambda one: one[0])[1]
+        return min(doings, key=lambda one: one[0])[1] if doings else None
+
+    def _compare(self, instance: Instance) -> tuple[list[Entry], list[Intent]]:
+        node = self._office.node
+        ledger = {one.id: one for one in instance.ledger if one.node == node}
+        implied = {one.id for one in instance.intents}
+        since = instance.intents[0].root if len(instance.intents) == KEPT_INTENTS else ""
+        undo = [
+            one
+            for one in ledger.values()
+            if one.state == "done" and one.id not in implied and one.root >= since
+        ]
+        do = [
+            one
+            for one in instance.intents
+            if one.owner == node and (one.id not in ledger or ledger[one.id].state != "done")
+        ]
+        return (
+            [one for one in undo if one.id not in self._resting],
+            [one for one in do if one.id not in self._resting],
+        )
+
+    async def _do(self, deed: _Deed) -> None:
+        try:
+            if deed.entry is not None:
+                await self._undo(deed.address, deed.entry)
+            elif deed.intent is not None:
+                await self._run(deed.address, deed.intent)
+        finally:
+            self._busy.discard(deed.address)
+            self._wake.set()
+
+    async def _run(self, address: str, intent: Intent) -> None:
+        instance = self._office.world.instances[address]
+        before = next(
+            (
+                one
+                for one in instance.ledger
+                if (one.id, one.node) == (intent.id, self._office.node)
+            ),
+            None,
+        )
+        attempt = 1 if before is None else before.attempt + 1
+        was_orphaned = before is not None and before.state == "orphaned"
+        call = Call(intent.name, intent.args, intent.id, address, intent.cause, attempt)
+        if was_orphaned or await self._called(intent.name, call):
+            await self._record(address, "$ran", intent, attempt)
+
+    async def _undo(self, address: str, entry: Entry) -> None:
+        if entry.undo is None:
+            LOGGER.warning("the effect %r of %s stands without a cause", entry.name, address)
+            self._orphaned(
+                Call(entry.name, entry.args, entry.id, address, entry.cause, entry.attempt)
+            )
+            await self._record(address, "$orphaned", entry, entry.attempt)
+            return
+        call = Call(
+            entry.undo, entry.args, entry.id, address, entry.cause, entry.attempt, entry.name
+        )
+        if await self._called(entry.undo, call):
+            await self._record(address, "$undone", entry, entry.attempt)
+
+    async def _called(self, name: str, call: Call) -> bool:
+        """Whether it was done; if not, it rests for a while."""
+        run = self._runs.get(name)
+        try:
+            if run is None:
+                raise KeyError(name)  # noqa: TRY301 - as if it had failed itself
+            await run(call)
+        except Exception:  # noqa: BLE001 - it is the user's: whatever it raises is told, and tried again
+            LOGGER.exception(
+                "the effect %r of %s failed and will be tried again", name, call.address
+            )
+            self._rest(call.key, call.address)
+            return False
+        self._pauses.pop(call.key, None)
+        return True
+
+    def _rest(self, id_: str, address: str) -> None:
+        pause = min(LONGEST_PAUSE_S, 2 * self._pauses.get(id_, FIRST_PAUSE_S / 2))
+        self._pauses[id_] = pause
+        self._resting.add(id_)
+        asyncio.get_running_loop().call_later(pause, self._rested, id_, address)
+
+    def _rested(self, id_: str, address: str) -> None:
+        self._resting.discard(id_)
+        self._dirty[address] = None
+        self._wake.set()
+
+    async def _record(self, address: str, type_: str, about: Intent | Entry, attempt: int) -> None:
+        record: dict[str, Any] = {
+            "type": type_,
+            "id": about.id,
+            "attempt": attempt,
+            "name": about.name,
+            "args": about.args,
+            "undo": about.undo,
+            "cause": about.cause,
+            "root": about.root,
+            "number": about.number,
+        }
+        try:
+            await self._office.persist([(address, record)])
+        except (
+            InvalidInput
+        ) as error:  # the arguments, too large for an event: the deed counts all the same
+            LOGGER.error("the ledger keeps %r without its arguments: %s", about.name, error)
+            await self._office.persist([(address, {**record, "args": None})])

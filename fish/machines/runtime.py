@@ -1,0 +1,392 @@
+"""Machines at work on a node: send events, wait until they settle, let services and effects run.
+
+    async with Machines(node.log, node.pond, System((order,)), wall_clock=clock, services={"pay": pay}) as machines:
+        answer = await machines.machine("order/17").send({"type": "PAY"})
+
+The fold (`fish.machines.system`) is the truth on every node alike. A runtime adds what one node does about it: it
+answers commands (`send`), runs the services and effects of events that this node logged, and rings their timers.
+Nothing is shown, accepted or done before every machine is started and all that the log holds is folded in.
+
+The way of a command: `send` looks whether the caught-up machine would take the event, stamps the work ids that it
+closes, appends it, and waits until no service is in flight or the time limit is over.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from fish.definition import Metadata
+from fish.errors import FishStopped, PondClosed
+from fish.log import Log
+from fish.machines.errors import AccessDenied, NotReady
+from fish.machines.folding import World
+from fish.machines.instance import WAITING, Instance, Passage
+from fish.machines.ledger import Effects, Orphaned
+from fish.machines.office import LOGGER, Office, Run
+from fish.machines.services import TIMEOUT_S, Services, abort
+from fish.machines.system import System, split
+from fish.machines.timers import Timers
+from fish.pond import Pond
+from lamport.event import Event
+
+_Shown = TypeVar("_Shown")
+
+Gate = Callable[[Instance, Mapping[str, Any], Any], bool]
+"""Whether a sender may send this event to this instance; the event is empty for a look."""
+
+Hook = Callable[[Passage, bool], None]
+"""Is told each passage, and whether it is live: at the head of the log, not changed by an event that came late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a command. A refused one was not logged; `reason` says why, `enabled` what would be taken."""
+
+    is_accepted: bool
+    instance: Instance
+    is_settled: bool
+    reason: str | None = None
+    enabled: tuple[str, ...] = ()
+    event: Event | None = None
+
+    @property
+    def value(self) -> str:
+        """The state that the machine is in."""
+        return self.instance.value
+
+
+class Machines:
+    """The machines of a system on one node. Use it as an async context manager, inside the node's."""
+
+    def __init__(
+        self,
+        log: Log,
+        pond: Pond,
+        system: System,
+        *,
+        wall_clock: Callable[[], int],
+        services: Mapping[str, Run] | None = None,
+        effects: Mapping[str, Run] | None = None,
+        name: str = "machines",
+        may_send: Gate | None = None,
+        may_look: Gate | None = None,
+        hooks: tuple[Hook, ...] = (),
+        orphaned: Orphaned = lambda _: None,
+        starts: bool = True,
+    ) -> None:
+        """`wall_clock` gives microseconds since the epoch; with `starts=False` each machine waits for `start`."""
+        self._log, self._pond, self._system = log, pond, system
+        self._fish = system.fish(name)
+        self._wall_clock = wall_clock
+        self._services_runs, self._effects_runs = services or {}, effects or {}
+        self._may_send, self._may_look, self._hooks = may_send, may_look, hooks
+        self._orphaned = orphaned
+        self._missing = dict.fromkeys(system.parts.charts) if not starts else {}
+        self._group = asyncio.TaskGroup()
+        self._opened = asyncio.Event()
+        self._told: frozenset[Passage] = frozenset()
+        self._newest = ""
+
+    async def __aenter__(self) -> Self:
+        """Catch up, unless machines are to be started one by one."""
+        await self._group.__aenter__()
+        self._office = Office(self._log, self._pond, self._fish, self._system, self._group)
+        self._services = Services(self._office, self._services_runs)
+        self._timers = Timers(self._office, self._wall_clock)
+        self._effects = Effects(self._office, self._effects_runs, self._orphaned)
+        if not self._missing:
+            await self._open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop; services under way are cancelled and say nothing."""
+        self._services.close()
+        self._timers.close()
+        await self._office.close()
+        await self._group.__aexit__(kind, error, trace)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every machine is started and caught up."""
+        return self._opened.is_set()
+
+    async def start(self, machine: str) -> None:
+        """Start one machine; behind the last of them all are caught up, whatever the order.
+
+        Raises:
+            NoSuchMachine: there is none of this name.
+        """
+        self._system.newest(machine)
+        self._missing.pop(machine, None)
+        if not self._missing and not self.is_ready:
+            await self._open()
+
+    def machine(self, address: str) -> "Handle":
+        """The machine at an address: `machine/instance`, or the machine's name alone.
+
+        Raises:
+            NoSuchMachine: there is none of this name.
+        """
+        name, instance = split(address)
+        self._system.newest(name)
+        return Handle(self, f"{name}/{instance}")
+
+    async def publish(
+        self, address: str, event: Mapping[str, Any], *, dedupe: str | None = None
+    ) -> Event:
+        """State a fact: it is logged whatever the machine makes of it. With `dedupe` it counts once.
+
+        Raises:
+            InvalidInput: the log does not take it.
+            NoSuchMachine: there is no such machine.
+        """
+        name, instance = split(address)
+        version = self._system.newest(name).machine.version
+        more: dict[str, Any] = {} if dedupe is None else {"$dedupe": dedupe}
+        if version != 1:
+            more["$version"] = version
+        [logged] = await self._office.publish([(f"{name}/{instance}", {**event, **more})])
+        return logged
+
+    async def view(self, address: str, sender: Any = None) -> Instance:
+        """An instance, covering all that the log held at the call.
+
+        Raises:
+            NotReady: not all machines are started and caught up.
+            AccessDenied: the gate refused the sender.
+            NoSuchMachine: there is no such machine.
+        """
+        self._require_ready()
+        instance = self._system.instance(await self._office.catch_up(), address)
+        if self._may_look is not None and not self._may_look(instance, {}, sender):
+            raise AccessDenied(f"{sender!r} may not look at {address}")
+        return instance
+
+    async def watch(
+        self, address: str, projection: Callable[[Instance], _Shown]
+    ) -> AsyncIterator[_Shown]:
+        """A projection of an instance now, and whenever it has changed; steps between may be skipped.
+
+        Raises:
+            NotReady: not all machines are started and caught up.
+        """
+        self._require_ready()
+        shown = projection(self._system.instance(self._office.world, address))
+        yield shown
+        while True:
+            await self._office.changed()
+            latest = projection(self._system.instance(self._office.world, address))
+            if latest != shown:
+                shown = latest
+                yield shown
+
+    @property
+    def world(self) -> World:
+        """All machines as this node knows them now."""
+        return self._office.world
+
+    async def history(self) -> AsyncIterator[Passage]:
+        """The registry from the beginning: what each event did to which machine, as it counts now."""
+        world = World()
+        async for page in self._log.read(self._fish.where):
+            for event in page:
+                known = Metadata.of(event, self._log.node)
+                world, passages = self._system.told(world, event.payload, known)
+                for passage in passages:
+                    yield passage
+
+    def passages(self) -> tuple[Passage, ...]:
+        """The registry's newest part: what the latest events did to which machine, in order."""
+        return self._office.world.passages
+
+    async def send(
+        self,
+        address: str,
+        event: Mapping[str, Any],
+        *,
+        timeout: float = TIMEOUT_S,  # noqa: ASYNC109 - a business limit, kept by the machine's owner as well
+        sender: Any = None,
+        waits: bool = True,
+    ) -> Answer:
+        """Command: log an event if the machine would take it, and wait until it has settled.
+
+        Raises:
+            NotReady: not all machines are started and caught up.
+            NoSuchMachine: there is no such machine.
+        """
+        self._require_ready()
+        name, instance_name = split(address)
+        address = f"{name}/{instance_name}"
+        world = await self._office.catch_up()
+        instance = self._system.instance(world, address)
+        stamped = self._system.stamped(instance, event) if _is_event(event) else event
+        reason = self._why_not(world, instance, stamped, sender)
+        if reason is not None:
+            enabled = self._system.enabled(instance)
+            return Answer(False, instance, instance.is_settled, reason, enabled)  # noqa: FBT003 - a field
+        logged = await self._logged(instance, stamped, timeout)
+        if waits:
+            await self._settle(address, timeout)
+        return self._answer(address, logged)
+
+    def _why_not(
+        self, world: World, instance: Instance, event: Mapping[str, Any], sender: Any
+    ) -> str | None:
+        if self._may_send is not None and not self._may_send(instance, event, sender):
+            return "not-allowed"
+        if not _is_event(event):
+            return "bad-payload"
+        return self._system.why_not(world, instance.address, event)
+
+    async def _logged(self, instance: Instance, event: Mapping[str, Any], limit: float) -> Event:
+        """Append the event; behind a migration where the machine has a newer definition and is settled."""
+        address = instance.address
+        version = self._system.newest(instance.machine).machine.version
+        records: list[tuple[str, Mapping[str, Any]]] = [(address, event)]
+        known = self._office.world.instances.get(address)
+        if version != 1 and (known is None or known.status == WAITING):
+            records = [(address, {**event, "$version": version})]
+        elif instance.version < version and instance.is_settled:
+            records.insert(0, (address, {"type": "$migrate", "version": version}))
+        events = await self._office.publish(records, seen=self._limited(limit))
+        return events[-1]
+
+    def _limited(self, limit: float) -> Callable[[tuple[Event, ...]], None]:
+        return lambda events: self._services.limit(str(events[-1].key), limit)
+
+    async def _settle(self, address: str, limit: float) -> None:
+        try:
+            async with asyncio.timeout(limit):
+                while self._in_flight(address):
+                    await self._office.changed()
+        except TimeoutError:
+            await self._services.give_up(address)
+
+    def _in_flight(self, address: str) -> bool:
+        known = self._office.world.instances.get(address)
+        return known is not None and bool(known.flights)
+
+    def _answer(self, address: str, logged: Event) -> Answer:
+        instance = self._system.instance(self._office.world, address)
+        return Answer(True, instance, instance.is_settled, None, (), logged)  # noqa: FBT003 - a field
+
+    def _require_ready(self) -> None:
+        if not self.is_ready:
+            missing = ", ".join(self._missing) or "nothing, but the log is still being read"
+            raise NotReady(f"not all machines are started and caught up; missing: {missing}")
+
+    async def _open(self) -> None:
+        """Catch up, take leave of what a crash interrupted, and begin to work."""
+        await self._office.catch_up()
+        await self._services.recover()
+        self._hear(self._office.world)
+        self._office.lookers += [self._services.look, self._timers.look, self._effects.look]
+        self._office.begin()
+        self._office.spawn(self._effects.work(), "effects")
+        self._office.spawn(self._follow(), "machines")
+        self._opened.set()
+
+    async def _follow(self) -> None:
+        try:
+            async for world in self._pond.observe(self._fish):
+                self._office.show(world)
+                self._hear(world)
+        except (FishStopped, PondClosed) as error:
+            LOGGER.error("the machines stand still: %s", error)
+
+    def _hear(self, world: World) -> None:
+        """Tell the hooks what is new."""
+        if not self._hooks:
+            return
+        for passage in world.passages:
+            if passage not in self._told:
+                is_live = passage.root > self._newest
+                self._call_hooks(passage, is_live=is_live)
+        self._told = frozenset(world.passages)
+        self._newest = max((one.root for one in world.passages), default=self._newest)
+
+    def _call_hooks(self, passage: Passage, *, is_live: bool) -> None:
+        for hook in self._hooks:
+            try:
+                hook(passage, is_live)
+            except Exception:  # noqa: BLE001 - it only looks: whatever it raises must not hold up the machines
+                LOGGER.exception("a hook raised at %s", passage.key)
+
+    async def abandon(self, address: str) -> None:
+        """Give up what another node has in flight for an instance: that node is gone for good.
+
+        Where it had ended earlier in the log's order, its own record counts, and this one is dropped.
+
+        Raises:
+            NotReady: not all machines are started and caught up.
+        """
+        instance = await self.view(address)
+        records = [(instance.address, abort(one, "abandoned")) for one in instance.flights]
+        if records:
+            await self._office.publish(records)
+
+
+def _is_event(event: Mapping[str, Any]) -> bool:
+    """Whether it has a type, and is no record of the runtime."""
+    type_ = event.get("type")
+    return isinstance(type_, str) and bool(type_) and not type_.startswith("$")
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """One machine, by its address."""
+
+    machines: Machines
+    address: str
+
+    async def send(
+        self,
+        event: Mapping[str, Any],
+        *,
+        timeout: float = TIMEOUT_S,  # noqa: ASYNC109 - as in `Machines.send`
+        sender: Any = None,
+        waits: bool = True,
+    ) -> Answer:
+        """As `Machines.send`."""
+        return await self.machines.send(
+            self.address, event, timeout=timeout, sender=sender, waits=waits
+        )
+
+    async def publish(self, event: Mapping[str, Any], *, dedupe: str | None = None) -> Event:
+        """As `Machines.publish`."""
+        return await self.machines.publish(self.address, event, dedupe=dedupe)
+
+    async def view(self, sender: Any = None) -> Instance:
+        """As `Machines.view`."""
+        return await self.machines.view(self.address, sender)
+
+    def feed(self, event: Mapping[str, Any], *, every: float) -> "Feed":
+        """A feed of this event that is logged at most once in `every` seconds, however often it is told."""
+        return Feed(self, event, every)
+
+
+class Feed:
+    """Something that goes on all the time (a hand on a screen), as events that are worth keeping."""
+
+    def __init__(self, handle: Handle, event: Mapping[str, Any], every: float) -> None:
+        self._handle, self._event, self._every = handle, event, every
+        self._next = 0.0
+
+    async def tell(self) -> bool:
+        """It goes on; returns whether that was logged: not again within the interval, not where it is not enabled.
+
+        Raises:
+            NotReady: not all machines are started and caught up.
+        """
+        now = asyncio.get_running_loop().time()
+        if now < self._next:
+            return False
+        self._next = now + self._every
+        return (await self._handle.send(self._event, waits=False)).is_accepted

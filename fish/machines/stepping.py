@@ -1,0 +1,600 @@
+"""One macrostep: what an event makes of a machine. Pure; values in, values out.
+
+The order is that of SCXML: the first candidate whose guard passes, from the leaf to the root; leave from the leaf up,
+act, enter from the root down; then transitions without events, then raised events in their order, until nothing moves.
+Services, timers and children of the states that are active at the end begin; those of states that were only passed
+through never do. Whatever raises on the way leaves no trace but the reason: the draft (`Step`) is thrown away.
+
+In a machine that holds work ids an event that leaves a cyclic state closes the ids it names, and no others. The state
+it leads to is reached when the last one is closed, or at once if that is cyclic too: then the step mints a new id.
+"""
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from fish.machines.acts import PARENT, Act
+from fish.machines.chart import CHILD_DONE, STATE_DONE, WILDCARD, Chart, Edge, Job, Node, way
+from fish.machines.definition import Spawn
+from fish.machines.errors import MachineThrew, StepLimitReached
+from fish.machines.expressions import Meta, Scope
+from fish.machines.instance import (
+    ACTIVE,
+    DONE,
+    KEPT_INTENTS,
+    STOPPED,
+    Flight,
+    Instance,
+    Intent,
+    Link,
+    Timer,
+    Token,
+)
+
+MAX_MICROSTEPS = 1_000
+"""Microsteps in one macrostep: a chart that needs more turns in a circle."""
+
+NOT_ENABLED, ALREADY_CLOSED, MISSING_CLOSES = "not-enabled", "already-closed", "missing-closes"
+
+JsonObject = Mapping[str, Any]
+
+
+class Message(NamedTuple):
+    """An event for another machine, by address; `birth` starts it first if nothing has."""
+
+    address: str
+    event: JsonObject
+    birth: Link | None = None
+
+
+class Emission(NamedTuple):
+    """An event for the coordination."""
+
+    event: JsonObject
+
+
+class Step:
+    """The draft of a machine's next state. Use it for one macrostep, then `finished`."""
+
+    __slots__ = (
+        "_children",
+        "_context",
+        "_entered",
+        "_event",
+        "_flights",
+        "_intents",
+        "_microsteps",
+        "_output",
+        "_parked",
+        "_queue",
+        "_rest",
+        "_status",
+        "_timers",
+        "_tokens",
+        "before",
+        "chart",
+        "external",
+        "meta",
+        "moved",
+        "number",
+        "out",
+        "root",
+        "words",
+    )
+
+    def __init__(
+        self, chart: Chart, before: Instance, meta: Meta, root: str, number: int = 0
+    ) -> None:
+        """`root` is the key of the log's event that this step follows from, `number` counts its intents so far."""
+        self.chart = chart
+        self.before = before
+        self.meta = meta
+        self.root = root
+        self.number = number
+        self.out: list[Message | Emission] = []
+        self.words: list[str] = []
+        self.moved = False
+        self.external = before.external
+        self._event: JsonObject = {}
+        self._rest = chart.nodes[before.rest]
+        self._context: Mapping[str, Any] = before.context
+        self._tokens = list(before.tokens)
+        self._flights = before.flights
+        self._timers = before.timers
+        self._parked = before.parked
+        self._children = dict(before.children)
+        self._intents: list[Intent] = []
+        self._queue: deque[JsonObject] = deque()
+        self._entered: dict[tuple[str, str | None], Node] = {}
+        self._status = before.status
+        self._output = before.output
+        self._microsteps = 0
+
+    def start(self, event: JsonObject) -> str | None:
+        """Enter the initial state; there is never a reason not to."""
+        self._event, self._status, self.moved = event, ACTIVE, True
+        root = self.chart.root
+        self._enter(root.leaf, way(root, root.leaf))
+        self._stabilise()
+        return None
+
+    def take(self, event: JsonObject, only: str | None = None) -> str | None:
+        """Handle an event; returns why it is dropped, or None. `only` is the one work id that it concerns."""
+        reason = self._handle(event, only)
+        if reason is None:
+            self._stabilise()
+        return reason
+
+    def fire(self, timer: Timer) -> str | None:
+        """Handle a state's timer."""
+        node = self.chart.nodes[timer.state]
+        edge = node.timers[timer.number][1]
+        self._event = {"type": f"after.{timer.number}"}
+        if not self._passes(edge, timer.work):
+            return NOT_ENABLED
+        if timer.work is None:
+            self._perform(edge)
+        else:
+            self._take_edge(edge, [one for one in self._tokens if one.id == timer.work])
+        self._stabilise()
+        return None
+
+    def finished(self) -> Instance:
+        """The next state."""
+        before = self.before
+        intents = before.intents
+        if self._intents:
+            intents = (*intents, *self._intents)[-KEPT_INTENTS:]
+        return Instance(
+            before.machine,
+            before.name,
+            before.version,
+            self._status,
+            self._rest.path,
+            self._context,
+            tuple(self._tokens),
+            self._flights,
+            self._timers,
+            self._parked,
+            tuple(self._children.items()),
+            before.parent,
+            before.seen,
+            intents,
+            before.ledger,
+            self._output,
+            before.born,
+            self.external,
+        )
+
+    # What actions do; see `acts.Performer`.
+
+    def assign(self, values: Mapping[str, Any]) -> None:
+        """Set parts of the context."""
+        context = dict(self._context)
+        for path, value in values.items():
+            _put(context, path, value)
+        self._context = context
+
+    def effect(self, name: str, args: Any, undo: str | None, work: str | None) -> None:
+        """Want something done in the world."""
+        digest = self._digest("effect", name, args, work)
+        twins = sum(1 for one in self._intents if one.id.startswith(digest))
+        self._intents.append(
+            Intent(
+                f"{digest}.{twins}",
+                name,
+                args,
+                undo,
+                self.meta.key,
+                self.root,
+                self.number,
+                self.meta.node,
+            )
+        )
+        self.number += 1
+
+    def emit(self, event: JsonObject) -> None:
+        """Tell the coordination."""
+        _require_event(event)
+        self.out.append(Emission(event))
+
+    def send(
+        self, target: str | None, event: JsonObject, delay: float | None, id_: str | None
+    ) -> None:
+        """An event for a machine."""
+        _require_event(event)
+        if delay is not None:
+            self._delay(target, event, delay, id_)
+        elif target is None:
+            self._queue.append(event)
+        else:
+            self._post(target, event)
+
+    def cancel(self, id_: str) -> None:
+        """Take back what was delayed."""
+        self._timers = tuple(one for one in self._timers if one.name != id_)
+
+    def spawn(self, wanted: Spawn, name: str | None, context: JsonObject | None) -> None:
+        """Start a persistent child from an action."""
+        address = self._address_of(wanted.machine, name, "", self.meta.key, wanted.ref)
+        self._bear(address, wanted.ref, self.meta.key, context)
+        self.assign({wanted.ref: address})
+
+    def log(self, text: str) -> None:
+        """A word into the trace."""
+        self.words.append(text)
+
+    # Selecting.
+
+    def _handle(self, event: JsonObject, only: str | None = None) -> str | None:
+        self._event = event
+        if not self._tokens:
+            edge = self._select(self._rest.line, event["type"])
+            if edge is None:
+                return self._why_not(event)
+            self._perform(edge)
+            return None
+        reason = self._handle_work(event, only)
+        if reason is not None and only is None:
+            edge = self._select(self._rest.line, event["type"], into_cyclic=True)
+            if edge is not None:
+                self._perform(edge)
+                return None
+        return reason
+
+    def _handle_work(self, event: JsonObject, only: str | None) -> str | None:
+        """Offer an event to the cyclic states that hold work ids."""
+        chosen: list[tuple[Edge, list[Token]]] = []
+        reason = NOT_ENABLED
+        for node in self.chart.cyclic:
+            open_ = [
+                one for one in self._tokens if one.state == node.path and only in (None, one.id)
+            ]
+            edge = self._select(node.line, event["type"]) if open_ else None
+            if edge is not None:
+                tokens, why = _named(node, edge, open_, event, only)
+                if why is None:
+                    # what is said around several cyclic states is one transition, taken once
+                    same = next((one for known, one in chosen if known is edge), None)
+                    if same is None:
+                        chosen.append((edge, list(tokens)))
+                    else:
+                        same.extend(tokens)
+                else:
+                    reason = why
+            elif event["type"] in node.handlers and node.state.closes in event:
+                reason = ALREADY_CLOSED
+        for edge, tokens in chosen:
+            self._take_edge(edge, tokens)
+        return None if chosen else reason
+
+    def _why_not(self, event: JsonObject) -> str:
+        """An event that closes work, where none is open, comes too late; others are not enabled."""
+        for node in self.chart.cyclic:
+            if node.handlers.get(event["type"]) and node.state.closes in event:
+                return ALREADY_CLOSED
+        return NOT_ENABLED
+
+    def _select(
+        self, line: Iterable[Node], type_: str, *, into_cyclic: bool = False
+    ) -> Edge | None:
+        for node in line:
+            handlers = node.handlers
+            name = type_ if type_ in handlers else WILDCARD
+            if name in handlers:
+                candidates = handlers[name]
+                if candidates is None:
+                    return None
+                for edge in candidates:
+                    if into_cyclic and (edge.leaf is None or not edge.leaf.is_cyclic):
+                        continue
+                    if edge.guard is None or self._passes(edge, None):
+                        return edge
+        return None
+
+    def _eventless(self) -> tuple[Edge, list[Token]] | None:
+        if not self._tokens:
+            return next(((edge, []) for edge in self._always(self._rest.line)), None)
+        for node in self.chart.cyclic:
+            tokens = [one for one in self._tokens if one.state == node.path]
+            for edge in self._always(node.line) if tokens else ():
+                return edge, tokens
+        return None
+
+    def _always(self, line: Iterable[Node]) -> Iterable[Edge]:
+        return (edge for node in line for edge in node.always if self._passes(edge, None))
+
+    def _passes(self, edge: Edge, work: str | None) -> bool:
+        return edge.guard is None or bool(edge.guard(self._scope(work)))
+
+    def _scope(self, work: str | None) -> Scope:
+        return Scope(self._context, self._event, self.meta, work)
+
+    # Moving.
+
+    def _stabilise(self) -> None:
+        """Follow what needs no event, then what was raised, until nothing moves."""
+        while not self._is_final():
+            if not self._queue and not self.chart.has_always:
+                break
+            found = self._eventless() if self.chart.has_always else None
+            if found is not None:
+                self._take_edge(*found) if found[1] else self._perform(found[0])
+            elif self._queue:
+                self._handle(self._queue.popleft())
+            else:
+                break
+            self._microsteps += 1
+            if self._microsteps > MAX_MICROSTEPS:
+                raise StepLimitReached
+        if self._is_final():
+            self._end()
+        elif self._entered:
+            self._begin()
+
+    def _perform(self, edge: Edge) -> None:
+        """Take a transition of the state that the machine rests in."""
+        if edge.target is None:
+            self._act(edge.acts, None)
+            return
+        assert edge.scope is not None, "it has a target"
+        assert edge.leaf is not None, "it has a target"
+        self.moved = True
+        if not self._tokens:
+            self._exit(self._rest, edge.scope)
+        self._act(edge.acts, None)
+        if self._tokens:
+            self._mint(edge.leaf)
+        else:
+            self._enter(edge.leaf, edge.entered)
+
+    def _take_edge(self, edge: Edge, tokens: list[Token]) -> None:
+        """Take a transition of cyclic states with these work ids."""
+        work = tokens[0].id if tokens else None
+        if edge.target is None:
+            self._act(edge.acts, work)
+            return
+        self.moved = True
+        for token in sorted(tokens):
+            self._act(self.chart.nodes[token.state].exit, token.id)
+            self._forget(token.state, token.id)
+            self._tokens.remove(token)
+        leaf = edge.leaf
+        assert leaf is not None, "it has a target"
+        ends = not self._tokens and not leaf.is_cyclic
+        around = self.chart.nodes[tokens[0].state].parent
+        if ends and edge.scope is not None and around is not None:
+            self._exit(around, edge.scope)
+        self._act(edge.acts, work)
+        if leaf.is_cyclic:
+            self._mint(leaf)
+        elif ends:
+            self._enter(leaf, edge.entered)
+
+    def _exit(self, leaf: Node, scope: Node) -> None:
+        for node in leaf.line:
+            if node is scope:
+                break
+            if node.exit:
+                self._act(node.exit, None)
+            if node.begins:
+                self._forget(node.path, None)
+
+    def _enter(self, leaf: Node, entered: tuple[Node, ...]) -> None:
+        for node in entered:
+            if node.is_cyclic:
+                self._mint(node)
+            else:
+                if node.begins:
+                    self._entered[node.path, None] = node
+                if node.entry:
+                    self._act(node.entry, None)
+        if not leaf.is_cyclic:
+            self._rest = leaf
+            if leaf.state.is_final:
+                self._tell_compound(leaf)
+
+    def _mint(self, node: Node) -> None:
+        token = Token(self.meta.key, node.path)
+        if token not in self._tokens:
+            self._tokens.append(token)
+            self._entered[node.path, token.id] = node
+            self._act(node.entry, token.id)
+
+    def _tell_compound(self, leaf: Node) -> None:
+        """A final state inside another one ends that, which is told."""
+        if leaf.parent is not None and leaf.parent.parent is not None:
+            output = leaf.output(self._scope(None))
+            self._queue.append({"type": STATE_DONE + leaf.parent.path, "output": output})
+
+    def _act(self, acts: tuple[Act, ...], work: str | None) -> None:
+        for act in acts:
+            act(self, Scope(self._context, self._event, self.meta, work))
+
+    def _forget(self, path: str, work: str | None) -> None:
+        """What belongs to a state that is left ends with it."""
+        self._entered.pop((path, work), None)
+        if self._flights or self._parked:
+            self._flights = tuple(
+                one for one in self._flights if (one.state, one.work) != (path, work)
+            )
+            self._parked = tuple(
+                one for one in self._parked if (one.flight.state, one.flight.work) != (path, work)
+            )
+        if self._timers:
+            self._timers = tuple(
+                one for one in self._timers if (one.state, one.work) != (path, work)
+            )
+        for job in self.chart.nodes[path].jobs:
+            child = job.definition.persistent
+            if child is not None and child.stops_on_exit and job.id in self._children:
+                self.out.append(Message(self._children.pop(job.id), {"type": "$stop"}))
+
+    # Beginning and ending.
+
+    def _is_final(self) -> bool:
+        node = self._rest
+        if not node.state.is_final:
+            return False
+        return not self._tokens and node.parent is self.chart.root
+
+    def _end(self) -> None:
+        leaf = self._rest
+        for node in leaf.line:
+            self._act(node.exit, None)
+        self._output = leaf.output(self._scope(None))
+        self._status, self._flights, self._timers, self._parked = DONE, (), (), ()
+        self._entered.clear()
+        parent = self.before.parent
+        if parent is not None:
+            done = {"type": CHILD_DONE + parent.invoke, "output": self._output}
+            self.out.append(Message(parent.address, done))
+
+    def _begin(self) -> None:
+        """Timers, services and children of the states that were entered and not left again."""
+        for (path, work), node in self._entered.items():
+            entry = work or self.meta.key
+            for number, (delay, _) in enumerate(node.timers):
+                seconds = _seconds(delay(self._scope(work)))
+                id_ = f"{self.before.address}|{path}|{entry}|after:{number}"
+                self._timers += (
+                    Timer(id_, path, work, number, seconds, self.meta.ts, self.meta.node),
+                )
+            for job in node.jobs:
+                self._invoke(job, node, entry, work)
+        self._entered.clear()
+
+    def _invoke(self, job: Job, node: Node, entry: str, work: str | None) -> None:
+        scope = self._scope(work)
+        child = job.definition.persistent
+        if child is not None:
+            name = job.name(scope)
+            address = self._address_of(child.machine, name, node.path, entry, job.id)
+            self._bear(address, job.id, entry, job.context(scope))
+            return
+        id_ = f"{self.before.address}|{node.path}|{entry}|{job.id}"
+        src = job.definition.src or ""
+        self._flights += (
+            Flight(id_, node.path, entry, work, job.id, src, job.args(scope), self.meta.node),
+        )
+
+    def _address_of(
+        self, machine: str, name: str | None, path: str, entry: str, invoke: str
+    ) -> str:
+        if name is None:
+            return child_address(machine, self.before.address, path, entry, invoke)
+        return f"{machine}/{name}"
+
+    def _bear(self, address: str, invoke: str, entry: str, context: JsonObject | None) -> None:
+        self._children[invoke] = address
+        link = Link(self.before.address, invoke, entry)
+        self.out.append(Message(address, {"type": "$init", "context": context or {}}, link))
+
+    def _post(self, target: str, event: JsonObject) -> None:
+        parent = self.before.parent
+        if target == PARENT:
+            address = parent.address if parent is not None else None
+        else:
+            address = self._children.get(target, target if "/" in target else None)
+        if address is None:
+            self.words.append(f"nobody to send {event.get('type')!r} to: {target}")
+        else:
+            self.out.append(Message(address, event))
+
+    def _delay(self, target: str | None, event: JsonObject, delay: float, id_: str | None) -> None:
+        key, number = self.meta.key, len(self._timers)
+        self._timers += (
+            Timer(
+                f"{self.before.address}|{key}|send:{id_ or number}",
+                "",
+                None,
+                number,
+                _seconds(delay),
+                self.meta.ts,
+                self.meta.node,
+                event,
+                target,
+                id_,
+            ),
+        )
+
+    def _digest(self, *parts: Any) -> str:
+        told = json.dumps([self.before.address, self.meta.key, *parts], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def child_address(machine: str, parent: str, path: str, entry: str, invoke: str) -> str:
+    """The address of a child without a name: the same on every node and in every fold, and not guessed by chance."""
+    parts = f"{parent}|{path}|{entry}|{invoke}"
+    return f"{machine}/{hashlib.sha256(parts.encode()).hexdigest()[:32]}"
+
+
+def attempt(run: Callable[[], str | None]) -> str | None:
+    """Run a step; returns why its event is dropped. What raises is the same reason on every node."""
+    try:
+        return run()
+    except MachineThrew as error:
+        return f"error:{error}"
+    except StepLimitReached:
+        return "error:loop"
+    except Exception as error:  # noqa: BLE001 - guards and actions are the user's: whatever they raise drops the event
+        return f"error:{type(error).__name__}"
+
+
+def stopped(before: Instance) -> Instance:
+    """A machine that was told to stop."""
+    return Instance(
+        before.machine,
+        before.name,
+        before.version,
+        STOPPED,
+        before.rest,
+        before.context,
+        parent=before.parent,
+        seen=before.seen,
+        intents=before.intents,
+        ledger=before.ledger,
+        children=before.children,
+        born=before.born,
+        external=before.external,
+    )
+
+
+def _named(
+    node: Node, edge: Edge, open_: list[Token], event: JsonObject, only: str | None
+) -> tuple[list[Token], str | None]:
+    """The work ids that an event concerns in a cyclic state, or why there are none."""
+    if only is not None:
+        return open_, None
+    listed = event.get(node.state.closes or "")
+    if not isinstance(listed, list | tuple):
+        return (open_[-1:], None) if edge.target is None else ([], MISSING_CLOSES)
+    tokens = [one for one in open_ if one.id in listed]
+    return (tokens, None) if tokens else ([], ALREADY_CLOSED)
+
+
+def _require_event(event: Any) -> None:
+    """What is said is an object with a type, and no record of the runtime."""
+    type_ = event.get("type") if isinstance(event, Mapping) else None
+    if not isinstance(type_, str) or not type_ or type_.startswith("$"):
+        raise MachineThrew("no-event")
+
+
+def _put(context: dict[str, Any], path: str, value: Any) -> None:
+    """Set a dotted path; what is around is copied, never changed."""
+    name, dot, rest = path.partition(".")
+    if not dot:
+        context[name] = value
+        return
+    inner = context.get(name)
+    copy = dict(inner) if isinstance(inner, Mapping) else {}
+    _put(copy, rest, value)
+    context[name] = copy
+
+
+def _seconds(delay: Any) -> float:
+    if isinstance(delay, bool) or not isinstance(delay, int | float) or not delay >= 0:
+        raise MachineThrew(f"no delay: {delay!r}")
+    return float(delay)

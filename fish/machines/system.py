@@ -1,0 +1,211 @@
+"""Machines that live together, compiled to one fish.
+
+    workflows = System((user, session), (Route("user", "user/LOGIN", "session", "LOGIN"),))
+    fish = workflows.fish("workflows")
+
+An event bears the tags of `tags_of(machine, instance)` and has an object with a `type` as its payload. The way of a
+datum: the fish's reducer (the `System` itself) finds the instance that the tags name, lets it take the event in one
+macrostep (`fish.machines.stepping`), and then delivers, first come, first served, what this led to: emissions along
+the routes, events for parents and children, births of children. All of that happens in the fold
+(`fish.machines.folding`), with keys derived from the event's (`K#1`, `K#2`). Nothing of it is published: so there is
+nothing to repeat, nothing to own, and nothing to take back when time travel takes the cause away.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fish.definition import Fish, Metadata
+from fish.machines.chart import DONE, ERROR, WILDCARD, Chart
+from fish.machines.coordination import Carrier, Route, check_routes, machines_of
+from fish.machines.definition import Machine, Spawn
+from fish.machines.errors import InvalidCoordination, NoSuchMachine
+from fish.machines.expressions import Meta
+from fish.machines.folding import Parts, Turn, World
+from fish.machines.instance import ACTIVE, STOPPED, WAITING, Instance, Passage
+from fish.machines.register import KNOWN_ADDRESSES
+from fish.machines.stepping import Step, attempt
+from lamport.ids import StreamId
+from lamport.tags import Tag, Where
+
+TAG = "machine"
+
+KNOWN_STREAMS = 1_024
+"""Streams whose texts are remembered; a swarm has fewer."""
+
+JsonObject = Mapping[str, Any]
+
+
+def tags_of(address: str) -> list[str]:
+    """The tags of events for an instance."""
+    machine, instance = split(address)
+    return [f"{TAG}:{machine}", f"{TAG}:{machine}:{instance}"]
+
+
+def split(address: str) -> tuple[str, str]:
+    """Machine and instance of an address `machine/instance`; without a slash it is a machine's only instance."""
+    machine, slash, instance = address.partition("/")
+    return machine, instance if slash else machine
+
+
+@dataclass(frozen=True)
+class System:
+    """Machines and the routes between them. Calling it folds one event.
+
+    Of a machine several versions may be given; new instances go by the newest.
+
+    Raises:
+        InvalidMachine: a machine's definition breaks a rule.
+        InvalidCoordination: the machines do not fit together.
+    """
+
+    machines: tuple[Machine, ...]
+    routes: tuple[Route, ...] = ()
+    parts: Parts = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        charts = machines_of(self.machines)
+        newest = {name: versions[max(versions)] for name, versions in charts.items()}
+        check_routes(newest, self.routes)
+        carriers: dict[tuple[str, str], list[Carrier]] = {}
+        for route in self.routes:
+            carriers.setdefault((route.source, route.emit), []).append(Carrier.of(route))
+        object.__setattr__(self, "parts", Parts(charts, _children(newest), carriers))
+
+    def __call__(self, world: World, payload: Any, metadata: Metadata) -> World:
+        """The reducer."""
+        return self.told(world, payload, metadata)[0]
+
+    def told(self, world: World, payload: Any, metadata: Metadata) -> tuple[World, list[Passage]]:
+        """Fold one event; returns what it did to which machine, too."""
+        address = _addressed(metadata.tags)
+        if address is None:
+            return world, []
+        lamport, stream = metadata.event_key
+        stream_text, node = _texts(stream)
+        key = f"{lamport:016d}/{stream_text}"
+        meta = Meta(key, lamport, stream_text, metadata.timestamp, node)
+        turn = Turn(self.parts, world, meta)
+        return turn.run(address, payload), turn.passages
+
+    @property
+    def where(self) -> Where:
+        """What the machines listen to."""
+        return Where.union(Tag(f"{TAG}:{name}") for name in self.parts.charts)
+
+    def fish(self, name: str, *, version: int = 1) -> Fish[World]:
+        """The fish that all of this compiles to."""
+        return Fish(name, self.where, World(), self, version=version)
+
+    def newest(self, machine: str) -> Chart:
+        """The newest definition of a machine.
+
+        Raises:
+            NoSuchMachine: there is none of this name.
+        """
+        versions = self.parts.charts.get(machine)
+        if versions is None:
+            raise NoSuchMachine(f"there is no machine {machine!r} here")
+        return versions[max(versions)]
+
+    def instance(self, world: World, address: str) -> Instance:
+        """An instance; one that no event has reached stands in its initial state.
+
+        A child that nobody spawned (any more) is stopped: what is sent to it is dropped.
+
+        Raises:
+            NoSuchMachine: there is no machine of this name.
+        """
+        machine, name = split(address)
+        version = self.newest(machine).machine.version
+        known = world.instances.get(f"{machine}/{name}")
+        if known is not None and known.status != WAITING:
+            return known
+        if machine in self.parts.children:
+            return self.parts.fresh(machine, name, version)._replace(status=STOPPED)
+        return self._preview(self.parts.fresh(machine, name, version))
+
+    def why_not(self, world: World, address: str, event: JsonObject) -> str | None:
+        """Why an event would be dropped now; None where it would be taken."""
+        return Turn(self.parts, world, Meta()).tried(address, event)
+
+    def enabled(self, instance: Instance) -> tuple[str, ...]:
+        """The types of events for which the instance has transitions now, guards aside."""
+        chart = self.parts.chart_of(instance)
+        if instance.status not in (ACTIVE, WAITING):
+            return ()
+        leaves = [one.state for one in instance.tokens] or [instance.rest]
+        nodes = [node for path in (*leaves, instance.rest) for node in chart.nodes[path].line]
+        types = {type_ for node in nodes for type_, one in node.handlers.items() if one is not None}
+        return tuple(sorted(one for one in types if not one.startswith((DONE, ERROR, WILDCARD))))
+
+    def stamped(self, instance: Instance, event: JsonObject) -> JsonObject:
+        """The event with the open work ids that it closes, where it names none itself."""
+        chart = self.parts.chart_of(instance)
+        stamps: dict[str, list[str]] = {}
+        for node in chart.cyclic:
+            closes = node.state.closes or ""
+            open_ = [one.id for one in instance.tokens if one.state == node.path]
+            handlers = next((one for one in node.line if event["type"] in one.handlers), None)
+            if open_ and handlers is not None and closes not in event:
+                stamps.setdefault(closes, []).extend(open_)
+        return {**event, **{name: sorted(ids) for name, ids in stamps.items()}}
+
+    def _preview(self, instance: Instance) -> Instance:
+        """How an instance will begin; nothing of it is under way before an event has started it."""
+        step = Step(self.parts.chart_of(instance), instance, Meta(), "")
+        if attempt(lambda: step.start({"type": "$init"})) is not None:
+            return instance._replace(status=ACTIVE)
+        begun = step.finished()
+        return begun._replace(flights=(), timers=(), intents=(), children=())
+
+
+def _children(charts: Mapping[str, Chart]) -> frozenset[str]:
+    """The machines that others spawn.
+
+    Raises:
+        InvalidCoordination: one of them is not here.
+    """
+    found: set[str] = set()
+    for name, chart in charts.items():
+        wanted = [
+            job.definition.persistent.machine
+            for node in chart.nodes.values()
+            for job in node.jobs
+            if job.definition.persistent is not None
+        ]
+        actions = [one for node in chart.nodes.values() for one in _actions(node.state)]
+        wanted += [one.machine for one in actions if isinstance(one, Spawn)]
+        for child in wanted:
+            if child not in charts:
+                raise InvalidCoordination(
+                    "unknown-machine", f"machine {name!r} spawns {child!r}, which is not here"
+                )
+        found.update(wanted)
+    return frozenset(found)
+
+
+def _actions(state: Any) -> list[Any]:
+    transitions = [one for _, several in state.on for one in several or ()]
+    transitions += [*state.always, *(one.transition for one in state.after)]
+    transitions += [edge for job in state.invoke for edge in (*job.on_done, *job.on_error)]
+    written = [action for one in transitions for action in one.actions]
+    return [*state.entry, *state.exit, *written]
+
+
+@functools.lru_cache(maxsize=KNOWN_STREAMS)
+def _texts(stream: StreamId) -> tuple[str, str]:
+    """The texts of a stream and of its node: spelling them out takes longer than folding an event."""
+    return str(stream), str(stream.node)
+
+
+@functools.lru_cache(maxsize=KNOWN_ADDRESSES)
+def _addressed(tags: tuple[str, ...]) -> str | None:
+    """The instance that an event's tags name: the first, in the order of the tags."""
+    for tag in tags:
+        head, _, rest = tag.partition(":")
+        machine, colon, instance = rest.partition(":")
+        if head == TAG and colon:
+            return f"{machine}/{instance}"
+    return None

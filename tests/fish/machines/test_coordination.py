@@ -1,0 +1,110 @@
+"""The pitfalls of machines that talk to each other, and what keeps one from them."""
+
+import pytest
+
+from fish.machines import (
+    Emit,
+    InvalidCoordination,
+    Machine,
+    Raise,
+    Route,
+    System,
+    World,
+    assign,
+    final,
+    machine,
+    state,
+    to,
+)
+from tests.fish.machines.benches import fold, key
+
+
+def relay(name: str, hears: str, says: str | None = None) -> Machine:
+    """A machine that says something whenever it hears something, and keeps what it heard."""
+    told = [] if says is None else [Emit({"type": says, "n": "$event.n"})]
+    heard = assign(heard={"$append": ["$ctx.heard", "$event.n"]})
+    states = {"s": state(on={hears: to(do=[heard, *told])})}
+    return machine(name, initial="s", states=states, context={"heard": []})
+
+
+A, B = relay("a", "GO", "went"), relay("b", "GO", "went")
+THERE, BACK = Route("a", "went", "b", "GO"), Route("b", "went", "a", "GO")
+
+
+def test_a_circle_of_routes_is_refused_with_its_path() -> None:
+    with pytest.raises(InvalidCoordination) as caught:
+        System((A, B), (THERE, BACK))
+    assert (caught.value.kind, caught.value.path) == ("coordination-cycle", ("a", "b", "a"))
+
+
+def test_a_way_back_is_refused_where_an_event_would_lead_to_itself() -> None:
+    back = Route("b", "went", "a", "GO", feedback=True)
+    with pytest.raises(InvalidCoordination) as caught:
+        System((A, B), (THERE, back))
+    assert caught.value.kind == "event-cycle"
+    System((A, B), (THERE, Route("b", "went", "a", "OTHER", feedback=True)))
+
+
+@pytest.mark.parametrize("way", ["raised", "always", "entry"])
+def test_an_event_that_leads_to_itself_in_a_roundabout_way_is_found(way: str) -> None:
+    emit = Emit({"type": "went"})
+    states = {
+        "raised": {"s": state(on={"GO": to(do=Raise({"type": "X"})), "X": to(do=emit)})},
+        "always": {"s": state(on={"GO": "t"}), "t": state(always=to("u", do=emit)), "u": state()},
+        "entry": {"s": state(on={"GO": "t"}), "t": state(entry=emit)},
+    }
+    winding = machine("b", initial="s", states=states[way])
+    with pytest.raises(InvalidCoordination, match="event-cycle"):
+        System((A, winding), (THERE, Route("b", "went", "a", "GO", feedback=True)))
+
+
+def test_one_event_that_leads_to_several_is_delivered_in_order_with_keys_derived_from_it() -> None:
+    routes = (THERE, Route("a", "went", "c", "GO"), Route("b", "went", "c", "GO"))
+    system = System((A, B, relay("c", "GO")), routes)
+    world = fold(system, (1, "A", "a", {"type": "GO", "n": 7}))
+    assert world.instances["c/c"].context == {"heard": [7, 7]}
+    passages = [one for one in world.passages if one.kind == "internal"]
+    found = [(one.machine, one.key) for one in passages]
+    at = key(1)
+    assert found == [("a", at), ("b", f"{at}#1"), ("c", f"{at}#2"), ("c", f"{at}#3")]
+
+
+def test_a_route_may_rename_fields_and_choose_the_instance() -> None:
+    route = Route("a", "went", "b", "GO", "$event.n", (("n", {"$add": ["$event.n", 1]}),))
+    world = fold(System((A, B), (route,)), (1, "A", "a", {"type": "GO", "n": 7}))
+    assert world.instances["b/7"].context == {"heard": [8]}
+
+
+def test_a_message_that_comes_twice_counts_once() -> None:
+    said = {"type": "GO", "n": 1, "$dedupe": "one"}
+    world = fold(
+        System((A,)),
+        (1, "A", "a", said),
+        (2, "B", "a", said),
+        (3, "B", "a", {**said, "$dedupe": "two"}),
+    )
+    assert world.instances["a/a"].context == {"heard": [1, 1]}
+
+
+def test_a_final_instance_takes_no_more_but_the_next_is_another() -> None:
+    session = machine("s", initial="on", states={"on": state(on={"END": "off"}), "off": final()})
+    user = machine(
+        "u",
+        initial="s",
+        states={"s": state(on={"LOGIN": to(do=Emit({"type": "in", "id": "$meta.key"}))})},
+    )
+    shared = Route("u", "in", "s", "HELLO")
+    own = Route("u", "in", "s", "HELLO", "$event.id")
+    login, end, again = (
+        (1, "A", "u", {"type": "LOGIN"}),
+        (2, "A", "s", {"type": "END"}),
+        (3, "A", "u", {"type": "LOGIN"}),
+    )
+    world = fold(System((user, session), (shared,)), login, end, again)
+    assert world.passages[-1].reason == "done"
+    world = fold(System((user, session), (own,)), login, again)
+    assert {name for name in world.instances if name.startswith("s/")} == {
+        f"s/{key(1)}",
+        f"s/{key(3)}",
+    }
+    assert isinstance(world, World)
