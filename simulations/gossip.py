@@ -66,7 +66,9 @@ class Figures:
     delivered: float
     """Of all copies, those that arrived in time to be counted."""
     complete_s: float = math.nan
-    """How long after the loss the survivors needed to hold equal logs."""
+    """How long after the loss the survivors that still hang together needed to hold equal logs."""
+    cut_off: int = 0
+    """Survivors all of whose neighbours were lost, or those of their part."""
 
     def to_text(self) -> str:
         """A line for each figure."""
@@ -77,7 +79,8 @@ class Figures:
             f"hops: p50 {self.hops_p50}, p99 {self.hops_p99}\n"
             f"message bytes: {self.overhead:.2f} x one copy of {COPY_BYTES} bytes for each other node,"
             f" {self.duplicates:.1%} of the copies came twice\n"
-            f"after {LOST:.0%} of the nodes lost their power at once: complete within {self.complete_s:.1f} s"
+            f"after {LOST:.0%} of the nodes lost their power at once: complete within {self.complete_s:.1f} s,"
+            f" {self.cut_off} cut off"
         )
 
 
@@ -107,10 +110,10 @@ class _Swarm:
                 await self._publish(WARMING_EVENTS, nodes)
                 await asyncio.sleep(PAUSE_S)
                 spread = await self._spread(events)
-                complete_s = await self._lose()
+                complete_s, cut_off = await self._lose()
                 for follower in followers:
                     follower.cancel()
-        return replace(spread, complete_s=complete_s)
+        return replace(spread, complete_s=complete_s, cut_off=cut_off)
 
     async def _spread(self, events: int) -> Figures:
         self.delays.clear()
@@ -177,18 +180,33 @@ class _Swarm:
         peers = [peer for one in self.world.nodes for peer in one.node.status().peers]
         return sum(peer.bytes_out for peer in peers), sum(peer.events_in for peer in peers)
 
-    async def _lose(self) -> float:
+    async def _lose(self) -> tuple[float, int]:
+        """Take the power from a part; returns the time that survivors in touch need, and how many are cut off."""
         nodes, loop = self.world.nodes, asyncio.get_running_loop()
         lost = self.draw.sample(nodes, int(len(nodes) * LOST))
         for device in lost:
             await device.power_cut()
+        survivors = [one for one in nodes if one not in lost]
+        linked = self._linked(survivors)
         began = loop.time()
-        await self._publish(LAST_EVENTS, [one for one in nodes if one not in lost])
+        await self._publish(LAST_EVENTS, linked)
         for _ in range(LOOKS):
-            if self.world.equal:
+            held = [device.node.offsets for device in linked]
+            if all(one == held[0] for one in held):
                 break
             await asyncio.sleep(EVERY_S)
-        return loop.time() - began
+        return loop.time() - began, len(survivors) - len(linked)
+
+    def _linked(self, devices: Sequence[Device]) -> list[Device]:
+        """The largest part of these devices that hangs together, in their order."""
+        parts: list[set[Device]] = []
+        for device in devices:
+            near = {device, *self.world.linked_with(device)} & set(devices)
+            joined = [part for part in parts if part & near]
+            parts = [part for part in parts if not part & near]
+            parts.append(near.union(*joined))
+        largest = max(parts, key=len)
+        return [device for device in devices if device in largest]
 
 
 def _percentile(values: Iterable[float], part: float) -> float:
