@@ -4,7 +4,21 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import append, coldopen, disk, fold, library, query, replicate, scan
+from benchmarks import (
+    append,
+    catchup,
+    coldopen,
+    coldstart,
+    disk,
+    fishes,
+    fold,
+    library,
+    query,
+    reduce,
+    replicate,
+    scan,
+    timetravel,
+)
 
 RUNS = 7
 """Runs of ours and of the bound; fewer say little."""
@@ -16,6 +30,11 @@ _BENCHMARKS = {
     "disk": (disk.measure, library.EVENTS),
     "coldopen": (coldopen.measure, library.EVENTS),
     "fold": (fold.measure, fold.EVENTS),
+    "reduce": (reduce.measure, fold.EVENTS),
+    "timetravel": (timetravel.measure, fold.EVENTS),
+    "catchup-replay": (catchup.measure, fold.EVENTS),
+    "coldstart": (coldstart.measure, library.EVENTS),
+    "fishes": (fishes.measure, fishes.FISH),
     "replicate": (replicate.measure, replicate.EVENTS),
 }
 

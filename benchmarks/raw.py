@@ -91,6 +91,20 @@ def fold(database: Path, on_event: Callable[[_State, Any, Any], _State], initial
     return state
 
 
+def fold_last(
+    database: Path, count: int, on_event: Callable[[_State, Any, Any], _State], initial: _State
+) -> _State:
+    """The same over the last `count` rows only."""
+    state = initial
+    with closing(_reading(database)) as log:
+        rows = log.execute(
+            "SELECT bytes FROM events ORDER BY key DESC LIMIT ?", (count,)
+        ).fetchall()
+    for (data,) in reversed(rows):
+        state = on_event(state, msgpack.unpackb(data)[-1], None)
+    return state
+
+
 def index_tags(database: Path, index: Path, tags: Iterable[str]) -> None:
     """Make a covering index of these tags for a log's events, in a file of its own."""
     numbers = {tag: number for number, tag in enumerate(tags)}

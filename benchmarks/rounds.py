@@ -28,6 +28,10 @@ SIZE = "bytes"
 """The unit of what is better when smaller."""
 
 
+CALLS = "calls"
+"""The unit of calls of a reducer, which are exact: fewer are better."""
+
+
 def alternate(runs: int, unit: str, ours: Measure, bound: Measure) -> tuple[Row, ...]:
     """So many pairs of measurements; who goes first changes each time. Both give the same rows."""
     pairs = [_pair(ours, bound, is_ours_first=number % 2 == 0) for number in range(runs)]

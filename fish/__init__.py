@@ -5,32 +5,51 @@ fish on a log; `WorkIds` is the set of open work that cyclic workflows fold into
 """
 
 from fish.definition import Fish, Metadata
+from fish.emission import Emission, IdTag
 from fish.errors import (
     EffectEnded,
     FishConflict,
     FishError,
     FishStopped,
     InvalidFish,
+    NotCommutative,
     PondClosed,
     StateCodecError,
+    UnreadableEvent,
 )
 from fish.observation import Observation
 from fish.pond import Pond
+from fish.ready import events_ascending, events_descending, latest_event
+from fish.reports import Report, ReportKind
 from fish.snapshots import Snapshot
+from fish.standing import StandingEffect
+from fish.typed import fish, payload_of
 from fish.work import WorkIds
 
 __all__ = [
     "EffectEnded",
+    "Emission",
     "Fish",
     "FishConflict",
     "FishError",
     "FishStopped",
+    "IdTag",
     "InvalidFish",
     "Metadata",
+    "NotCommutative",
     "Observation",
     "Pond",
     "PondClosed",
+    "Report",
+    "ReportKind",
     "Snapshot",
+    "StandingEffect",
     "StateCodecError",
+    "UnreadableEvent",
     "WorkIds",
+    "events_ascending",
+    "events_descending",
+    "fish",
+    "latest_event",
+    "payload_of",
 ]

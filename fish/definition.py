@@ -17,7 +17,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType, MethodType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from fish.errors import InvalidFish, StateCodecError
 from fish.states import encode_state
@@ -85,6 +85,22 @@ class Fish(Generic[State_co]):
     With `is_reset` the state is the fold from the newest reset event on; whatever sorts before it is irrelevant,
     whenever it arrives.
 
+    Where reset events bear tags of their own, `reset_where` selects them in the place of `is_reset`: the newest is then
+    found by the index of tags, and a start folds nothing before it.
+
+    `commutative` claims that the state does not depend on the order of events (streams, each in its own order, may be
+    mixed in any way). A late event is then folded in where the fold stands, and nothing is replayed. `fish.testing`
+    refutes a false claim.
+
+    Where a reducer raises, the fish stops at its last good state. With `on_error="skip"` it goes on as if that event
+    had not been, and the pond reports the event (`Pond.reports`).
+
+    A state that is made of what `encode_state` does not know is kept across restarts by way of `serialize_state`, which
+    gives values that it does know, and `deserialize_state`, which makes the state of these again.
+
+    With `mutates` the reducers may change the state and the payload they are given; the engine pays for that with a
+    deep copy of both for every call.
+
     Raises:
         InvalidFish: the name is empty or longer than 128 bytes, or the version is no integer from 0 on.
     """
@@ -95,6 +111,12 @@ class Fish(Generic[State_co]):
     on_event: OnEvent[State_co]
     version: int = field(default=1, kw_only=True)
     is_reset: IsReset | None = field(default=None, kw_only=True)
+    serialize_state: Callable[[Any], Any] | None = field(default=None, kw_only=True)
+    deserialize_state: Callable[[Any], Any] | None = field(default=None, kw_only=True)
+    mutates: bool = field(default=False, kw_only=True)
+    commutative: bool = field(default=False, kw_only=True)
+    reset_where: Where | None = field(default=None, kw_only=True)
+    on_error: Literal["stop", "skip"] = field(default="stop", kw_only=True)
     definition: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -102,7 +124,26 @@ class Fish(Generic[State_co]):
         _check_version(self.version)
         _check_function(self.on_event, "on_event")
         _check_function(self.is_reset, "is_reset")
+        self._settle_reset()
+        if self.on_error not in {"stop", "skip"}:
+            raise InvalidFish(f"on an error a fish does 'stop' or 'skip', not {self.on_error!r}")
+        if self.commutative and self.is_reset is not None:
+            raise InvalidFish(
+                "a fish with `is_reset` depends on the order of events: it is not commutative"
+            )
         object.__setattr__(self, "definition", _fingerprint(self))
+
+    def _settle_reset(self) -> None:
+        where = self.reset_where
+        if where is None:
+            return
+        if self.is_reset is not None:
+            raise InvalidFish("a fish has `is_reset` or `reset_where`, not both")
+
+        def is_reset(_payload: Any, metadata: Metadata) -> bool:
+            return where.matches(metadata.tags, is_local=metadata.is_local)
+
+        object.__setattr__(self, "is_reset", is_reset)
 
     def selects(self, event: Event, node: NodeId) -> bool:
         """Whether an event belongs to this fish, as seen at a node."""
@@ -139,7 +180,8 @@ def _check_version(version: object) -> None:
 
 
 def _fingerprint(fish: Fish[Any]) -> str:
-    parts = (str(fish.where), fish.initial, fish.on_event, fish.is_reset)
+    resets = fish.is_reset if fish.reset_where is None else str(fish.reset_where)
+    parts = (str(fish.where), fish.initial, fish.on_event, resets, fish.commutative, fish.on_error)
     return _digest("fish", *(_described(part, ()) for part in parts)).hex()
 
 

@@ -19,6 +19,7 @@ from fish.definition import State
 from fish.errors import EffectEnded, PondClosed
 from fish.log import Log
 from fish.running import RunningFish
+from fish.typed import payload_of
 from lamport.event import Draft, Event, draft
 from lamport.tags import Tags
 
@@ -27,7 +28,7 @@ class Enqueue(Protocol):
     """Asks for an event to be published when the effect has returned."""
 
     def __call__(self, tags: Tags | str | list[str] | tuple[str, ...], payload: Any) -> None:
-        """Take note of one event.
+        """Take note of one event; its payload may be a typed event, too.
 
         Raises:
             EffectEnded: the effect has returned before.
@@ -54,6 +55,11 @@ class EffectQueue(Generic[State]):
         self._log = log
         self._waiting: deque[_Waiting[State]] = deque()
         self._wake = asyncio.Event()
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether an effect runs or waits."""
+        return bool(self._waiting)
 
     async def submit(self, effect: Effect[State]) -> tuple[Event, ...]:
         """Wait for this effect's turn and its end; returns what it published.
@@ -117,7 +123,7 @@ class _Asked:
     def __call__(self, tags: Tags | str | list[str] | tuple[str, ...], payload: Any) -> None:
         if self.is_over:
             raise EffectEnded("the effect has returned: what it enqueues now is not published")
-        self.drafts.append(draft(tags, payload))
+        self.drafts.append(draft(tags, payload_of(payload)))
 
 
 def _is_being_cancelled() -> bool:

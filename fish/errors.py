@@ -29,16 +29,33 @@ class FishStopped(FishError):
     def __init__(
         self, fish: str, function: str, key: EventKey, cause: BaseException | None = None
     ) -> None:
-        raised = "raised" if cause is None else f"raised {type(cause).__name__}: {cause}"
-        super().__init__(f"fish {fish!r} stopped at event {key}: its {function} {raised}")
         self.__cause__ = cause
         self.fish = fish
         self.function = function
         self.key = key
+        super().__init__(self.text("stopped at"))
+
+    def text(self, what: str) -> str:
+        """What happened, in words."""
+        cause = self.__cause__
+        raised = "raised" if cause is None else f"raised {type(cause).__name__}: {cause}"
+        return f"fish {self.fish!r} {what} event {self.key}: its {self.function} {raised}"
 
     def again(self) -> "FishStopped":
         """The same news as a fresh exception, so that each receiver raises one of its own."""
         return FishStopped(self.fish, self.function, self.key, self.__cause__)
+
+
+class FishImpure(FishError):
+    """A reducer is no pure function of state, payload and metadata; the text says which, why, and at which line."""
+
+
+class UnreadableEvent(FishError):
+    """A payload names a class of events and does not fit it; the text names the field. Its author's fault."""
+
+
+class NotCommutative(FishError, AssertionError):
+    """A fish that says it is commutative is not: two orders of the same events gave two states."""
 
 
 class EffectEnded(FishError):

@@ -12,6 +12,7 @@ from lamport.event import Draft, Event
 from lamport.follower import Batch
 from lamport.ids import EventKey, NodeId, StreamId
 from lamport.offsets import OffsetMap
+from lamport.reader import Order
 from lamport.snapshots import StoredSnapshot
 from lamport.tags import Where
 from lamport.upcasters import Upcasters
@@ -69,8 +70,9 @@ class Log(Protocol):
         lower: OffsetMap | None = None,
         upper: OffsetMap | None = None,
         as_of: OffsetMap | None = None,
+        order: Order = Order.ASCENDING,
     ) -> AsyncIterator[Sequence[Event]]:
-        """Pages of matching events in ascending key order: key above `after`, offset above `lower` up to `upper`.
+        """Pages of matching events: key above `after`, offset above `lower` up to `upper`; by default in key order.
 
         A stream that is absent from `upper` yields nothing; without `upper` the present is the bound. What is retracted
         is left out, with `as_of` only by retractions up to these offsets. Events come as they are stored.
@@ -85,8 +87,13 @@ class Log(Protocol):
         """Append events in this order, all or none; they are durable when this returns."""
         ...
 
-    async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
-        """Keep a snapshot. The log bounds how many it keeps of one fish and version: the newest few."""
+    async def save_snapshot(
+        self, snapshot: StoredSnapshot, thinned: Sequence[EventKey] = ()
+    ) -> None:
+        """Keep a snapshot, and drop those of its fish and version at the keys `thinned`.
+
+        The log bounds how many it keeps of one fish and version: the newest few dozen.
+        """
         ...
 
     async def load_snapshots(
@@ -95,6 +102,16 @@ class Log(Protocol):
         """The snapshots of exactly this fish, newest key first."""
         ...
 
+    async def snapshot_definitions(self, fish: str, version: int) -> Sequence[str]:
+        """The definitions of which there are snapshots of this fish and version."""
+        ...
+
     async def drop_snapshots(self, fish: str, from_key: EventKey | None) -> None:
         """Drop the fish's snapshots at or above a key, of any version; None drops all."""
         ...
+
+
+def horizons_behind(log: Log, where: Where) -> Mapping[StreamId, int]:
+    """The horizons behind which there may have been events of a selection that nobody keeps."""
+    own_only, node = all(one.local for one in where.alternatives), log.node
+    return {s: first for s, first in log.horizons.items() if s.node == node or not own_only}

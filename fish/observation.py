@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from fish.definition import State
 from fish.errors import FishStopped
+from fish.snapshots import Snapshot
 from lamport.ids import StreamId
 
 _Shown_co = TypeVar("_Shown_co", covariant=True)
@@ -29,6 +30,10 @@ class Source(Protocol[_Shown_co]):
     @property
     def state(self) -> _Shown_co:
         """The latest state."""
+        ...
+
+    def snapshot(self) -> Snapshot[_Shown_co] | None:
+        """The latest state and what it covers, where it is a fish's."""
         ...
 
     @property
@@ -63,18 +68,33 @@ class Observation(Generic[State]):
     for one task at a time.
     """
 
+    __slots__ = (
+        "_callback",
+        "_called",
+        "_given",
+        "_is_cancelled",
+        "_last_called",
+        "_last_given",
+        "_on_stop",
+        "_source",
+    )
+
     def __init__(
         self,
         source: Source[State],
         callback: Callable[[State], object] | None,
         on_stop: Callable[[FishStopped], object] | None,
+        *,
+        changes_only: bool = False,
     ) -> None:
-        """Made by `Pond.observe`."""
+        """Made by `Pond.observe`. With `changes_only` a state that equals the one before is no news."""
         self._source = source
         self._callback = callback
         self._on_stop = on_stop
         self._called = 0
         self._given = 0
+        self._last_called: list[State] | None = [] if changes_only else None
+        self._last_given: list[State] | None = [] if changes_only else None
         self._is_cancelled = False
 
     @property
@@ -92,11 +112,17 @@ class Observation(Generic[State]):
             self._is_cancelled = True
             self._source.forget(self)
 
+    @property
+    def snapshot(self) -> Snapshot[State] | None:
+        """The latest state of the fish, its key, and what it covers by now; None before the first."""
+        return self._source.snapshot()
+
     def deliver(self) -> None:
         """Call the callbacks that are due; the fish's own task calls this."""
         if self._callback is not None and self._called < self._source.version:
             self._called = self._source.version
-            self._call(self._callback, self._source.state)
+            if self._is_news(self._last_called):
+                self._call(self._callback, self._source.state)
         if self._on_stop is not None and self._source.stopped is not None:
             on_stop, self._on_stop = self._on_stop, None
             self._call(on_stop, self._source.stopped.again())
@@ -120,6 +146,8 @@ class Observation(Generic[State]):
         while not self._is_cancelled:
             if self._given < source.version:
                 self._given = source.version
+                if not self._is_news(self._last_given):
+                    continue
                 return source.state
             if source.stopped is not None:
                 self.cancel()
@@ -128,6 +156,15 @@ class Observation(Generic[State]):
                 break
             await source.changed()
         raise StopAsyncIteration
+
+    def _is_news(self, last: list[State] | None) -> bool:
+        """Whether the current state is to be told; notes it in `last`, which is empty or holds what was told last."""
+        if last is None:
+            return True
+        state = self._source.state
+        is_news = not last or bool(last[0] != state)
+        last[:] = [state]
+        return is_news
 
     def _call(self, callback: Callable[[Any], object], value: object) -> None:
         if self._is_cancelled:

@@ -1,38 +1,48 @@
 """One running fish: the timeline, kept up to date with the log.
 
-The way of a datum. The pond hands every batch of the log to `hand`, which keeps what matches in an inbox. The fish's
-own task (`live`) takes the inbox as one piece, folds it in, and only then shows the new state: to those who wait for
-it (`covering`) and to the observations. An event that arrived late sends the task back to a checkpoint, and it reads
-everything from there on again; whatever arrived meanwhile waits in the inbox and is taken in at once. So there is one
-replay for a whole catch-up, and nobody sees a state in between.
+The way of a datum. The feed hands the fish what concerns it (`hand`), and that waits in an inbox. A task, which lives
+only as long as there is something to do, takes the inbox as one piece, folds it in, and only then shows the new state:
+to those who wait for it (`covering`) and to the observations. An event that arrived late sends the task back to a
+checkpoint, and it reads everything from there on again; whatever arrived meanwhile waits in the inbox and is taken in
+at once. So there is one replay for a whole catch-up, and nobody sees a state in between. An event that was folded and
+is retracted sends the task back in the same way, to before it.
 
-An event that was folded and is retracted sends the task back in the same way, to before it.
+The inbox is bounded. When it overflows it is thrown away, and the task reads what it missed from the log. A long replay
+yields to the event loop every few milliseconds, in the middle of a page, too.
 
-The inbox is bounded. When it overflows it is thrown away, and the task reads what it missed from the log.
+A fish that rests costs its state, its checkpoints and no task; it covers all that the feed has heard. It never reads
+further than the feed has heard: whatever is hidden of what it has folded is told by the feed, once, and by nobody else.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, NoReturn
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic
 
 from fish.definition import Fish, State
 from fish.errors import FishStopped, PondClosed
-from fish.log import Log
+from fish.explaining import Travel, Travels
+from fish.feed import Feed
+from fish.log import Log, horizons_behind
 from fish.observation import Observation
+from fish.purity import examined
+from fish.reports import Report, ReportKind, Reports
 from fish.snapshots import Snapshot, SnapshotShelf, closing
 from fish.timeline import Timeline
 from lamport.errors import DamagedEvent
 from lamport.event import Event
-from lamport.follower import Batch
 from lamport.ids import EventKey, StreamId
 from lamport.offsets import OffsetMap
+from lamport.reader import Order
+
+SLICE_S = 0.010
+"""A replay lets others run after so long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of each running fish."""
+    """Bounds of each running fish, and of their number."""
 
     waiting_events: int = 4_096
     """Matching events that wait in the inbox; behind a longer replay it is cheaper to read them from the log."""
@@ -40,8 +50,14 @@ class Limits:
     snapshot_every: int = 1_024
     """Reducer calls between two stored snapshots: a restart then costs about as many."""
 
+    idle_fish: int = 1_024
+    """Fish that nobody watches and that are kept running all the same: the next question costs them nothing."""
+
 
 _LOGGER = logging.getLogger("shoal.fish")
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
+"""Starts a task of the pond."""
 
 
 @dataclass(slots=True)
@@ -57,7 +73,7 @@ class _News:
     retracted: list[EventKey] = field(default_factory=list)
 
     def add(self, events: list[Event], offsets: OffsetMap, limit: int) -> None:
-        self.offsets = offsets
+        self.offsets = self.offsets.raised(offsets)
         if self.is_complete:
             self.events += events
             self.is_complete = len(self.events) <= limit
@@ -74,21 +90,70 @@ class _News:
 class RunningFish(Generic[State]):
     """A fish that runs in a pond."""
 
-    def __init__(self, fish: Fish[State], log: Log, limits: Limits) -> None:
+    __slots__ = (
+        "_calls",
+        "_changed",
+        "_current",
+        "_ended",
+        "_feed",
+        "_is_due",
+        "_is_examined",
+        "_is_hydrated",
+        "_limits",
+        "_log",
+        "_news",
+        "_observations",
+        "_reports",
+        "_saved_calls",
+        "_shelf",
+        "_spawn",
+        "_task",
+        "_timeline",
+        "_travels",
+        "_waiting",
+        "fish",
+        "keepers",
+        "stopped",
+        "version",
+    )
+
+    def __init__(
+        self,
+        fish: Fish[State],
+        log: Log,
+        *,
+        limits: Limits,
+        feed: Feed,
+        spawn: Spawn,
+        reports: Reports,
+        travels: Travels,
+        development: bool = False,
+    ) -> None:
         self.fish = fish
         self.version = 0
         self.stopped: FishStopped | None = None
+        self.keepers = 0
+        """How many standing effects there are on it."""
         self._log = log
         self._limits = limits
-        self._timeline = Timeline(fish, log.node, log.upcasters)
+        self._feed = feed
+        self._spawn = spawn
+        self._reports = reports
+        self._travels = travels
+        # A reducer that says it mutates is given copies, and may change them.
+        self._is_examined = development and not fish.mutates
+        self._timeline = self._new_timeline()
         self._shelf = SnapshotShelf(fish, log)
         self._current: Snapshot[State] | None = None
         self._calls, self._saved_calls = 0, 0
         self._news: _News | None = None
         self._ended: BaseException | None = None
         self._observations: dict[Observation[State], None] = {}
-        self._wake = asyncio.Event()
-        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._is_due = False
+        self._is_hydrated = False
+        self._waiting = 0
+        self._changed: asyncio.Future[None] | None = None
 
     @property
     def state(self) -> State:
@@ -97,43 +162,97 @@ class RunningFish(Generic[State]):
 
     @property
     def is_ended(self) -> bool:
-        """Whether the fish's task is over."""
+        """Whether the fish runs no more."""
         return self._ended is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody watches it or waits for it, and it has nothing to do."""
+        return not (self._observations or self.keepers or self._waiting or self.is_busy)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is something to fold, or to show."""
+        is_working = self._task is not None and not self._task.done()
+        return is_working or self._news is not None or self._is_due
 
     @property
     def pruned(self) -> Mapping[StreamId, int]:
         """The horizons behind which there may have been events that this fish selects, and that nobody keeps."""
-        own_only, node = all(one.local for one in self.fish.where.alternatives), self._log.node
-        horizons = self._log.horizons.items()
-        return {stream: first for stream, first in horizons if stream.node == node or not own_only}
+        return horizons_behind(self._log, self.fish.where)
+
+    @property
+    def calls(self) -> int:
+        """Reducer calls so far."""
+        return self._timeline.calls
+
+    def snapshot(self) -> Snapshot[State] | None:
+        """The current state and all that it covers by now; None as long as there is no state."""
+        current = self._current
+        if current is None:
+            return None
+        is_at_rest = self.stopped is None and not self.is_busy
+        if is_at_rest and not current.offsets.covers(self._feed.offsets):
+            # Nothing that the feed has heard meanwhile concerns it.
+            heard = self._feed.offsets
+            offsets = heard if heard.covers(current.offsets) else current.offsets.raised(heard)
+            current = replace(current, offsets=offsets)
+            self._current = current
+        if self._feed.is_catching_up:
+            return replace(current, provisional=True)
+        return current
 
     async def changed(self) -> None:
         """Wait for the next state, or an end."""
-        await self._changed.wait()
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._changed)
 
-    def hand(self, batch: Batch) -> None:
-        """Take note of what the log holds now. Never waits."""
+    def start(self) -> None:
+        """Fold what the log holds, as soon as the task has its turn."""
+        self._is_due = True
+        self._rouse()
+
+    def revive(self) -> None:
+        """Begin again, if it stopped because the disk had lost an event: it has been mended."""
+        if self.stopped is not None and isinstance(self.stopped.__cause__, DamagedEvent):
+            self.stopped = None
+            self._timeline = self._new_timeline()
+            self._calls, self._saved_calls = 0, 0
+            self._is_hydrated = False
+            self.start()
+
+    def hand(self, events: list[Event], offsets: OffsetMap, retracted: list[EventKey]) -> None:
+        """Take note of events that concern this fish, and of those hidden from now on. Never waits."""
         if self.stopped is not None:
             return
         if self._news is None:
             self._news = _News()
-        node = self._log.node
-        matching = [one for one in batch.events if self.fish.selects(one, node)]
-        self._news.add(matching, batch.offsets, self._limits.waiting_events)
-        hidden = [one.key for one in batch.retracted if self.fish.concerns(one, node)]
-        if hidden:
-            self._news.withdraw(hidden)
-        self._wake.set()
+        self._news.add(events, offsets, self._limits.waiting_events)
+        if retracted:
+            self._news.withdraw(retracted)
+        if self._may_fold:
+            self._rouse()
+        else:
+            self._feed.held[self] = None
+
+    def stir(self) -> None:
+        """Fold what was held back; let those who wait look again."""
+        if self._news is not None:
+            self._rouse()
+        if self._waiting:
+            self.pulse()
 
     def watch(self, observation: Observation[State]) -> None:
         """Deliver to this observation from the next turn of the task on."""
         self._observations[observation] = None
-        self._wake.set()
+        self._is_due = True
+        self._rouse()
 
     def forget(self, observation: Observation[State]) -> None:
         """Deliver no more to this observation, and let it see that it was cancelled."""
         self._observations.pop(observation, None)
-        self._pulse()
+        self.pulse()
 
     async def covering(self, offsets: OffsetMap) -> Snapshot[State]:
         """Wait for a state that covers these offsets.
@@ -145,69 +264,118 @@ class RunningFish(Generic[State]):
         while True:
             if self.stopped is not None:
                 raise self.stopped.again()
-            if self._current is not None and self._current.offsets.covers(offsets):
-                return self._current
+            snapshot = self.snapshot()
+            if snapshot is not None and snapshot.offsets.covers(offsets):
+                return snapshot
             if self._ended is not None:
                 raise PondClosed(f"fish {self.fish.name!r} ended") from self._ended
-            await self.changed()
+            await self._progress()
 
     async def live(self) -> None:
-        """Keep the state up to date, for ever; the fish's task. An error of the log ends it, a reducer's does not."""
-        while True:
-            try:
-                await self._keep_up()
-            except FishStopped as stopped:
-                self._stop(stopped)
-            except DamagedEvent as damaged:
-                # The disk lost an event that it needs: a state without it would be another one. The others go on.
-                self._stop(FishStopped(self.fish.name, "log", damaged.key, damaged))
-            while self.stopped is not None:
-                await self._next_turn()
+        """Do what there is to do. An error of the log ends the fish, a reducer's only stops it."""
+        try:
+            while self._is_due or (self._news is not None and self._may_fold):
+                self._is_due = False
+                if self.stopped is None:
+                    await self._work()
                 self._deliver()
-
-    async def _keep_up(self) -> NoReturn:
-        await self._hydrate()
-        while True:
-            await self._next_turn()
-            await self._catch_up()
-            self._deliver()
-
-    def revive(self) -> None:
-        """Begin again, if it stopped because the disk had lost an event."""
-        if self.stopped is not None and isinstance(self.stopped.__cause__, DamagedEvent):
-            self.stopped = None
-            self._timeline = Timeline(self.fish, self._log.node)
-            self._calls, self._saved_calls = 0, 0
-            self._wake.set()
+            if self._news is not None:
+                self._feed.held[self] = None
+        except FishStopped as stopped:
+            self._stop(stopped)
+        except DamagedEvent as damaged:
+            # The disk lost an event that it needs: a state without it would be another one. The others go on.
+            self._stop(FishStopped(self.fish.name, "log", damaged.key, damaged))
 
     def end(self, cause: BaseException) -> None:
-        """Let everybody who waits know that the task is over."""
+        """Let everybody who waits know that the fish runs no more."""
         if self._ended is None:
             self._ended = cause
-            self._pulse()
+            self._feed.leave(self)
+            self.pulse()
 
     async def save(self) -> None:
         """Store the state shown last as a snapshot, unless that was done or the fish stopped."""
-        if self._current is None or self.stopped is not None or self._calls == self._saved_calls:
+        current = self._current
+        if current is None or self.stopped is not None or self._calls == self._saved_calls:
             return
         calls = self._calls
-        await self._shelf.save(self._current)
+        older: tuple[Snapshot[State], ...] = ()
+        if self._timeline.key == current.key and self._timeline.state is current.state:
+            older = self._older(current)
+        await self._shelf.save(current, older)
         self._saved_calls = calls
 
-    async def _next_turn(self) -> None:
-        await self._wake.wait()
-        self._wake.clear()
+    def pulse(self) -> None:
+        """Let everybody who waits in `changed` look again."""
+        changed, self._changed = self._changed, None
+        if changed is not None and not changed.done():
+            changed.set_result(None)
+
+    @property
+    def _may_fold(self) -> bool:
+        """Whether news is folded now: in a catch-up only for those who wait."""
+        return self._waiting > 0 or not self._feed.is_holding
+
+    def _new_timeline(self) -> Timeline[State]:
+        examine = examined if self._is_examined else None
+        return Timeline(self.fish, self._log.node, self._log.upcasters, examine)
+
+    def _rouse(self) -> None:
+        """See that a task is at work."""
+        if self._ended is None and (self._task is None or self._task.done()):
+            self._task = self._spawn(self.live(), f"fish {self.fish.name}")
+            self._task.add_done_callback(self._rest)
+
+    def _rest(self, task: asyncio.Task[None]) -> None:
+        if self._task is task:
+            self._task = None
+        if task.cancelled():
+            self.end(PondClosed("the pond was closed"))
+        elif (error := task.exception()) is not None:
+            self.end(error)
+        elif self._waiting:
+            self.pulse()  # at rest it covers more than when it showed its state
+
+    async def _progress(self) -> None:
+        """Wait until the state or what it covers may have changed; what is held back for a catch-up is folded."""
+        self._waiting += 1
+        self._feed.waiting[self] = None
+        self._feed.held.pop(self, None)
+        if self._news is not None:
+            self._rouse()
+        try:
+            await self.changed()
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._feed.waiting.pop(self, None)
+
+    async def _work(self) -> None:
+        if not self._is_hydrated:
+            await self._hydrate()
+        await self._catch_up()
 
     async def _hydrate(self) -> None:
-        """Fold what the log holds now. A reducer that raises here lets no state be seen."""
-        target = self._log.offsets
+        """Fold what the feed has heard until now. A reducer that raises here lets no state be seen."""
+        target = self._feed.offsets
+        self._news = None  # it is in what is read
         after = await self._restore(target)
+        if self._shelf.was_redefined:
+            self._report(
+                ReportKind.REDEFINED,
+                None,
+                f"fish {self.fish.name!r}: selection, initial state or code is not what version {self.fish.version} was"
+                " when its snapshots were kept; they are left aside: give it a higher version, unless it is the"
+                " upcasters that changed",
+            )
         await self._replay(after, target)
+        self._is_hydrated = True
         self._show()
         await self.save()
 
     async def _catch_up(self) -> None:
-        while (news := self._news) is not None:
+        while (news := self._news) is not None and self._may_fold:
             self._news = None
             await self._take_in(news)
             self._show()
@@ -215,18 +383,14 @@ class RunningFish(Generic[State]):
                 await self.save()
 
     async def _take_in(self, news: _News) -> None:
-        """Fold the news in.
-
-        The target is what is covered already and the news together: a follower that lags may not yet have handed over
-        what hydration has read.
-        """
+        """Fold the news in."""
         target = self._timeline.offsets.raised(news.offsets)
         folded = [key for key in news.retracted if self._timeline.holds(key)]
         late: EventKey | None
         if folded:
             late = await self._first_changed(news, min(folded), target)
         elif news.is_complete:
-            late = self._advance(sorted(news.events, key=lambda event: event.key))
+            late = await self._advance(sorted(news.events, key=lambda event: event.key))
         else:
             late = await self._read_missed(target)
         if late is not None:
@@ -256,34 +420,45 @@ class RunningFish(Generic[State]):
         pages = self._missed(target)
         async with closing(pages):
             async for page in pages:
-                late = self._advance(page)
+                late = await self._advance(page)
                 if late is not None:
                     return late
         return None
 
-    def _advance(self, events: Sequence[Event]) -> EventKey | None:
+    async def _advance(self, events: Sequence[Event]) -> EventKey | None:
         """Fold events, unless one is late: then return its key. What came before a poison event is shown."""
         late = self._timeline.late(events)
         if late is None:
             try:
-                self._timeline.advance(events)
+                await self._fold(events)
             except FishStopped:
                 self._show()
                 raise
         return late
 
     async def _travel(self, key: EventKey, target: OffsetMap) -> None:
-        """Go back before a late event, and fold everything from there up to the target."""
+        """Go back before an event that is late or retracted, and fold everything from there up to the target."""
         _LOGGER.debug("fish %r goes back before %s", self.fish.name, key)
+        head, before, calls = self._timeline.key, self._timeline.offsets, self._timeline.calls
         await self._shelf.drop(key)
         after = self._timeline.rewind_to(key)
         if after is None:
             after = await self._restore(target)
         await self._replay(after, target)
+        cost = self._timeline.calls - calls
+        self._travels.add(
+            Travel(self.fish.name, self.fish.version, key, head, cost, before, target)
+        )
 
     async def _restore(self, target: OffsetMap) -> EventKey | None:
-        """Start from the newest stored snapshot that holds; returns its key."""
+        """Start from the newest stored snapshot that holds, or from a reset behind it; returns its key."""
         snapshot = await self._shelf.newest(target)
+        reset = await self._newest_reset(target)
+        if reset is not None and (
+            snapshot is None or snapshot.key is None or reset.key > snapshot.key
+        ):
+            self._timeline.advance([reset])
+            return reset.key
         if snapshot is None or snapshot.key is None:
             return None
         self._timeline.restore(
@@ -295,12 +470,37 @@ class RunningFish(Generic[State]):
         )
         return snapshot.key
 
-    async def _replay(self, after: EventKey | None, target: OffsetMap) -> None:
-        pages = self._log.read(self.fish.where, after=after, upper=target, as_of=target)
+    async def _newest_reset(self, target: OffsetMap) -> Event | None:
+        """The newest reset event, found by its tags; None where the fish has not said which these are."""
+        if self.fish.reset_where is None:
+            return None
+        resets = self.fish.where & self.fish.reset_where
+        pages = self._log.read(resets, upper=target, as_of=target, order=Order.DESCENDING)
         async with closing(pages):
             async for page in pages:
-                self._timeline.advance(page)
+                if page:
+                    return page[0]
+        return None
+
+    async def _replay(self, after: EventKey | None, target: OffsetMap) -> None:
+        lower = self._timeline.offsets if self.fish.commutative else None
+        bound = None if self.fish.commutative else after
+        pages = self._log.read(
+            self.fish.where, after=bound, lower=lower, upper=target, as_of=target
+        )
+        async with closing(pages):
+            async for page in pages:
+                await self._fold(page)
         self._timeline.cover(target)
+
+    async def _fold(self, events: Iterable[Event]) -> None:
+        """Fold events, and let others run now and then."""
+        rest = iter(events)
+        while not self._timeline.advance(rest, pause=_slice_over()):  # noqa: ASYNC110 - see below
+            await asyncio.sleep(0)  # it waits for nothing, it lets others run
+        while self._timeline.skipped:
+            skipped = self._timeline.skipped.pop(0)
+            self._report(ReportKind.SKIPPED, skipped.key, skipped.text("skipped"))
 
     def _show(self) -> None:
         """Make the timeline's state the current one, and tell. A state that is the same object is no news."""
@@ -311,20 +511,34 @@ class RunningFish(Generic[State]):
             timeline.state, timeline.key, timeline.offsets, timeline.horizon, timeline.count
         )
         self._calls = timeline.calls
-        self._pulse()
+        self.pulse()
         self._deliver()
+
+    def _older(self, current: Snapshot[State]) -> tuple[Snapshot[State], ...]:
+        """Snapshots of the checkpoints behind the current state: they cover what it covers, up to their keys."""
+        return tuple(
+            replace(current, state=one.state, key=one.key, count=one.number)
+            for one in self._timeline.kept()
+        )
 
     def _stop(self, stopped: FishStopped) -> None:
         _LOGGER.error("%s", stopped, exc_info=stopped.__cause__)
         self.stopped = stopped
         self._news = None
-        self._pulse()
+        self._report(ReportKind.STOPPED, stopped.key, str(stopped))
+        self.pulse()
         self._deliver()
+
+    def _report(self, kind: ReportKind, key: EventKey | None, text: str) -> None:
+        self._reports.add(Report(self.fish.name, self.fish.version, kind, key, text))
 
     def _deliver(self) -> None:
         for observation in tuple(self._observations):
             observation.deliver()
 
-    def _pulse(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+
+def _slice_over() -> Callable[[], bool]:
+    """A question whether the slice of time that begins now is over."""
+    clock = asyncio.get_running_loop().time
+    due = clock() + SLICE_S
+    return lambda: clock() >= due

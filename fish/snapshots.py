@@ -3,18 +3,18 @@
 `Snapshot` is what the pond hands out. `SnapshotShelf` keeps snapshots of one fish in the log, so that a restart folds
 only what is new: it encodes and saves, and it finds the newest one that still tells the truth. A snapshot does so if
 every matching event it does not cover sorts behind it, or before its reset, where nothing matters, and no event in it
-was retracted since. Whatever is wrong
-with a snapshot is never an error: the fish replays more, and ends in the same state.
+was retracted since. Whatever is wrong with a snapshot is never an error: the fish replays more, and ends in the same
+state.
 """
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any, Generic, cast
 
 from fish.definition import Fish, State, State_co
-from fish.errors import StateCodecError
+from fish.errors import FishStopped, StateCodecError
 from fish.log import Log
 from fish.states import decode_state, encode_state
 from lamport.errors import StoreRefused
@@ -22,6 +22,13 @@ from lamport.event import Event
 from lamport.ids import EventKey
 from lamport.offsets import OffsetMap
 from lamport.snapshots import StoredSnapshot
+
+RECENT = 4
+"""Newest snapshots that stay, however close they are: a late event may spoil the last."""
+
+NEAREST = 512
+"""Behind them one stays in each span of distances, from here on; a restart forgets the checkpoints in memory, and a
+late event then costs at most four times its distance and what lies between two snapshots."""
 
 _LOGGER = logging.getLogger("shoal.fish")
 
@@ -31,7 +38,8 @@ class Snapshot(Generic[State_co]):
     """A state, the key of the newest event in it (None: no event yet), and the offsets it covers.
 
     Covered means considered: every matching event up to these offsets is in the state. `horizon` is the key of the
-    newest reset event, `count` says how many events the state is made of since then.
+    newest reset event, `count` says how many events the state is made of since then. `provisional` says that a catch-up
+    is under way: more is known to come.
     """
 
     state: State_co
@@ -39,27 +47,46 @@ class Snapshot(Generic[State_co]):
     offsets: OffsetMap
     horizon: EventKey | None
     count: int
+    provisional: bool = False
 
 
 class SnapshotShelf(Generic[State]):
     """The stored snapshots of one fish. For one task at a time."""
 
+    __slots__ = (
+        "_definition",
+        "_fish",
+        "_is_encodable",
+        "_is_foreign",
+        "_kept",
+        "_log",
+        "was_redefined",
+    )
+
     def __init__(self, fish: Fish[State], log: Log) -> None:
         self._fish = fish
         self._log = log
         self._definition = fish.definition_with(log.upcasters)
+        self.was_redefined = False
+        """Whether snapshots of this name and version were kept by another definition."""
         self._is_foreign = False
         self._is_encodable = True
+        self._kept: dict[EventKey, int] = {}
+        """Keys of what is kept, and how many events each is made of."""
 
     async def newest(self, target: OffsetMap) -> Snapshot[State] | None:
         """The newest snapshot that holds for a log with these offsets; drops those found not to.
 
         Raises:
+            FishStopped: the fish's own `deserialize_state` raised.
             LogError: the log cannot be read.
         """
         fish = self._fish
         stored = await self._log.load_snapshots(fish.name, fish.version, self._definition)
         self._is_foreign = not stored
+        kept = await self._log.snapshot_definitions(fish.name, fish.version) if not stored else ()
+        self.was_redefined = bool(kept)
+        self._kept = {one.key: one.count for one in stored}
         for one in stored:
             spoilt_from = await self._spoilt_from(one, target)
             if spoilt_from is None:
@@ -70,23 +97,52 @@ class SnapshotShelf(Generic[State]):
             await self.drop(spoilt_from)
         return None
 
-    async def save(self, snapshot: Snapshot[State]) -> None:
-        """Keep a snapshot, if its state can be encoded and the disk has room.
+    async def save(self, snapshot: Snapshot[State], older: Sequence[Snapshot[State]] = ()) -> None:
+        """Keep a snapshot, if its state can be encoded and the disk has room; and of those older what is worth it.
 
         Raises:
             LogError: the log failed otherwise.
         """
-        stored = self._stored(snapshot)
-        if stored is None:
-            return
+        new, thinned = self._chosen(snapshot, older)
+        stored = [one for one in map(self._stored, new) if one is not None]
         try:
-            if self._is_foreign:
+            if self._is_foreign and stored:
                 # Snapshots of other code under this name: the log keeps the newest few, and these could fill that.
-                await self._log.drop_snapshots(stored.fish, None)
+                await self._log.drop_snapshots(self._fish.name, None)
                 self._is_foreign = False
-            await self._log.save_snapshot(stored)
+            for one in stored:
+                await self._log.save_snapshot(one, thinned)
+                self._kept[one.key] = one.count
+                for key in thinned:
+                    self._kept.pop(key, None)
+                thinned = ()
         except StoreRefused as error:
-            _LOGGER.warning("fish %r: no snapshot was kept: %s", stored.fish, error)
+            _LOGGER.warning("fish %r: no snapshot was kept: %s", self._fish.name, error)
+
+    def _chosen(
+        self, snapshot: Snapshot[State], older: Sequence[Snapshot[State]]
+    ) -> tuple[list[Snapshot[State]], tuple[EventKey, ...]]:
+        """What to write, oldest first, and the keys of what is not worth its place any more.
+
+        The newest few stay, and one in each span of distances from the head that begins with a power of two.
+        """
+        horizon, count = snapshot.horizon, snapshot.count
+        good = {
+            key: number
+            for key, number in self._kept.items()
+            if number < count and (horizon is None or key >= horizon)
+        }
+        staying = dict.fromkeys(sorted(good)[1 - RECENT :])
+        writing = [snapshot]
+        for span in _spans(count):
+            near = [key for key, number in good.items() if count - number in span]
+            fresh = [one for one in older if count - one.count in span]
+            if near:
+                staying[max(near)] = None
+            elif fresh:
+                writing.append(fresh[-1])
+        thinned = tuple(sorted(set(self._kept) - set(staying)))
+        return writing[::-1], thinned
 
     async def drop(self, from_key: EventKey) -> None:
         """Drop what stands at or above an event that arrived late.
@@ -94,6 +150,9 @@ class SnapshotShelf(Generic[State]):
         Raises:
             LogError: the log failed.
         """
+        if not any(key >= from_key for key in self._kept):
+            return  # a write that changes nothing would cost a sync
+        self._kept = {key: count for key, count in self._kept.items() if key < from_key}
         try:
             await self._log.drop_snapshots(self._fish.name, from_key)
         except StoreRefused as error:
@@ -118,9 +177,10 @@ class SnapshotShelf(Generic[State]):
     def _encoded(self, state: State) -> bytes | None:
         if not self._is_encodable:
             return None
+        serialize = self._fish.serialize_state
         try:
-            return encode_state(state, ordered=True)
-        except StateCodecError as error:
+            return encode_state(state if serialize is None else serialize(state), ordered=True)
+        except Exception as error:  # noqa: BLE001 - a state that has no bytes, or the fish's own `serialize_state`
             self._is_encodable = False
             _LOGGER.info("fish %r is replayed at every start: %s", self._fish.name, error)
             return None
@@ -131,13 +191,29 @@ class SnapshotShelf(Generic[State]):
         except StateCodecError as error:
             _LOGGER.info("fish %r: a snapshot cannot be read: %s", stored.fish, error)
             return None
-        return Snapshot(state, stored.key, stored.offsets, stored.horizon, stored.count)
+        return Snapshot(
+            self._deserialized(state, stored.key),
+            stored.key,
+            stored.offsets,
+            stored.horizon,
+            stored.count,
+        )
+
+    def _deserialized(self, value: Any, key: EventKey) -> State:
+        deserialize = self._fish.deserialize_state
+        if deserialize is None:
+            state: State = value
+            return state
+        try:
+            return cast("State", deserialize(value))
+        except (Exception, SystemExit) as error:
+            raise FishStopped(self._fish.name, "deserialize_state", key, error) from error
 
     async def _spoilt_from(self, stored: StoredSnapshot, target: OffsetMap) -> EventKey | None:
         """The key from which on snapshots do not hold, seen from this one; None if this one holds."""
         if not target.covers(stored.offsets):
             return stored.key
-        first = await self._first_uncovered(stored, target)
+        first = None if self._fish.commutative else await self._first_uncovered(stored, target)
         keys = [] if first is None or first >= stored.key else [first]
         return min([*keys, *await self._retracted_since(stored, target)], default=None)
 
@@ -161,6 +237,14 @@ class SnapshotShelf(Generic[State]):
                 if page:
                     return page[0].key
         return None
+
+
+def _spans(count: int) -> Iterator[range]:
+    """Distances from the head, from one power of two to the next."""
+    distance = NEAREST
+    while distance < count:
+        yield range(distance, 2 * distance + 1)
+        distance *= 2
 
 
 @asynccontextmanager

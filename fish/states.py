@@ -134,7 +134,9 @@ class _Encoder:
         return self._extension(_Kind.EVENT_KEY, self.array(value, depth))
 
     def work(self, value: WorkIds, depth: int) -> bytes:
-        return self._extension(_Kind.WORK_IDS, self.array(value.keys, depth))
+        return self._extension(
+            _Kind.WORK_IDS, self.array([value.keys, value.early, value.seen], depth)
+        )
 
     def _array(self, encoded: list[bytes]) -> bytes:
         header: bytes = self._packer.pack_array_header(len(encoded))
@@ -254,7 +256,7 @@ def _decode_key(data: bytes) -> EventKey:
 
 
 def _decode_work(data: bytes) -> WorkIds:
-    return WorkIds(tuple(_decode(data)))
+    return WorkIds(*_decode(data))
 
 
 def _decode_dataclass(data: bytes) -> Any:

@@ -11,14 +11,19 @@ the head. An event that is late by `d` positions finds one less than `2 d` behin
 `2**k >= d / 2`; the greatest multiple of it at or below `n - d` lies within `d + 2**k <= 3 * 2**k` of the head. Hence
 at most `2 d` calls of the reducer, and at most `n + 1` where `d` is about `n`.
 
+Far behind the head they stand closer (`DENSE_REACH`), so that what a whole catch-up costs is little more than the span
+it lands in. A commutative fish has no late events, and needs no checkpoint but the head: whatever is not covered yet is
+folded on, wherever it sorts.
+
 An event that is retracted after it was folded is handled like one that arrives late at its own key: back to before it,
-and then everything is read again, without it. Events of older versions are brought to today's (`lamport.upcasters`) at
-the moment they are folded.
+and then everything is read again, without it. A commutative fish begins anew then, for its head holds that event.
+Events of older versions are brought to today's (`lamport.upcasters`) at the moment they are folded.
 
 A reset makes everything before it irrelevant, checkpoints included. Its key is the horizon: late events below it
 change nothing but what is covered.
 """
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple
 
@@ -29,6 +34,15 @@ from lamport.event import Event
 from lamport.ids import EventKey, NodeId, StreamId
 from lamport.offsets import OffsetMap
 from lamport.upcasters import NO_UPCASTERS, Upcasters
+
+REACH = 3
+"""A checkpoint is kept for so many times the power of two that divides its number: late by d costs at most 2 d …"""
+
+DENSE_REACH = 12
+"""… and for so many times from the power below on: there, at most d (1 + 2 / 11), for six more states a power."""
+
+DENSE_FROM = 256
+"""Where replays begin to be long, states closer to each other are worth their place."""
 
 PRUNE_EVERY = 32
 """Checkpoints are weeded out once in so many events: so many more than necessary may be there at any time."""
@@ -42,28 +56,42 @@ class _Checkpoint(NamedTuple, Generic[State]):
     number: int
 
 
+Examine = Callable[[Fish[State], State, Event, Metadata], State]
+"""Calls a fish's reducer, and looks at how it behaves."""
+
+
 class Timeline(Generic[State]):
     """A fish's fold at one node. All events handed in match the fish's selection, in ascending key order."""
 
     __slots__ = (
         "_checkpoints",
         "_covered",
+        "_examine",
         "_fish",
         "_folded",
         "_horizon",
         "_node",
         "_upcast",
         "calls",
+        "skipped",
     )
 
     def __init__(
-        self, fish: Fish[State], node: NodeId, upcasters: Upcasters = NO_UPCASTERS
+        self,
+        fish: Fish[State],
+        node: NodeId,
+        upcasters: Upcasters = NO_UPCASTERS,
+        examine: Examine[State] | None = None,
     ) -> None:
+        """Where there is `examine`, it calls the reducer in the place of the timeline: in development mode."""
         self.calls = 0
         """Reducer calls so far: what the folding has cost."""
+        self.skipped: list[FishStopped] = []
+        """Events that were skipped since the keeper last took these."""
         self._fish = fish
         self._node = node
         self._upcast = upcasters.upcast if upcasters else None
+        self._examine = examine
         self._checkpoints: list[_Checkpoint[State]] = []
         self._horizon: EventKey | None = None
         self._covered = OffsetMap()
@@ -93,7 +121,8 @@ class Timeline(Generic[State]):
     def offsets(self) -> OffsetMap:
         """What is covered: every matching event up to these offsets is in the state or irrelevant to it.
 
-        Between a rewind and the end of the reading that it asks for, this says what will be covered then.
+        Between a rewind and the end of the reading that it asks for, this says what will be covered then, but for a
+        commutative fish.
         """
         return self._covered.raised(self._folded) if self._folded else self._covered
 
@@ -106,8 +135,15 @@ class Timeline(Generic[State]):
         """The lowest key among these events that needs a rewind before they can be folded; None if none does."""
         return min((event.key for event in events if self._is_late(event)), default=None)
 
-    def advance(self, events: Iterable[Event]) -> None:
+    def kept(self) -> tuple[_Checkpoint[State], ...]:
+        """The checkpoints behind the head, oldest first."""
+        return tuple(self._checkpoints[:-1])
+
+    def advance(self, events: Iterable[Event], pause: Callable[[], bool] | None = None) -> bool:
         """Fold the events that are new; those already covered and those below the horizon change no state.
+
+        Returns whether it came to their end: `pause` is asked after each event, and ends this early where it says so.
+        The rest of an iterator is then still in it.
 
         Raises:
             FishStopped: a reducer raised. The state is that of the event before; the rest was not looked at.
@@ -115,13 +151,19 @@ class Timeline(Generic[State]):
         """
         for event in events:
             head = self.key
-            if head is None or event.key > head:
+            if self._fish.commutative:
+                if not self._covers(event):
+                    self._fold(event)
+            elif head is None or event.key > head:
                 if self._horizon is None or event.key >= self._horizon:
                     self._fold(event)
             elif self._is_late(event):
                 raise ValueError(f"event {event.key} sorts before the head {head}: rewind first")
             if event.offset > self._folded.get(event.stream, -1):
                 self._folded[event.stream] = event.offset
+            if pause is not None and pause():
+                return False
+        return True
 
     def cover(self, offsets: OffsetMap) -> None:
         """Note that every matching event up to these offsets was handed in."""
@@ -137,8 +179,13 @@ class Timeline(Generic[State]):
     def rewind_to(self, key: EventKey) -> EventKey | None:
         """Go back before an event; returns the key behind which everything is to be handed in again.
 
-        None stands for the beginning; a horizon below the event remains, and what sorts before it is skipped.
+        None stands for the beginning; a horizon below the event remains, and what sorts before it is skipped. A
+        commutative fish, which goes back for what is retracted only, covers nothing then.
         """
+        if self._fish.commutative:
+            self._checkpoints.clear()
+            self._covered, self._folded = OffsetMap(), {}
+            return None
         while self._checkpoints and self._checkpoints[-1].key >= key:
             self._checkpoints.pop()
         if self._horizon is not None and key <= self._horizon:
@@ -162,7 +209,7 @@ class Timeline(Generic[State]):
 
     def _is_late(self, event: Event) -> bool:
         head = self.key
-        if head is None or event.key > head or self._covers(event):
+        if head is None or event.key > head or self._fish.commutative or self._covers(event):
             return False
         return self._horizon is None or event.key > self._horizon
 
@@ -171,13 +218,13 @@ class Timeline(Generic[State]):
         return offset <= self._covered.of(stream) or offset <= self._folded.get(stream, -1)
 
     def _fold(self, event: Event) -> None:
-        if self._upcast is not None:
-            event = self._upcasted(event, self._upcast)
-        metadata = Metadata.of(event, self._node)
-        is_reset = self._resets(event, metadata)
-        before = self._fish.initial if is_reset else self.state
-        state = self._next(before, event, metadata)
+        is_reset, state = self._outcome(event)
         count = 1 if is_reset else self.count + 1
+        if self._fish.commutative:
+            head = self.key
+            key = event.key if head is None else max(head, event.key)
+            self._checkpoints = [_Checkpoint(key, state, count)]
+            return
         if is_reset:
             self._horizon = event.key
             self._checkpoints.clear()
@@ -185,29 +232,56 @@ class Timeline(Generic[State]):
         if count % PRUNE_EVERY == 0:
             self._prune(count)
 
-    def _upcasted(self, event: Event, upcast: Callable[[Event], Event]) -> Event:
-        try:
-            return upcast(event)
-        except UpcastFailed as error:
-            raise FishStopped(self._fish.name, "upcaster", event.key, error) from error
+    def _outcome(self, event: Event) -> tuple[bool, State]:
+        """Whether an event resets, and the state behind it."""
+        if self._upcast is not None:
+            try:
+                event = self._upcast(event)
+            except UpcastFailed as error:
+                self._fail("upcaster", event, error)
+                return False, self.state
+        if self._fish.mutates:
+            event = event._replace(payload=copy.deepcopy(event.payload))
+        metadata = Metadata.of(event, self._node)
+        is_reset = self._resets(event, metadata)
+        return is_reset, self._next(self._fish.initial if is_reset else self.state, event, metadata)
 
     def _resets(self, event: Event, metadata: Metadata) -> bool:
         if self._fish.is_reset is None:
             return False
         try:
             return bool(self._fish.is_reset(event.payload, metadata))
-        except (Exception, SystemExit) as error:
-            raise FishStopped(self._fish.name, "is_reset", event.key, error) from error
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises is the fish's affair
+            self._fail("is_reset", event, error)
+            return False
 
     def _next(self, state: State, event: Event, metadata: Metadata) -> State:
         self.calls += 1
         try:
+            if self._examine is not None:
+                return self._examine(self._fish, state, event, metadata)
+            if self._fish.mutates:
+                return self._fish.on_event(copy.deepcopy(state), event.payload, metadata)
             return self._fish.on_event(state, event.payload, metadata)
-        except (Exception, SystemExit) as error:
-            raise FishStopped(self._fish.name, "on_event", event.key, error) from error
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises is the fish's affair
+            self._fail("on_event", event, error)
+            return state
+
+    def _fail(self, function: str, event: Event, error: BaseException) -> None:
+        """Stop, or note that the event is skipped."""
+        stopped = FishStopped(self._fish.name, function, event.key, error)
+        if self._fish.on_error == "stop":
+            raise stopped from error
+        self.skipped.append(stopped)
 
     def _prune(self, count: int) -> None:
         """Weed out the checkpoints. The first stays: below a reset or a restored state there is no other."""
         first, *others = self._checkpoints
-        kept = (one for one in others if count - one.number <= 3 * (one.number & -one.number))
-        self._checkpoints = [first, *kept]
+        self._checkpoints = [first, *(one for one in others if _is_worth(one.number, count))]
+
+
+def _is_worth(number: int, count: int) -> bool:
+    """Whether the checkpoint behind the `number`-th of `count` events is kept."""
+    power = number & -number
+    reach = DENSE_REACH if power >= DENSE_FROM else REACH
+    return count - number <= reach * power

@@ -8,40 +8,53 @@ does not name it, and so it stays open.
 The way of a datum. A reducer folds its opening events with `opened(metadata.event_key)`, a closing event carries
 `open.texts` in its payload, and the reducer folds that with `closed(payload[...])`.
 
-Folded in key order the set needs no tombstones. Who names an id has seen the event behind it, and an author's clock is
-above everything it has seen; so a closing never sorts before the opening it names. An opening that arrives late is put
-in its place by time travel, and the closings behind it are folded again.
+The set does not depend on the order in which streams arrive, so a fish of work ids may be commutative. An id that is
+closed before its opening was seen is remembered (`early`), and the opening, when it comes, is swallowed. Streams arrive
+in their own order: once a later opening of the same stream was folded (`seen`), an id before it has been seen or never
+was, and is remembered no more. So the memory is one timestamp for each stream, and what is on its way.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from lamport.errors import InvalidInput
-from lamport.ids import EventKey
+from lamport.ids import EventKey, StreamId
 
 
 @dataclass(frozen=True, slots=True)
 class WorkIds:
-    """The open work, in key order and without doubles."""
+    """The open work, in key order and without doubles; and what makes it independent of the order of arrival."""
 
     keys: tuple[EventKey, ...] = ()
+    early: tuple[EventKey, ...] = ()
+    """Closed already, and not seen open yet."""
+    seen: tuple[EventKey, ...] = field(default=(), compare=False, repr=False)
+    """Of each stream the last opening that was seen. It tells what is early; the same work is equal without it."""
 
     def __post_init__(self) -> None:
+        latest: dict[StreamId, EventKey] = {}
+        for key in sorted((*self.seen, *self.keys)):
+            latest[key.stream] = key
+        early = {key for key in self.early if not _is_seen(key, latest)}
         object.__setattr__(self, "keys", tuple(sorted(set(self.keys))))
+        object.__setattr__(self, "early", tuple(sorted(early)))
+        object.__setattr__(self, "seen", tuple(sorted(latest.values())))
 
     def opened(self, key: EventKey) -> "WorkIds":
-        """With this work open."""
-        return WorkIds((*self.keys, key))
+        """With this work open, unless it was closed already."""
+        keys = self.keys if key in self.early else (*self.keys, key)
+        return WorkIds(keys, self.early, (*self.seen, key))
 
     def closed(self, keys: EventKey | str | Iterable[EventKey | str]) -> "WorkIds":
-        """Without the work named by these keys or their text forms; what is not open is passed over.
+        """Without the work named by these keys or their text forms; what is not open yet is remembered as closed.
 
         What is no event key names nothing: a payload was written by another program, perhaps an older one, and a
         malformed id in it must not stop the fish of everybody who reads it.
         """
         named = set(_named(keys))
-        return WorkIds(tuple(key for key in self.keys if key not in named))
+        early = (*self.early, *(key for key in named if key not in self))
+        return WorkIds(tuple(key for key in self.keys if key not in named), early, self.seen)
 
     @property
     def texts(self) -> list[str]:
@@ -66,6 +79,11 @@ class WorkIds:
 
     def __bool__(self) -> bool:
         return bool(self.keys)
+
+
+def _is_seen(key: EventKey, latest: Mapping[StreamId, EventKey]) -> bool:
+    """Whether an opening has been seen, or will never be."""
+    return key.stream in latest and key <= latest[key.stream]
 
 
 def _named(keys: object) -> Iterator[EventKey]:

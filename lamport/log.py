@@ -412,16 +412,22 @@ class EventLog:
         self.damages.forget(damage)
         self._pulse()
 
-    async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
+    async def save_snapshot(
+        self, snapshot: StoredSnapshot, thinned: Sequence[EventKey] = ()
+    ) -> None:
         """See `SnapshotTable.save`; on a full disk it is left out, for it only saves time."""
         if await self._reserve.stands():
-            await self._snapshots.save(snapshot)
+            await self._snapshots.save(snapshot, thinned)
 
     async def load_snapshots(
         self, fish: str, version: int, definition: str
     ) -> list[StoredSnapshot]:
         """See `SnapshotTable.load`."""
         return await self._snapshots.load(fish, version, definition)
+
+    async def snapshot_definitions(self, fish: str, version: int) -> list[str]:
+        """See `SnapshotTable.definitions`."""
+        return await self._snapshots.definitions(fish, version)
 
     async def drop_snapshots(self, fish: str, from_key: EventKey | None) -> None:
         """See `SnapshotTable.drop`."""

@@ -1,6 +1,7 @@
 """The states of fish that are kept across restarts: a cache in the database, never a source of truth."""
 
 import json
+from collections.abc import Sequence
 
 from lamport.ids import EventKey
 from lamport.offsets import OffsetMap
@@ -8,8 +9,8 @@ from lamport.seams import Statement
 from lamport.snapshots import StoredSnapshot
 from lamport.store import Store, translated_errors
 
-KEPT_SNAPSHOTS = 4
-"""Snapshots kept per fish and version: a late event may spoil the newest, older ones then save the replay."""
+KEPT_SNAPSHOTS = 32
+"""Most snapshots kept per fish and version: the newest, and one for each power of two behind it."""
 
 
 class SnapshotTable:
@@ -18,14 +19,18 @@ class SnapshotTable:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def save(self, snapshot: StoredSnapshot) -> None:
-        """Keep a snapshot, and of its fish and version only the newest few; drop those of lower versions."""
+    async def save(self, snapshot: StoredSnapshot, thinned: Sequence[EventKey] = ()) -> None:
+        """Keep a snapshot; drop those at the keys `thinned`, those beyond the bound, and those of lower versions."""
         name, version = snapshot.fish, snapshot.version
         await self._store.write(
             Statement(
                 "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [_row(snapshot)]
             ),
             Statement("DELETE FROM snapshots WHERE fish = ? AND version < ?", [(name, version)]),
+            Statement(
+                "DELETE FROM snapshots WHERE fish = ? AND version = ? AND key = ?",
+                [(name, version, str(key)) for key in thinned],
+            ),
             Statement(
                 "DELETE FROM snapshots WHERE fish = ? AND version = ? AND key NOT IN (SELECT key FROM"
                 " snapshots WHERE fish = ? AND version = ? ORDER BY key DESC LIMIT ?)",
@@ -54,6 +59,15 @@ class SnapshotTable:
             )
             for key, offsets, horizon, count, state in rows
         ]
+
+    async def definitions(self, fish: str, version: int) -> list[str]:
+        """The definitions of which there are snapshots of this version, sorted."""
+        with translated_errors():
+            rows = await self._store.reader.fetch(
+                "SELECT DISTINCT definition FROM snapshots WHERE fish = ? AND version = ? ORDER BY 1",
+                (fish, version),
+            )
+        return [definition for (definition,) in rows]
 
     async def drop(self, fish: str, from_key: EventKey | None) -> None:
         """Drop the fish's snapshots at or above a key, of any version; None drops all."""

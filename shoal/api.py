@@ -16,6 +16,7 @@ cross-site fetch, a body that is not declared as JSON.
     POST /api/v2/log/import               an archive, as application/x-shoal-archive
     GET  /api/v2/fish                     names of the fish hosted here
     GET  /api/v2/fish/NAME                state and the offsets it covers
+    GET  /api/v2/fish/NAME/explain        the events behind it, and the state after each; ?at=KEY&limit=NUMBER
 
 With `"wait": false` a publisher whose turn has not come yet is answered 503 at once, with `Retry-After`.
 Queries and subscriptions answer with one JSON object a line. Events come in today's versions and without those that
@@ -41,6 +42,7 @@ from aiohttp import web
 
 from fish.definition import Fish
 from fish.errors import FishStopped
+from fish.explaining import MAX_STEPS, USUAL_STEPS
 from lamport.errors import (
     CorruptArchive,
     DamagedRange,
@@ -58,6 +60,7 @@ from lamport.query import parse_query
 from lamport.reader import Order
 from lamport.tags import Where
 from shoal.control import ARCHIVE_TYPE
+from shoal.explaining import explanation_to_json
 from shoal.node import Node
 from shoal.strictjson import parse_json
 from shoal.views import snapshot_to_json, status_to_json
@@ -179,6 +182,7 @@ class ControlApi:
             web.post("/api/v2/log/import", self._post_import),
             web.get("/api/v2/fish", self._get_fishes),
             web.get("/api/v2/fish/{name}", self._get_fish),
+            web.get("/api/v2/fish/{name}/explain", self._get_explanation),
         ]
 
     @web.middleware
@@ -346,13 +350,27 @@ class ControlApi:
         name = request.match_info["name"]
         fish = self._fish.get(name)
         if fish is None:
-            hosted = (
-                ", ".join(sorted(self._fish)) or "none; start the daemon with --fish MODULE:NAME"
-            )
-            return _error(
-                404, "ERR_NOT_FOUND", f"no fish {name!r} is hosted here (there are: {hosted})"
-            )
+            return self._no_such_fish(name)
         return web.json_response(snapshot_to_json(name, await self._node.pond.snapshot(fish)))
+
+    async def _get_explanation(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        fish = self._fish.get(name)
+        if fish is None:
+            return self._no_such_fish(name)
+        at, limit = request.query.get("at"), request.query.get("limit", str(USUAL_STEPS))
+        if not limit.isdecimal() or not 0 < int(limit) <= MAX_STEPS:
+            raise InvalidInput(f"limit is a number from 1 to {MAX_STEPS}, not {limit!r}")
+        explanation = await self._node.pond.explain(
+            fish, at=None if at is None else EventKey.parse(at), limit=int(limit)
+        )
+        return web.json_response(explanation_to_json(explanation))
+
+    def _no_such_fish(self, name: str) -> web.Response:
+        hosted = ", ".join(sorted(self._fish)) or "none; start the daemon with --fish MODULE:NAME"
+        return _error(
+            404, "ERR_NOT_FOUND", f"no fish {name!r} is hosted here (there are: {hosted})"
+        )
 
     async def _end_streams(self, _app: web.Application) -> None:
         for task in list(self._streaming):

@@ -145,6 +145,14 @@ def _add_asking(sub: Any) -> None:
     )
     fish.add_argument("name", nargs="?", metavar="NAME", help="without it, the names of all")
 
+    explain = _command(
+        sub, "explain", commands.explain, "print the events behind a fish and the state after each"
+    )
+    explain.add_argument("name", metavar="FISH")
+    explain.add_argument("--at", metavar="KEY", help="end behind the event at this key")
+    explain.add_argument("--limit", type=int, default=100, help="events to show (100)")
+    explain.add_argument("--json", dest="as_json", action="store_true")
+
     status = _command(
         sub, "status", commands.status, "print node id, offsets, peers and what is missing"
     )

@@ -133,6 +133,13 @@ class Client:
         """The state of a hosted fish and the offsets it covers."""
         return await self._get(f"/api/v2/fish/{quote(name, safe='')}")
 
+    async def explain(
+        self, name: str, *, at: str | None = None, limit: int = 100
+    ) -> dict[str, Any]:
+        """Why a hosted fish has its state: the last events behind it (up to the key `at`), and the state after each."""
+        end = "" if at is None else f"&at={quote(at, safe='')}"
+        return await self._get(f"/api/v2/fish/{quote(name, safe='')}/explain?limit={limit}{end}")
+
     async def fish_names(self) -> list[str]:
         """The fish hosted there."""
         names: list[str] = (await self._get("/api/v2/fish"))["fish"]

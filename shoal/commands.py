@@ -20,6 +20,7 @@ from shoal.client import Client
 from shoal.control import awaited_control
 from shoal.daemon import run_daemon
 from shoal.errors import RequestRefused
+from shoal.explaining import explanation_to_text
 from shoal.folder import enrol_device, make_swarm, read_folder
 from shoal.settings import load_settings
 from shoal.strictjson import parse_json
@@ -128,6 +129,19 @@ def fish(arguments: Namespace) -> int:
             print(*await client.fish_names() or ["no fish is hosted here"], sep="\n")
         else:
             print(json.dumps(await client.fish(arguments.name), indent=2, ensure_ascii=False))
+
+    return _with_client(arguments, act)
+
+
+def explain(arguments: Namespace) -> int:
+    """Print the events behind the state of a fish, and the state after each."""
+
+    async def act(client: Client) -> None:
+        found = await client.explain(arguments.name, at=arguments.at, limit=arguments.limit)
+        if arguments.as_json:
+            print(json.dumps(found, indent=2, ensure_ascii=False))
+        else:
+            print(*explanation_to_text(found), sep="\n")
 
     return _with_client(arguments, act)
 

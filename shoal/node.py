@@ -21,6 +21,7 @@ from fish.machines.office import Run
 from fish.machines.runtime import Machines
 from fish.machines.system import System
 from fish.pond import Pond
+from fish.typed import payload_of
 from lamport.event import DEFAULT_APP_ID, Draft, Event, draft
 from lamport.exchange import Imported, import_archive
 from lamport.ids import MIN_DRAWN_STREAM_NUMBER, STREAM_NUMBER_LIMIT, EventKey, NodeId, StreamId
@@ -82,17 +83,19 @@ class Node:
         peers: Iterable[Address] = (),
         routes: Iterable[Route] = (),
         upcasters: Upcasters = NO_UPCASTERS,
+        development: bool = False,
     ) -> None:
         """Prepare a node for an enrolled device.
 
         `peers` are addresses to dial beside those discovered; `routes` say which of this node's events are not kept for
         ever (docs/retention.md); `upcasters` bring events of older versions to today's wherever this node hands out
-        events.
+        events. In `development` its fish are examined for purity at every event; see `Pond`.
 
         Raises:
             InvalidInput: the routes contradict each other, or are too many.
         """
         self._upcasters = upcasters
+        self._development = development
         self._identity = identity
         self._seams = seams
         self._addresses = tuple(peers)
@@ -190,7 +193,9 @@ class Node:
         app_id: str = DEFAULT_APP_ID,
         wait: bool = True,
     ) -> Event:
-        """Append one event; returns it once it is durable here.
+        """Append one event; returns it once it is durable here. The payload may be a typed event (`fish.typed`).
+
+        What it returns is a token, too: `pond.current_state(fish, after=event)` waits for a state that covers it.
 
         It never waits for a peer, except behind a start: those that can be reached are asked first whether they know
         more of this node's stream than it does itself, for two seconds at most. Where more is asked of the node than
@@ -201,7 +206,7 @@ class Node:
             Overloaded: this call would have to wait for its turn; nothing was stored. Only with `wait=False`.
             StoreFull: the disk has no room; nothing was stored.
         """
-        [event] = await self.publish_all([draft(tags, payload, app_id)], wait=wait)
+        [event] = await self.publish_all([draft(tags, payload_of(payload), app_id)], wait=wait)
         return event
 
     async def publish_all(self, drafts: Iterable[Draft], *, wait: bool = True) -> tuple[Event, ...]:
@@ -322,7 +327,7 @@ class Node:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(log.close)
         tasks.create_task(log.write(), name="log")
-        pond = Pond(log, tasks)
+        pond = Pond(log, tasks, development=self._development)
         stack.push_async_callback(pond.close)
         revival = tasks.create_task(_revive(log, pond), name="revival")
         stack.push_async_callback(_cancelled, revival)

@@ -14,6 +14,9 @@ LAST_LINE = {
     "04_work_across_a_cut.py": "healed, they agree: True - open: 1",
     "06_a_slip_and_an_old_version.py": "2500 g",
     "07_a_protocol.py": "they agree: True",
+    "08_a_counter.py": "pieces 7",
+    "09_a_worker.py": "open 0",
+    "10_a_shift_board.py": "{'ada': 'paint shop', 'bob': 'mill', 'eve': 'press'}",
 }
 TESTS = {
     "05_partition_test.py": "2 passed",

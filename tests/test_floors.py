@@ -41,10 +41,12 @@ FLOORS = (
         " fish.states fish.work fish.definition fish.timeline"
         " fish.protocols fish.protocols.values fish.protocols.problems fish.protocols.wellformed"
         " fish.protocols.equivalence fish.protocols.projection fish.protocols.reading fish.protocols.running"
-        " fish.machines.expressions fish.machines.definition fish.machines.acts fish.machines.chart"
-        " fish.machines.building fish.machines.loading fish.machines.instance fish.machines.register"
-        " fish.machines.stepping fish.machines.folding fish.machines.coordination fish.machines.system"
-        " fish.machines.roles fish.machines.drawing"
+        " fish.machines.expressions fish.machines.definition fish.machines.acts"
+        " fish.machines.chart fish.machines.building fish.machines.loading"
+        " fish.machines.instance fish.machines.register fish.machines.stepping"
+        " fish.machines.folding fish.machines.coordination fish.machines.system"
+        " fish.machines.roles fish.machines.drawing fish.emission fish.ready fish.dispatch"
+        " fish.testing fish.typed fish.reports fish.purity"
         " transport.identity transport.handshake transport.frames transport.messages transport.tree"
         " transport.aliases transport.horizons transport.claims transport.outbox transport.phases transport.mesh"
         " transport.session"
@@ -58,10 +60,12 @@ FLOORS = (
     # 3: the async middle
     (
         "lamport lamport.follower lamport.tidying lamport.log lamport.exchange"
-        " fish fish.machines fish.machines.office fish.machines.services fish.machines.timers fish.machines.ledger"
-        " fish.machines.runtime fish.log fish.snapshots fish.observation fish.running fish.effects fish.pond"
+        " fish fish.machines fish.machines.office fish.machines.services fish.machines.timers"
+        " fish.machines.ledger fish.machines.runtime fish.log fish.snapshots fish.observation"
+        " fish.running fish.effects fish.pond fish.feed fish.explaining fish.shown"
+        " fish.standing fish.lookout fish.collection"
         " transport transport.forks transport.repairs transport.link transport.peers"
-        " shoal.errors shoal.seams shoal.keys shoal.node shoal.views shoal.worker shoal.strictjson"
+        " shoal.errors shoal.seams shoal.keys shoal.node shoal.views shoal.explaining shoal.worker shoal.strictjson"
     ),
     # 4: the edge
     (

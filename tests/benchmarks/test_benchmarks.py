@@ -39,6 +39,16 @@ ROWS = {
     },
     "coldopen": {"cold open, page cache cold": "lower", "cold open, page cache warm": "lower"},
     "fold": {"fold, all events": "higher"},
+    "reduce": {"reduce, all events": "higher", "reduce, calls": "lower"},
+    "timetravel": {
+        "time travel, 100 late": "lower",
+        "time travel, 10 late": "lower",
+        "calls, 100 late": "lower",
+        "calls, 10 late": "lower",
+    },
+    "catchup-replay": {"catch-up replay": "lower", "catch-up replay, calls": "lower"},
+    "coldstart": {"cold start of a fish": "lower"},
+    "fishes": {"memory of a live fish": "lower", "dispatch of one event": "lower"},
     "replicate": {
         "replicate, catch-up": "higher",
         "replicate, delivery of one event, p50": "lower",
@@ -54,6 +64,25 @@ def small_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     events.settling.cache_clear()
     yield
     events.settling.cache_clear()
+
+
+def unit_of(benchmark: str, row: dict[str, Any]) -> str:
+    if "calls" in row["name"]:
+        return "calls"
+    is_size = benchmark == "disk" or row["name"].startswith("memory")
+    return "bytes" if is_size else UNITS[row["better"]]
+
+
+@pytest.mark.parametrize("benchmark", ["timetravel", "catchup-replay"])
+def test_reducer_calls_stay_within_their_exact_figures(
+    benchmark: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = json.loads(run(capsys, benchmark, "--json"))["rows"]
+    counted = [row for row in rows if row["unit"] == "calls"]
+    assert counted
+    for row in counted:
+        bound = 2 * row["bound"] + 16 if benchmark == "timetravel" else row["bound"]
+        assert row["ours"] <= bound
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -74,7 +103,7 @@ def test_json_gives_each_row_with_its_bound_and_ratio(
     assert report["left_out"]
     assert {row["name"]: row["better"] for row in report["rows"]} == ROWS[benchmark]
     for row in report["rows"]:
-        assert row["unit"] == ("bytes" if benchmark == "disk" else UNITS[row["better"]])
+        assert row["unit"] == unit_of(benchmark, row)
         assert row["ours"] > 0
         assert row["bound"] > 0
         assert math.isclose(row["ratio"], row["ours"] / row["bound"])

@@ -8,6 +8,7 @@ from lamport.event import Draft, Event
 from lamport.follower import Batch
 from lamport.ids import EventKey, NodeId, StreamId
 from lamport.offsets import OffsetMap
+from lamport.reader import Order
 from lamport.snapshots import StoredSnapshot
 from lamport.tags import Where
 from lamport.upcasters import NO_UPCASTERS
@@ -15,7 +16,7 @@ from lamport.upcasters import NO_UPCASTERS
 NODE = NodeId(bytes(31) + b"\x05")
 """The node whose log this is. Its stream sorts between those of `stream_of(0)` and `stream_of(9)`."""
 
-KEPT_SNAPSHOTS = 4
+KEPT_SNAPSHOTS = 32
 
 AT_ONCE = 100_000
 """A follower's batch that holds all there is."""
@@ -57,6 +58,8 @@ class MemoryLog:
         self._offsets = OffsetMap()
         self._changed = asyncio.Event()
         self._closed = False
+        self._ordered: list[Event] = []
+        self._counted = 0
 
     @property
     def offsets(self) -> OffsetMap:
@@ -65,8 +68,11 @@ class MemoryLog:
     @property
     def events(self) -> list[Event]:
         """Everything, in key order."""
-        every = [event for commit in self.commits for event in commit.events]
-        return sorted(every, key=lambda event: event.key)
+        for commit in self.commits[self._counted :]:
+            self._ordered.extend(commit.events)
+            self._counted += 1
+        self._ordered.sort(key=lambda event: event.key)  # two sorted runs: that is quick
+        return self._ordered
 
     def commit(self, events: Sequence[Event]) -> None:
         """Events become known together, as if a peer had sent them."""
@@ -96,6 +102,8 @@ class MemoryLog:
         return self.hidden_between(lower, upper)
 
     def hidden_between(self, lower: OffsetMap, upper: OffsetMap) -> list[Event]:
+        if not self.retracted:
+            return []
         return [one for one in self.events if self.hides(one, upper) and not self.hides(one, lower)]
 
     def receive(self, stream: int, lamport: int, payload: object, *tags: str) -> Event:
@@ -129,6 +137,7 @@ class MemoryLog:
         lower: OffsetMap | None = None,
         upper: OffsetMap | None = None,
         as_of: OffsetMap | None = None,
+        order: Order = Order.ASCENDING,
     ) -> AsyncIterator[Sequence[Event]]:
         self.reads += 1
         bottom, top = lower or OffsetMap(), self._offsets if upper is None else upper
@@ -140,6 +149,8 @@ class MemoryLog:
             and bottom.of(event.stream) < event.offset <= top.of(event.stream)
             and where.matches(event.tags, is_local=event.stream.node == self.node)
         ]
+        if order is Order.DESCENDING:
+            chosen.reverse()
         for start in range(0, len(chosen), self._page):
             await asyncio.sleep(0)  # as a disk would: others run while a page is read
             yield chosen[start : start + self._page]
@@ -158,7 +169,9 @@ class MemoryLog:
         self.commit(events)
         return events
 
-    async def save_snapshot(self, snapshot: StoredSnapshot) -> None:
+    async def save_snapshot(
+        self, snapshot: StoredSnapshot, thinned: Sequence[EventKey] = ()
+    ) -> None:
         await asyncio.sleep(0)  # as a disk would
         if self.is_full:
             raise StoreFull("full")
@@ -166,6 +179,7 @@ class MemoryLog:
         same = [one for one in self.snapshots if _identity(one) == _identity(snapshot)]
         newest = sorted([*(one for one in same if one.key != snapshot.key), snapshot], key=_key)
         others = [one for one in self.snapshots if one not in same]
+        newest = [one for one in newest if one.key not in thinned]
         self.snapshots = [*others, *newest[-KEPT_SNAPSHOTS:]]
 
     async def load_snapshots(
@@ -177,6 +191,11 @@ class MemoryLog:
         return sorted(
             (one for one in found if one.definition == definition), key=_key, reverse=True
         )
+
+    async def snapshot_definitions(self, fish: str, version: int) -> list[str]:
+        await asyncio.sleep(0)  # as a disk would
+        found = [one for one in self.snapshots if _identity(one) == (fish, version)]
+        return sorted({one.definition for one in found})
 
     async def drop_snapshots(self, fish: str, from_key: EventKey | None) -> None:
         await asyncio.sleep(0)  # as a disk would
@@ -204,6 +223,7 @@ class MemoryFollower:
     def __init__(self, log: MemoryLog, start: OffsetMap, batch: int) -> None:
         self._log = log
         self._batch = batch
+        self._commits = 0
         self.offsets = start
 
     async def next(self) -> Batch:
@@ -218,8 +238,15 @@ class MemoryFollower:
         return Batch(shown, self.offsets, handed)
 
     def _behind(self) -> list[Event]:
-        events = self._log.events
+        events = self._log.events if self._batch < AT_ONCE else self._new()
         return [one for one in events if one.offset > self.offsets.of(one.stream)][: self._batch]
+
+    def _new(self) -> list[Event]:
+        """What was committed since this was last asked, in key order."""
+        commits, self._commits = self._log.commits[self._commits :], len(self._log.commits)
+        return sorted(
+            (event for commit in commits for event in commit.events), key=lambda event: event.key
+        )
 
 
 def _identity(snapshot: StoredSnapshot) -> tuple[str, int]:

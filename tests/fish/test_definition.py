@@ -194,3 +194,15 @@ def test_metadata_tell_key_stream_and_whose_the_event_is() -> None:
     assert metadata.event_id == str(event.key)
     assert metadata.is_local
     assert not Metadata.of(event_of(1, 7, 3, None), NODE).is_local
+
+
+def test_a_fish_cannot_be_commutative_and_have_resets() -> None:
+    with pytest.raises(InvalidFish, match="not commutative"):
+        Fish("f", Tag("a"), 0, lambda *_: 0, commutative=True, is_reset=lambda *_: True)
+    with pytest.raises(InvalidFish, match="not commutative"):
+        Fish("f", Tag("a"), 0, lambda *_: 0, commutative=True, reset_where=Tag("r"))
+
+
+def test_resets_are_told_by_a_function_or_by_tags() -> None:
+    with pytest.raises(InvalidFish, match="not both"):
+        Fish("f", Tag("a"), 0, lambda *_: 0, is_reset=lambda *_: True, reset_where=Tag("r"))

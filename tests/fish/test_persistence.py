@@ -211,7 +211,7 @@ def test_a_snapshot_is_kept_after_every_so_many_reducer_calls() -> None:
             log.receive(1, number + 1, number)
         await pond.current_state(LIST)
         await turns(5)
-        assert [one.count for one in log.snapshots] == [Limits().snapshot_every]
+        assert log.snapshots[-1].count == Limits().snapshot_every
 
     story(act, MemoryLog(page=1_000))
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fish import WorkIds
+from fish.states import encode_state
 from lamport.ids import EventKey
 from tests.fish.histories import patient
 from tests.fish.memory_log import stream_of
@@ -16,20 +17,45 @@ keys = st.sampled_from(KEYS)
 named = st.lists(st.one_of(keys, keys.map(str)), max_size=4)
 
 
+closings = st.lists(named, max_size=6)
+
+
 @patient
-@given(st.lists(st.one_of(keys, named)))
-def test_what_is_open_is_what_was_opened_less_what_was_named_since(steps: list[Any]) -> None:
-    work, model = WorkIds(), set[EventKey]()
+@given(st.permutations(KEYS), closings, st.data())
+def test_what_is_open_is_what_was_opened_less_what_was_named_in_any_order_of_streams(
+    order: list[EventKey], closed: list[list[Any]], data: st.DataObject
+) -> None:
+    steps: list[Any] = data.draw(st.permutations([*in_stream_order(order), *closed]))
+    opened = iter(in_stream_order([one for one in steps if isinstance(one, EventKey)]))
+    work = WorkIds()
     for step in steps:
-        if isinstance(step, EventKey):
-            work, model = work.opened(step), model | {step}
-        else:
-            closed = {one if isinstance(one, EventKey) else EventKey.parse(one) for one in step}
-            work, model = work.closed(step), model - closed
+        work = work.opened(next(opened)) if isinstance(step, EventKey) else work.closed(step)
+    names = {
+        one if isinstance(one, EventKey) else EventKey.parse(one) for all_ in closed for one in all_
+    }
+    model = set(KEYS) - names
     assert list(work) == sorted(model)
     assert len(work) == len(model)
     assert bool(work) == bool(model)
     assert all((key in work) == (key in model) for key in KEYS)
+    straight = WorkIds(tuple(KEYS)).closed(names)
+    assert encode_state(work) == encode_state(straight)
+    assert work.early == ()
+
+
+def in_stream_order(keys: list[EventKey]) -> list[EventKey]:
+    """The same mixture of streams, each in its own order."""
+    waiting = {
+        number: iter(sorted(k for k in keys if k.stream == number))
+        for number in {k.stream for k in keys}
+    }
+    return [next(waiting[key.stream]) for key in keys]
+
+
+def test_an_opening_that_comes_behind_its_closing_is_swallowed() -> None:
+    work = WorkIds().closed(KEYS[0])
+    assert work.early == (KEYS[0],)
+    assert work.opened(KEYS[0]) == WorkIds()
 
 
 def test_equal_work_is_one_value_however_it_came_about() -> None:
@@ -62,7 +88,7 @@ def test_the_texts_that_name_the_open_work_close_all_of_it() -> None:
 
 def test_what_is_no_event_key_in_a_payload_names_nothing() -> None:
     work = WorkIds((KEYS[0],))
-    junk: list[Any] = ["", "1/x", str(KEYS[0]) + "0", 7, None, {}, [str(KEYS[0])], ("a",)]
+    junk: list[Any] = ["", "1/x", str(KEYS[0]) + "x", 7, None, {}, [str(KEYS[0])], ("a",)]
     assert work.closed(junk) == work
     whole: Any
     for whole in (None, 7, {}, "nonsense"):

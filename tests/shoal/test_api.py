@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -372,6 +373,27 @@ async def test_a_fish_tells_its_state_and_the_offsets_it_covers(tmp_path: Path) 
             "key": event["key"],
             "offsets": {event["stream"]: 0},
         }
+
+
+@story
+async def test_a_fish_is_explained_event_by_event(tmp_path: Path) -> None:
+    async with serving(tmp_path) as serve:
+        tags = list(worker.status_tags("w1", "FOO").names)
+        payload = {"type": "started", "worker": "w1", "activity": "FOO"}
+        data = [{"tags": tags, "payload": payload}] * 3
+        keys = [
+            one["key"]
+            for one in (await serve.post("events/publish", {"data": data})).json()["data"]
+        ]
+        shown = (await serve.get("fish/workers/explain?limit=2")).json()
+        assert shown["state"] == {"w1": keys}
+        assert shown["leftOut"] == 1
+        assert [step["event"]["key"] for step in shown["steps"]] == keys[1:]
+        path = f"fish/workers/explain?at={quote(keys[0], safe='')}"
+        assert (await serve.get(path)).json()["state"] == {"w1": keys[:1]}
+        refused(await serve.get("fish/whale/explain"), 404, "ERR_NOT_FOUND")
+        for bad in ("limit=0", "limit=x", "at=nonsense"):
+            refused(await serve.get(f"fish/workers/explain?{bad}"), 400, "ERR_BAD_REQUEST")
 
 
 @story

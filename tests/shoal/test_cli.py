@@ -182,6 +182,9 @@ def test_fish_prints_the_state_and_what_it_covers(running: Daemon) -> None:
     shown = json.loads(succeeded(running.ask("fish", "workers")))
     assert (shown["fish"], shown["state"], shown["key"]) == ("workers", {"w1": [key]}, key)
     assert shown["offsets"] == offsets(running)
+    assert key in succeeded(running.ask("explain", "workers"))
+    explained = json.loads(succeeded(running.ask("explain", "workers", "--at", key, "--json")))
+    assert explained["key"] == key
     naive = json.loads(succeeded(running.ask("fish", "naive-workers")))
     assert naive["state"] == {"w1": "working"}
 

@@ -1,0 +1,98 @@
+"""A test kit for fish: does what a definition claims hold?
+
+`check_commutative` folds the same events in many orders, each stream in its own order as the log delivers it, and holds
+the states against each other, byte by byte.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from fish.definition import Fish, Metadata
+from fish.errors import NotCommutative
+from fish.states import encode_state
+from lamport.event import Event
+from lamport.ids import NodeId, StreamId
+
+TRIES = 100
+"""Orders that are tried, if not said otherwise."""
+
+
+def check_commutative(
+    fish: Fish[Any],
+    events: Iterable[Event],
+    node: NodeId,
+    *,
+    tries: int = TRIES,
+    seed: int = 0,
+) -> None:
+    """Fold the events that a fish selects in many orders.
+
+    Raises:
+        NotCommutative: the state depends on the order; the text shows two orders that are as near to each other as
+            could be found.
+        StateCodecError: a state has no bytes that could be compared.
+    """
+    selected = sorted((one for one in events if fish.selects(one, node)), key=lambda one: one.key)
+    expected = _folded(fish, selected, node)
+    randomness = random.Random(seed)  # noqa: S311 - a test is repeatable
+    for _ in range(tries):
+        order = mixed(selected, randomness)
+        if _folded(fish, order, node) != expected:
+            raise NotCommutative(_difference(fish, selected, order, node))
+
+
+def mixed(events: Sequence[Event], randomness: random.Random) -> list[Event]:
+    """The same events, the streams mixed in another way, each in its own order."""
+    waiting: dict[StreamId, list[Event]] = {}
+    for event in reversed(events):
+        waiting.setdefault(event.stream, []).append(event)
+    turns = [event.stream for event in events]
+    randomness.shuffle(turns)
+    return [waiting[stream].pop() for stream in turns]
+
+
+def _folded(fish: Fish[Any], order: Iterable[Event], node: NodeId) -> bytes:
+    state = fish.initial
+    for event in order:
+        state = fish.on_event(state, event.payload, Metadata.of(event, node))
+    return encode_state(state)
+
+
+def _difference(
+    fish: Fish[Any], order: Sequence[Event], other: Sequence[Event], node: NodeId
+) -> str:
+    """Two events next to each other whose exchange makes a difference: sort one order into the other, step by step."""
+
+    def differs(events: list[Event], swapped: list[Event]) -> bool:
+        return _folded(fish, events, node) != _folded(fish, swapped, node)
+
+    place = _first_swap(list(other), {event.key: n for n, event in enumerate(order)}, differs)
+    text = f"fish {fish.name!r} is not commutative"
+    if place is None:
+        return f"{text}: {len(order)} events gave two states in two orders"
+    first, second = place
+    return (
+        f"{text}: it makes a difference whether {first.key} {first.payload!r} or {second.key}"
+        f" {second.payload!r} is folded first"
+    )
+
+
+def _first_swap(
+    events: list[Event],
+    rank: dict[Any, int],
+    differs: Callable[[list[Event], list[Event]], bool],
+) -> tuple[Event, Event] | None:
+    """Sort by exchanging neighbours until an exchange makes a difference."""
+    swapped = True
+    while swapped:
+        swapped = False
+        for n in range(len(events) - 1):
+            one, other = events[n : n + 2]
+            if rank[one.key] > rank[other.key]:
+                before = list(events)
+                events[n : n + 2] = [other, one]
+                swapped = True
+                if differs(before, events):
+                    return other, one
+    return None

@@ -1,0 +1,144 @@
+"""Collections of fish: seeds name them, all states are shown together."""
+
+import asyncio
+from typing import Any
+
+from fish import Fish, FishStopped, Metadata, Pond
+from lamport.event import Event
+from lamport.ids import EventKey
+from lamport.tags import Tag, Tags
+from tests.fish.memory_log import MemoryLog, stream_of
+from tests.fish.ponds import State, listed, story, turns
+
+SEED = Tag("seed")
+
+
+def member(payload: Any, _: Metadata) -> Fish[State] | None:
+    if payload == "nobody":
+        return None
+    if payload == "broken":
+        raise LookupError(payload)
+    return Fish(f"of {payload}", Tags(f"t:{payload}"), (), listed)
+
+
+def test_members_are_shown_together_and_never_in_part() -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        for lamport, payload in enumerate(("x", "nobody", "broken", "y", "x"), 1):
+            log.receive(1, lamport, payload, "seed")
+        log.receive(2, 1, 1, "t:x", "t:y")
+        shown: list[Any] = []
+        pond.observe_all(SEED, member, shown.append)
+        await turns(100)
+        assert shown == [((1,), (1,))]
+        log.receive(2, 2, 2, "t:x", "t:y")
+        await turns(100)
+        assert shown[1:] == [((1, 2), (1, 2))]
+        log.receive(1, 9, "z", "seed")
+        await turns(100)
+        assert shown[2:] == [((1, 2), (1, 2), ())]
+
+    story(act)
+
+
+def test_a_member_that_stops_leaves_the_others_alone() -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        log.receive(1, 1, "x", "seed")
+        log.receive(1, 2, "y", "seed")
+        with pond.observe_all(SEED, member) as observation:
+            assert await anext(observation) == ((), ())
+            log.receive(2, 3, "poison", "t:x")
+            log.receive(2, 4, "fine", "t:y")
+            while (states := await anext(observation)) != ((), ("fine",)):
+                assert states in (((), ()), ((), ("fine",)))
+
+    story(act)
+
+
+def test_a_member_whose_seed_is_old_leaves_when_a_younger_seed_comes() -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        def seed(offset: int, payload: str, second: int) -> Event:
+            key = EventKey(offset + 1, stream_of(1))
+            return Event(key, offset, second * 1_000_000, ("seed",), "test", payload)
+
+        log.commit([seed(0, "x", 0), seed(1, "y", 8)])
+        shown: list[Any] = []
+        pond.observe_all(SEED, member, shown.append, expire_after_s=5)
+        await turns(100)
+        log.commit([seed(2, "z", 10)])
+        await turns(100)
+        assert [len(states) for states in shown] == [2, 2]
+        log.receive(2, 1, "late", "t:x")
+        await turns(100)
+        assert len(shown) == 2, "it has left"
+
+    story(act)
+
+
+def test_one_fish_is_watched_once_somebody_names_it() -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        shown: list[State] = []
+        stops: list[FishStopped] = []
+        pond.observe_one(SEED, member, shown.append, stops.append)
+        log.receive(2, 1, 1, "t:x")
+        log.receive(1, 1, "nobody", "seed")
+        await turns(50)
+        assert shown == []
+        log.receive(1, 2, "x", "seed")
+        await turns(50)
+        log.receive(2, 2, "poison", "t:x")
+        await turns(50)
+        assert shown == [(1,)]
+        assert len(stops) == 1
+
+    story(act)
+
+
+def test_collections_and_lookouts_end_with_the_pond() -> None:
+    async def act(_log: MemoryLog, pond: Pond) -> None:
+        every = [
+            pond.observe_all(SEED, member),
+            pond.observe_one(SEED, member),
+            pond.observe_latest(SEED),
+        ]
+        waiting = [asyncio.create_task(_rest(one)) for one in every]
+        await turns(50)
+        await pond.close()
+        assert await asyncio.gather(*waiting) == [[()], [], []]
+
+    async def _rest(observation: Any) -> list[Any]:
+        return [one async for one in observation]
+
+    story(act)
+
+
+def test_groups_are_shown_by_their_keys_and_a_fish_of_each_is_made_once() -> None:
+    made: list[str] = []
+
+    def key(payload: Any, _: Metadata) -> str | None:
+        return payload[0] if payload[0] != "nobody" else None
+
+    def of_group(name: str) -> Fish[State]:
+        made.append(name)
+        return Fish(f"group {name}", Tag("w").with_id(name), (), listed)
+
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        shown: list[Any] = []
+        for lamport, name in enumerate(("x", "y", "x", "nobody"), 1):
+            log.receive(1, lamport, [name, lamport], "w", f"w:{name}")
+        observation = pond.observe_groups(Tag("w"), key, of_group, shown.append)
+        await turns(100)
+        assert shown == [{"x": (["x", 1], ["x", 3]), "y": (["y", 2],)}]
+        log.receive(2, 9, ["z", 9], "w", "w:z")
+        await turns(100)
+        assert shown[-1]["z"] == (["z", 9],)
+        assert made == ["x", "y", "z"]
+        assert len(log.followed) == 2, (
+            "one of the pond and one of the seeds, whatever the number of groups"
+        )
+        observation.cancel()
+        log.receive(2, 10, ["z", 10], "w", "w:z")
+        count = len(shown)
+        await turns(50)
+        assert len(shown) == count
+
+    story(act)

@@ -1,0 +1,90 @@
+"""In development mode an impure reducer stops its fish, and the line is named."""
+
+import asyncio
+import itertools
+import random
+import time
+from typing import Any
+
+import pytest
+
+from fish import Fish, FishStopped, Metadata, Pond
+from fish.errors import FishImpure
+from lamport.tags import Tag
+from tests.fish.memory_log import MemoryLog
+
+CALLS = itertools.count()
+
+
+def mutating(state: list[Any], payload: Any, _: Metadata) -> list[Any]:
+    state.append(payload)
+    return state
+
+
+def changing_the_payload(state: list[Any], payload: Any, _: Metadata) -> list[Any]:
+    payload["seen"] = True
+    return [*state, payload]
+
+
+def timed(state: list[Any], _payload: Any, _: Metadata) -> list[Any]:
+    return [*state, time.time()]
+
+
+def drawn(state: list[Any], _payload: Any, _: Metadata) -> list[Any]:
+    return [*state, random.random()]
+
+
+def counting(state: list[Any], _payload: Any, _: Metadata) -> list[Any]:
+    return [*state, next(CALLS)]
+
+
+def pure(state: list[Any], payload: Any, _: Metadata) -> list[Any]:
+    return [*state, payload]
+
+
+def refusing(_state: list[Any], _payload: Any, _: Metadata) -> list[Any]:
+    raise LookupError("refused")
+
+
+def state_of(on_event: Any, *, development: bool, **more: Any) -> Any:
+    async def run() -> Any:
+        log = MemoryLog()
+        log.receive(1, 1, {"n": 1})
+        log.receive(1, 2, {"n": 2})
+        async with asyncio.TaskGroup() as tasks:
+            pond = Pond(log, tasks, development=development)
+            try:
+                return await pond.current_state(Fish("f", Tag("a"), [], on_event, **more))
+            except FishStopped as stopped:
+                return stopped
+            finally:
+                await pond.close()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("on_event", "told"),
+    [
+        (mutating, "changes the state"),
+        (changing_the_payload, "changes the payload"),
+        (timed, "time.time"),
+        (drawn, "random"),
+        (counting, "different states"),
+    ],
+)
+def test_an_impure_reducer_stops_its_fish_and_its_line_is_named(on_event: Any, told: str) -> None:
+    stopped = state_of(on_event, development=True)
+    assert isinstance(stopped.__cause__, FishImpure)
+    assert told in str(stopped)
+    assert f"test_development.py:{on_event.__code__.co_firstlineno}" in str(stopped)
+
+
+def test_a_pure_one_goes_on_and_what_it_raises_is_its_own() -> None:
+    assert state_of(pure, development=True) == [{"n": 1}, {"n": 2}]
+    assert isinstance(state_of(refusing, development=True).__cause__, LookupError)
+    assert state_of(mutating, development=True, mutates=True) == [{"n": 1}, {"n": 2}]
+
+
+def test_otherwise_nothing_is_examined() -> None:
+    assert len(state_of(counting, development=False)) == 2

@@ -1,0 +1,135 @@
+"""Lookouts, chunks, ready-made fish, and tags that come from payloads."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fish import InvalidFish, Pond
+from fish.emission import IdTag
+from fish.ready import events_ascending, events_descending, latest_event
+from lamport.event import Event
+from lamport.offsets import OffsetMap
+from lamport.reader import Order
+from lamport.tags import Tag, Tags
+from tests.fish.histories import arriving_histories, patient
+from tests.fish.memory_log import MemoryLog
+from tests.fish.ponds import story, turns
+
+A = Tag("a")
+
+
+@given(batches=arriving_histories())
+@patient
+def test_the_latest_event_is_the_last_of_all_however_they_arrive(
+    batches: list[list[Event]],
+) -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        latest: list[Event] = []
+        count: list[int] = []
+        pond.observe_latest(A, latest.append)
+        pond.observe_unordered_reduce(A, lambda n, *_: n + 1, 0, count.append)
+        for batch in batches:
+            log.commit(batch)
+            await turns(2)
+        await turns(20)
+        matching = [one for one in log.events if "a" in one.tags]
+        assert latest[-1:] == matching[-1:]
+        assert count[-1] == len(matching)
+        assert [one.key for one in latest] == sorted({one.key for one in latest})
+
+    story(act)
+
+
+@given(batches=arriving_histories(), size=st.integers(1, 5), order=st.sampled_from(["asc", "desc"]))
+@patient
+def test_a_reader_who_is_interrupted_goes_on_at_a_bound_of_the_last_chunk(
+    batches: list[list[Event]], size: int, order: str
+) -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        for batch in batches:
+            log.commit(batch)
+        bounds = {"lower": OffsetMap(), "upper": log.offsets}
+        read: list[Event] = []
+        while True:
+            async for chunk in pond.query_chunks(A, size, order=Order(order), **bounds):
+                read += chunk.events
+                end, bound = ("lower", chunk.upper) if order == "asc" else ("upper", chunk.lower)
+                bounds[end] = bound
+                break
+            else:
+                break
+        wanted = [one for one in log.events if "a" in one.tags]
+        assert read == (wanted if order == "asc" else wanted[::-1])
+
+    story(act)
+
+
+def test_a_chunk_has_bounds() -> None:
+    async def act(_log: MemoryLog, pond: Pond) -> None:
+        with pytest.raises(ValueError, match="1 to 10000"):
+            await anext(pond.query_chunks(A, 0))
+
+    story(act)
+
+
+def test_ready_made_fish_keep_the_newest_events() -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        assert await pond.current_state(latest_event(A)) is None
+        for n in (1, 2, 4, 5):
+            log.receive(1, n, n)
+        log.receive(0, 3, 3)
+        assert await pond.current_state(latest_event(A)) == 5
+        assert await pond.current_state(events_ascending(A, 3)) == (3, 4, 5)
+        assert await pond.current_state(events_descending(A, 3)) == (5, 4, 3)
+
+    story(act)
+
+
+def test_the_last_none_events_are_refused() -> None:
+    with pytest.raises(InvalidFish, match="at least one"):
+        events_ascending(A, 0)
+
+
+def test_ids_are_derived_when_an_event_is_published_and_not_when_it_is_selected() -> None:
+    worker = IdTag("worker", lambda payload: payload.get("id"))
+    both = worker & "shift" & Tags("floor", "hall")
+    assert both.where == Tags("worker", "shift", "floor", "hall")
+    [with_id, without] = both.apply_all({"id": "w1"}, {})
+    assert with_id.tags == ("floor", "hall", "shift", "worker", "worker:w1")
+    assert without.tags == ("floor", "hall", "shift", "worker")
+    assert worker.with_id("w2").apply({"id": "w1"}).tags == ("worker", "worker:w2")
+
+
+def test_lookouts_are_refused_by_a_closed_pond() -> None:
+    async def act(_log: MemoryLog, pond: Pond) -> None:
+        await pond.close()
+        for name in ("observe_latest", "observe_earliest"):
+            with pytest.raises(Exception, match="closed"):
+                getattr(pond, name)(A)
+
+    story(act)
+
+
+def test_the_iterator_of_a_lookout_gives_each_better_event() -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        seen: list[Any] = []
+
+        async def look() -> None:
+            with pond.observe_earliest(A) as earliest:
+                async for event in earliest:
+                    seen.append(event.payload)
+                    if event.payload == "first":
+                        return
+
+        task = asyncio.create_task(look())
+        await turns(20)
+        log.receive(1, 5, "second")
+        await turns(20)
+        log.receive(2, 2, "first")
+        await task
+        assert seen == ["second", "first"]
+
+    story(act)
