@@ -52,8 +52,11 @@ class Metadata(NamedTuple):
     @classmethod
     def of(cls, event: Event, node: NodeId) -> "Metadata":
         """The metadata of an event as seen at a node."""
-        is_local = event.stream.node == node
-        return cls(event.key, event.offset, event.timestamp, event.tags, event.app_id, is_local)
+        stream = event.stream
+        is_local = stream.node == node
+        # A key is what it was before anybody knew of two branches: states must not change with that knowledge.
+        key = EventKey(event.lamport, stream.base) if stream.branch else event.key
+        return cls(key, event.offset, event.timestamp, event.tags, event.app_id, is_local)
 
     @property
     def lamport(self) -> int:

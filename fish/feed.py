@@ -31,10 +31,18 @@ NO_PROGRESS_S = 1.0
 class Taker(Protocol):
     """Someone who is fed."""
 
-    def hand(self, events: list[Event], offsets: OffsetMap, retracted: list[EventKey]) -> None:
+    def hand(
+        self,
+        events: list[Event],
+        offsets: OffsetMap,
+        retracted: list[EventKey],
+        *,
+        renamed: bool = False,
+    ) -> None:
         """Take note of events that concern it, in key order, and of what the log holds with them. Never waits.
 
-        `retracted` are the keys of events that it was handed before, or has read, and that are hidden from now on.
+        `retracted` are the keys of events that it was handed before, or has read, and that are hidden from now on. With
+        `renamed` a fork was proven: keys and offsets known before may have other names by now.
         """
         ...
 
@@ -90,11 +98,12 @@ class Feed:
             # One that is damaged tells no tags: it may be in anybody's state.
             for taker in self._concerned(event) if event.tags else self._index:
                 hidden.setdefault(taker, []).append(event.key)
-        self.offsets = self.offsets.raised(batch.offsets)
+        self.offsets = batch.offsets if batch.renamed else self.offsets.raised(batch.offsets)
         if self._is_holding:
             self._set_timer(1, NO_PROGRESS_S)
-        for taker in portions | hidden:
-            taker.hand(portions.get(taker, []), batch.offsets, hidden.get(taker, []))
+        for taker in tuple(self._index if batch.renamed else portions | hidden):
+            news = portions.get(taker, []), batch.offsets, hidden.get(taker, [])
+            taker.hand(*news, renamed=batch.renamed)
         for taker in tuple(self.waiting):
             taker.stir()
 

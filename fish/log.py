@@ -53,6 +53,13 @@ class Log(Protocol):
         """What brings events of older versions to today's, before a reducer sees them."""
         ...
 
+    def named_now(self, offsets: OffsetMap) -> OffsetMap:
+        """A position in this log under the names its streams' branches bear now, should a fork have been proven since.
+
+        A batch that is `renamed` says that one was.
+        """
+        ...
+
     @property
     def horizons(self) -> Mapping[StreamId, int]:
         """The first offset that is kept, of each stream whose beginning was pruned on purpose."""

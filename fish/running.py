@@ -65,12 +65,14 @@ class _News:
     """What arrived since the task last looked. `is_complete` is False where the inbox had overflowed.
 
     `retracted` are the keys of matching events that were handed over before and are hidden now; the log bounds them.
+    With `renamed` a fork was proven: keys and offsets known before may have other names by now.
     """
 
     events: list[Event] = field(default_factory=list)
     offsets: OffsetMap = field(default_factory=OffsetMap)
     is_complete: bool = True
     retracted: list[EventKey] = field(default_factory=list)
+    renamed: bool = False
 
     def add(self, events: list[Event], offsets: OffsetMap, limit: int) -> None:
         self.offsets = self.offsets.raised(offsets)
@@ -222,13 +224,21 @@ class RunningFish(Generic[State]):
             self._is_hydrated = False
             self.start()
 
-    def hand(self, events: list[Event], offsets: OffsetMap, retracted: list[EventKey]) -> None:
+    def hand(
+        self,
+        events: list[Event],
+        offsets: OffsetMap,
+        retracted: list[EventKey],
+        *,
+        renamed: bool = False,
+    ) -> None:
         """Take note of events that concern this fish, and of those hidden from now on. Never waits."""
         if self.stopped is not None:
             return
         if self._news is None:
             self._news = _News()
         self._news.add(events, offsets, self._limits.waiting_events)
+        self._news.renamed = self._news.renamed or renamed
         if retracted:
             self._news.withdraw(retracted)
         if self._may_fold:
@@ -265,7 +275,7 @@ class RunningFish(Generic[State]):
             if self.stopped is not None:
                 raise self.stopped.again()
             snapshot = self.snapshot()
-            if snapshot is not None and snapshot.offsets.covers(offsets):
+            if snapshot is not None and snapshot.offsets.covers(self._log.named_now(offsets)):
                 return snapshot
             if self._ended is not None:
                 raise PondClosed(f"fish {self.fish.name!r} ended") from self._ended
@@ -383,8 +393,15 @@ class RunningFish(Generic[State]):
                 await self.save()
 
     async def _take_in(self, news: _News) -> None:
-        """Fold the news in."""
-        target = self._timeline.offsets.raised(news.offsets)
+        """Fold the news in.
+
+        The target is what is covered already and the news together: a follower that lags may not yet have handed over
+        what hydration has read.
+        """
+        target = self._log.named_now(self._timeline.offsets.raised(news.offsets))
+        if news.renamed:
+            await self._refold(target)
+            return
         folded = [key for key in news.retracted if self._timeline.holds(key)]
         late: EventKey | None
         if folded:
@@ -414,6 +431,14 @@ class RunningFish(Generic[State]):
         """What is not covered."""
         covered = self._timeline.offsets
         return self._log.read(self.fish.where, lower=covered, upper=target, as_of=target)
+
+    async def _refold(self, target: OffsetMap) -> None:
+        """Begin anew, from a snapshot that holds or from nothing: what was folded may stand elsewhere in the order."""
+        _LOGGER.debug("fish %r folds anew: a stream has two histories", self.fish.name)
+        self._timeline = self._new_timeline()
+        self._saved_calls = 0
+        await self._replay(await self._restore(target), target)
+        self._timeline.cover(target)
 
     async def _read_missed(self, target: OffsetMap) -> EventKey | None:
         """Read what is not covered. The first event tells whether any is late."""

@@ -8,6 +8,7 @@ writes it in one transaction, and only then does the log's state move to it. A c
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from lamport.branches import Branches
 from lamport.chain import (
     MAX_SEALED_BYTES,
     MAX_SEALED_EVENTS,
@@ -25,11 +26,13 @@ from lamport.codec import EncodedDraft, StoredEvent, place_draft
 from lamport.errors import (
     DivergedStream,
     LimitExceeded,
+    OutdatedPlan,
     QuarantinedRange,
     UnknownAuthor,
     VoidRetraction,
 )
 from lamport.event import Event
+from lamport.forks import MAX_BRANCHES_OF_NODE, Adoption, readdressed
 from lamport.horizon import Horizon, announced
 from lamport.ids import MAX_LAMPORT, EventKey, StreamId
 from lamport.retraction import (
@@ -48,6 +51,9 @@ MAX_STREAMS_OF_NODE = 256
 """Most streams of one node: a few are for retention, one comes with each restored backup."""
 
 
+NO_BRANCHES = Branches()
+
+
 @dataclass(frozen=True, slots=True)
 class Commit:
     """One transaction's worth: events, seals, new certificates, moved heads and the clock after them.
@@ -62,6 +68,7 @@ class Commit:
     certificates: Mapping[bytes, bytes] = field(default_factory=dict)
     retractions: tuple[Retraction, ...] = ()
     void: tuple[str, ...] = ()
+    forks: tuple[Adoption, ...] = ()
     horizons: Mapping[StreamId, Horizon] = field(default_factory=dict)
 
 
@@ -78,6 +85,7 @@ class CommitBuilder:
         horizons: Mapping[StreamId, Horizon],
         keys: Keys,
         retracted: Retracted | None = None,
+        branches: Branches = NO_BRANCHES,
         routes: Routes = NO_ROUTES,
     ) -> None:
         self.own = own
@@ -97,6 +105,8 @@ class CommitBuilder:
         self._appended: dict[StreamId, list[StoredEvent]] = {}
         self._received: list[StoredEvent] = []
         self._seals: list[Seal] = []
+        self._branches = branches
+        self._forks: list[Adoption] = []
 
     def append(self, drafts: Sequence[EncodedDraft], timestamp: int) -> tuple[Event, ...]:
         """Give these drafts their places behind everything appended so far.
@@ -152,21 +162,58 @@ class CommitBuilder:
             QuarantinedRange: it holds, but would hurt; nothing was added.
             UnknownAuthor: it came without a certificate, and there is none here; nothing was added.
         """
+        checked = readdressed(checked, self._branches.routed(checked, self._known_heads))
         received = checked.range
-        node = received.stream.node
+        if received.stream.branch and received.stream not in self._branches.known:
+            return ()  # nobody has proven it here
+        if any(fork.origin.stream.base == received.stream.base for fork in self._forks):
+            return ()  # asked for again, by the names that this commit gives
         if received.stream in self._appended:
             raise DivergedStream(f"stream {received.stream} is extended here, too")
         verified = connect_range(checked, self._head(received.stream))
         if verified is None or not self._may_jump(verified):
             return ()
         self._require_harmless(verified)
+        self._know_author(verified)
+        return self._take(verified)
+
+    def fork(self, adoption: Adoption) -> tuple[Event, ...]:
+        """Tell two branches apart from now on, and take in the first range of those that are new.
+
+        Raises:
+            OutdatedPlan: its stream has gone on since the plan was made; nothing was added.
+            QuarantinedRange: it would hurt, or there are too many branches; nothing was added.
+        """
+        base = adoption.origin.stream.base
+        touched = any(one.base == base for one in self._heads) or base in self.own
+        forked = any(one.origin.stream.base == base for one in self._forks)
+        if touched or forked or self._head(adoption.parent.stream) != adoption.parent:
+            raise OutdatedPlan(f"stream {base} goes on meanwhile")
+        for verified in adoption.grown:
+            self._require_harmless(verified)
+        made = len(adoption.grown) + (adoption.tail is not None)
+        others = (one for one in self._forks if one.origin.stream.node == base.node)
+        made += sum(len(one.grown) + (one.tail is not None) for one in others)
+        if self._branches.of_node(base.node) + made > MAX_BRANCHES_OF_NODE:
+            raise QuarantinedRange(
+                f"streams of node {base.node} have more than {MAX_BRANCHES_OF_NODE} branches"
+            )
+        self._forks.append(adoption)
+        for verified in adoption.grown:
+            self._know_author(verified)
+        return tuple(event for verified in adoption.grown for event in self._take(verified))
+
+    def _know_author(self, verified: VerifiedRange) -> None:
+        stream = verified.head.stream
+        node = stream.node
         if node not in self._known_authors and node not in self._authors:
             if not verified.certificate:
-                raise UnknownAuthor(
-                    f"stream {received.stream} came without its author's certificate"
-                )
+                raise UnknownAuthor(f"stream {stream} came without its author's certificate")
             self._authors[node] = verified.certificate
-        self._heads[received.stream] = verified.head
+
+    def _take(self, verified: VerifiedRange) -> tuple[Event, ...]:
+        self._heads[verified.head.stream] = verified.head
+        self._follow(verified)
         self._received.extend(map(StoredEvent, verified.events, verified.data))
         self._seals.append(verified.seal)
         self._clock = self._clock.raised(verified.head.lamport)
@@ -176,7 +223,8 @@ class CommitBuilder:
 
     def learn(self, seal: Seal) -> tuple[Event, ...]:
         """Take in a seal of a stream that is held here, for the horizon that it announces; adds no event."""
-        if seal.stream in self._heads or seal.stream in self._known_heads:
+        forked = seal.stream.branch or seal.stream in self._branches.base_rows
+        if not forked and (seal.stream in self._heads or seal.stream in self._known_heads):
             moved = announced(self._horizon(seal.stream), seal)
             if moved is not None:
                 self._horizons[seal.stream] = moved
@@ -193,6 +241,8 @@ class CommitBuilder:
         start, stream = verified.start, verified.head.stream
         if start is None:
             return True
+        if stream.base in self._branches.base_rows:
+            return False  # a forked stream keeps its parts
         known = self._horizon(stream)
         told = 0 if start.seal is None else start.seal.horizon
         return max(told, known.announced if known else 0) >= verified.events[0].offset
@@ -267,6 +317,7 @@ class CommitBuilder:
             certificates=self._authors,
             retractions=tuple(self._retractions),
             void=tuple(self._void),
+            forks=tuple(self._forks),
             horizons=self._horizons,
         )
 

@@ -44,6 +44,10 @@ class UnknownAuthor(CorruptRange):
     """A range came without the certificate of an author who is not known here yet. Ask again, for both."""
 
 
+class OutdatedPlan(LogError):
+    """What a commit was to do was worked out against a log that has gone on since: work it out again."""
+
+
 class QuarantinedRange(LogError):
     """A range holds, but taking it in could hurt everybody: its timestamps leap, or its author has too many streams."""
 

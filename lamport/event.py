@@ -41,7 +41,7 @@ class Event(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form that every interface prints."""
-        return {
+        told = {
             "type": "event",
             "key": str(self.key),
             "lamport": self.lamport,
@@ -52,6 +52,9 @@ class Event(NamedTuple):
             "appId": self.app_id,
             "payload": self.payload,
         }
+        if self.stream.branch:
+            told["branch"] = self.stream.branch.hex()
+        return told
 
 
 class Draft(NamedTuple):

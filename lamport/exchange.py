@@ -50,7 +50,7 @@ async def export_archive(
         DamagedRange: something of them is damaged on this disk; the archive is of no use.
     """
     writer, reader = ArchiveWriter(file, keys.swarm), Reader(store)
-    for wanted in sorted(ranges):
+    for wanted in sorted(one for one in ranges if not one.stream.branch):
         first = max(wanted.first, reader.kept_from(wanted.stream))
         before = await reader.hash_at(wanted.stream, first - 1)
         while first <= wanted.last:
@@ -152,6 +152,7 @@ class _Rehearsal:
             horizons=self._horizons,
             keys=self._keys,
             retracted=self._log.retracted,
+            branches=self._log.store.branches,
         )
         builder.receive(checked)
         commit = builder.build()

@@ -36,12 +36,14 @@ class Batch(NamedTuple):
     """Events that became known together, sorted by key, and what the log holds with them.
 
     `retracted` are events that were handed over before and are hidden from now on, sorted by key; one that is damaged
-    on this disk bears no tags.
+    on this disk bears no tags. `renamed` says that a fork was proven since the last batch: parts of what was handed
+    over before bear the names of branches now, and so do the offsets. Who keeps positions reads anew.
     """
 
     events: tuple[Event, ...]
     offsets: OffsetMap
     retracted: tuple[Event, ...] = ()
+    renamed: bool = False
 
 
 @dataclass(slots=True)
@@ -91,6 +93,15 @@ class Followed(Protocol):
         """The keys of events that are hidden."""
         ...
 
+    @property
+    def renamings(self) -> int:
+        """See `EventLog.renamings`."""
+        ...
+
+    def named_now(self, offsets: OffsetMap) -> OffsetMap:
+        """See `EventLog.named_now`."""
+        ...
+
     def read(
         self, where: Where, *, lower: OffsetMap, upper: OffsetMap, as_of: OffsetMap
     ) -> AsyncIterator[Sequence[Event]]:
@@ -112,8 +123,9 @@ class Follower:
     def __init__(self, log: Followed, recent: Recent, start: OffsetMap) -> None:
         self._log = log
         self._recent = recent
-        self._offsets = start
-        self._sequence: int | None = recent.sequence if start.covers(log.offsets) else None
+        self._offsets = log.named_now(start)
+        self._renamings = log.renamings
+        self._sequence: int | None = recent.sequence if self._offsets.covers(log.offsets) else None
         self._history: AsyncIterator[Sequence[Event]] | None = None
         self._target = (recent.sequence, log.offsets)
 
@@ -188,12 +200,16 @@ class Follower:
     def _moved(self, events: list[Event], offsets: OffsetMap, retracted: Iterable[Event]) -> Batch:
         """Move the cursor behind these events, which are all there are up to `offsets`."""
         events.sort(key=_KEY)
-        before = self._offsets
-        self._offsets = before.raised(offsets)
+        before = self._log.named_now(self._offsets)
+        self._offsets = self._log.named_now(self._offsets.raised(offsets))
+        renamed, self._renamings = self._renamings != self._log.renamings, self._log.renamings
         hides = self._log.retracted.hides
         if self._log.retracted:
             events = [event for event in events if not hides(event.key, self._offsets)]
         handed = {
-            event.key: event for event in retracted if event.offset <= before.of(event.stream)
+            event.key: event
+            for event in retracted
+            if before.covers(self._log.named_now(OffsetMap({event.stream: event.offset})))
         }
-        return Batch(tuple(events), self._offsets, tuple(handed[key] for key in sorted(handed)))
+        told = tuple(handed[key] for key in sorted(handed))
+        return Batch(tuple(events), self._offsets, told, renamed)

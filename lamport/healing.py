@@ -136,8 +136,21 @@ def _cuts(cut: Mapping[int, StreamCheck]) -> Iterator[Statement]:
         "UPDATE streams SET head = ?, hash = ?, lamport = ? WHERE row = ?",
         [(head.offset, head.hash, head.lamport, row) for row, head in sound.items()],
     )
+    yield from _unforked(cut)
     yield Statement("DELETE FROM streams WHERE head = ?", [(NOTHING,)])
     yield Statement("DELETE FROM horizons WHERE stream NOT IN (SELECT row FROM streams)")
+
+
+def _unforked(cut: Mapping[int, StreamCheck]) -> Iterator[Statement]:
+    """Forget the forks of the streams that were cut, and all but one history: peers tell, and prove, the others."""
+    bases = sorted({check.stream.base for check in cut.values()})
+    names = [(bytes(stream.node), stream.number) for stream in bases]
+    rows = "(SELECT row FROM branches WHERE node = ? AND number = ? AND row != trunk)"
+    yield Statement(f"DELETE FROM events WHERE {_OF_ROW} IN {rows}", names)  # noqa: S608 - names of columns
+    yield Statement(f"DELETE FROM seals WHERE stream IN {rows}", names)  # noqa: S608 - as above
+    yield Statement(f"DELETE FROM streams WHERE row IN {rows}", names)  # noqa: S608 - as above
+    yield Statement("DELETE FROM branches WHERE node = ? AND number = ?", names)
+    yield Statement("DELETE FROM forks WHERE node = ? AND number = ?", names)
 
 
 def _strays(looked: Verification) -> Iterator[Statement]:

@@ -30,7 +30,10 @@ STREAM_NUMBER_LIMIT = 2**53
 
 _ALPHABET = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _VALUE_OF = {character: value for value, character in enumerate(_ALPHABET)}
-_STREAM_TEXT = re.compile(r"([./0-9A-Za-z]{43})-(0|[1-9][0-9]{0,15})")
+BRANCH_BYTES = 32
+"""A branch is named by the chain's hash after its first event."""
+
+_STREAM_TEXT = re.compile(r"([./0-9A-Za-z]{43})-(0|[1-9][0-9]{0,15})(?:~([0-9a-f]{64}))?")
 _KEY_TEXT = re.compile(r"([0-9]{16})/(.+)")
 
 
@@ -71,21 +74,36 @@ class NodeId(bytes):
 
 
 class StreamId(NamedTuple):
-    """One append-only sequence with a single writer; text form `<node id>-<stream number>`."""
+    """One append-only sequence with a single writer; text form `<node id>-<stream number>`.
+
+    Where two histories of a stream are proven, what stands behind their last common event is told apart by a `branch`.
+    It is no part of the stream's name, and so of no event's key in text, but the last tie-breaker of the order.
+    """
 
     node: NodeId
     number: int
+    branch: bytes = b""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the text form; raise `InvalidInput` where it is not one."""
+        """Read the text form, or an address; raise `InvalidInput` where it is neither."""
         match = _STREAM_TEXT.fullmatch(text)
         if match is None or int(match[2]) >= STREAM_NUMBER_LIMIT:
             raise InvalidInput(f"not a stream id (<node id>-<number below 2**53>): {text!r}")
-        return cls(NodeId.parse(match[1]), int(match[2]))
+        return cls(NodeId.parse(match[1]), int(match[2]), bytes.fromhex(match[3] or ""))
 
     def __str__(self) -> str:
         return f"{self.node}-{self.number}"
+
+    @property
+    def address(self) -> str:
+        """The text form, and behind a `~` the branch where it is one: the name under which offsets are counted."""
+        return f"{self}~{self.branch.hex()}" if self.branch else str(self)
+
+    @property
+    def base(self) -> "StreamId":
+        """The stream itself, whichever branch of it this is."""
+        return StreamId(self.node, self.number)
 
 
 class EventKey(NamedTuple):
@@ -107,3 +125,8 @@ class EventKey(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.lamport:016d}/{self.stream}"
+
+    @property
+    def address(self) -> str:
+        """The text form with the branch in it: as a text it sorts like the key does."""
+        return f"{self.lamport:016d}/{self.stream.address}"

@@ -17,17 +17,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
-from typing import TypeVar
 
-from lamport.chain import (
-    CheckedRange,
-    Keys,
-    Seal,
-    SealedRange,
-    chained,
-    check_range,
-    require_signed,
-)
+from lamport.adopting import Adoptions
+from lamport.chain import CheckedRange, Keys, Seal, SealedRange, check_range, require_signed
 from lamport.codec import EncodedDraft, encode_draft
 from lamport.commit import Commit, CommitBuilder
 from lamport.errors import (
@@ -47,6 +39,7 @@ from lamport.follower import Batch, Follower, Recent
 from lamport.horizon import announced
 from lamport.ids import EventKey, NodeId, StreamId
 from lamport.offsets import OffsetMap, OffsetRange
+from lamport.proving import Prover
 from lamport.pruning import Pruning
 from lamport.reader import Bounds, Order, Reader
 from lamport.repair import Damages, Repair
@@ -83,8 +76,6 @@ _log = logging.getLogger("shoal.log")
 _KEY = itemgetter(0)
 """An event's key, by which batches are sorted."""
 
-_Read = TypeVar("_Read")
-
 
 class EventLog:
     """The log of one node. Open the store first; then run `write` in a task for as long as the log is in use."""
@@ -116,6 +107,9 @@ class EventLog:
         self.damages = Damages()
         """What was found damaged on this disk, and is still."""
         self.repair = Repair(store, keys)
+        prover = Prover(store, self._reader, keys)
+        self.forks = Adoptions(prover, keys, work, self._submit, self._leave_stream)
+        """The proven forks."""
         self._routes = routes
         self._pruning = Pruning(store, keys, routes, wall_clock, work)
         self._room = asyncio.Semaphore(MAX_WAITING)
@@ -237,6 +231,18 @@ class EventLog:
         named = self.retracted.named(lower, upper) if self.retracted else []
         return await self._reader.events_at(named) if named else []
 
+    async def hidden_since(self, lower: OffsetMap, upper: OffsetMap) -> list[Event]:
+        """Of what is handed out up to `lower`, the events that retractions above it and up to `upper` hide.
+
+        A position from before a fork was proven counts for all branches: better one event too many is told.
+        """
+        named = await self.newly_retracted(self._store.branches.clipped(lower), upper)
+        return [
+            one
+            for one in named
+            if one.offset <= max(lower.of(one.stream), lower.of(one.stream.base))
+        ]
+
     async def receive(self, received: SealedRange) -> tuple[Event, ...]:
         """Take in a peer's range; returns the events it added once they are durable.
 
@@ -246,23 +252,33 @@ class EventLog:
 
         Raises:
             CorruptRange: it does not hold; nothing of it was stored.
-            DivergedStream: nor does it follow from what is held, so that there are two histories, or it is forged.
+            DivergedStream: nor does it follow from what is held, and it does not prove that there are two histories.
+            QuarantinedRange: it holds, but would hurt: its timestamps leap, or it is one history too many.
             StoreFull, LogClosed: as in `publish`.
         """
+        try:
+            added = await self._receive_range(received)
+        except DivergedStream:
+            branch = None
+            with suppress(DamagedRange):  # noted; what is held here cannot contradict anybody
+                branch = await self.damages.noted(self.forks.contradicted(received))
+            if branch is None:
+                raise
+            return branch
+        if added:
+            await self.forks.extended(received.stream)
+        return added
+
+    async def _receive_range(self, received: SealedRange) -> tuple[Event, ...]:
         if len(received.events) > CHECKED_INLINE:
             checked = await self._work.run(check_range, received, self._keys)
         else:
             checked = check_range(received, self._keys)
         count, size = len(received.events), sum(map(len, received.events))
-        try:
-            added = await self._submit(lambda builder: self._receive(builder, checked), count, size)
-            if not added:
-                with suppress(DamagedRange):  # noted; what is held here cannot contradict anybody
-                    await self._check_known(received)
-        except DivergedStream:
-            if received.stream in self.own_streams and await self._is_proof(received):
-                self._leave_stream()
-            raise
+        added = await self._submit(lambda builder: self._receive(builder, checked), count, size)
+        if not added:
+            with suppress(DamagedRange):  # noted; what is held here cannot contradict anybody
+                await self.damages.noted(self.forks.prover.require_known(received))
         return added
 
     async def follow_horizon(self, seal: Seal) -> None:
@@ -295,27 +311,10 @@ class EventLog:
         `after` and `lower` are exclusive, `upper` is inclusive: a stream that it does not name is left out, and so is
         what is retracted. With `as_of` only retractions up to these offsets count: the log as it was then.
         """
-        upper = self._offsets if upper is None else upper
-        bounds = Bounds(upper, lower or OffsetMap(), after, as_of)
-        return self._noting(self._reader.read(where, bounds, order))
-
-    async def _noting(
-        self, pages: AsyncIterator[Sequence[Event]]
-    ) -> AsyncIterator[Sequence[Event]]:
-        """Remember what of the disk is found damaged on the way."""
-        try:
-            async for page in pages:
-                yield page
-        except DamagedRange as error:
-            self.damages.note(error.damage, str(error))
-            raise
-
-    async def _noted(self, reading: Awaitable[_Read]) -> _Read:
-        try:
-            return await reading
-        except DamagedRange as error:
-            self.damages.note(error.damage, str(error))
-            raise
+        upper = self._offsets if upper is None else self.named_now(upper)
+        as_of = None if as_of is None else self.named_now(as_of)
+        bounds = Bounds(upper, self.named_now(lower or OffsetMap()), after, as_of)
+        return self.damages.noting(self._reader.read(where, bounds, order))
 
     async def query(
         self,
@@ -345,12 +344,10 @@ class EventLog:
         What arrives comes in stream order, sorted within each commit, in today's version. `on_retracted` is called
         with what lies below `lower`, or was handed over, and is hidden from then on. Ends when the log is closed.
         """
-        present, lower = self._offsets, lower or OffsetMap()
+        present, given = self._offsets, lower or OffsetMap()
+        lower = self._store.branches.clipped(given)
         follower = self.follow(present.raised(lower))
-        before = await self.newly_retracted(lower, present)
-        self._tell(
-            [one for one in before if one.offset <= lower.of(one.stream)], where, on_retracted
-        )
+        self._tell(await self.hidden_since(given, present), where, on_retracted)
         async for page in self.query(where, lower=lower, upper=present):
             for event in page:
                 yield event
@@ -380,11 +377,20 @@ class EventLog:
         """A cursor over everything behind `start` (by default: behind the present)."""
         return Follower(self, self._recent, self._offsets if start is None else start)
 
+    @property
+    def renamings(self) -> int:
+        """How many branches are told apart: it changes whenever a fork was proven."""
+        return len(self._store.branches.known)
+
+    def named_now(self, offsets: OffsetMap) -> OffsetMap:
+        """A position in this log under the names that its parts bear now, should a fork have been proven since."""
+        return self._store.branches.renamed(offsets)
+
     def sealed_range(
         self, stream: StreamId, first: int, limit: int
     ) -> Awaitable[SealedRange | None]:
         """See `Reader.sealed_range`."""
-        return self._noted(self._reader.sealed_range(stream, first, limit))
+        return self.damages.noted(self._reader.sealed_range(stream, first, limit))
 
     async def served_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
         """The same for a peer, who would take a damaged seal or certificate for our forgery; less where some is bad.
@@ -393,9 +399,9 @@ class EventLog:
             DamagedRange: what is stored does not hold; it is noted in `damages`.
         """
         with suppress(DamagedRange):
-            return await self._noted(self._genuine_range(stream, first, limit))
+            return await self.damages.noted(self._genuine_range(stream, first, limit))
         # What is damaged may lie behind the next seal.
-        return await self._noted(self._genuine_range(stream, first, 1))
+        return await self.damages.noted(self._genuine_range(stream, first, 1))
 
     async def _genuine_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
         sealed = await self._reader.sealed_range(stream, first, limit)
@@ -405,7 +411,13 @@ class EventLog:
 
     def hash_at(self, stream: StreamId, offset: int) -> Awaitable[bytes | None]:
         """See `Reader.hash_at`."""
-        return self._noted(self._reader.hash_at(stream, offset))
+        return self.damages.noted(self._reader.hash_at(stream, offset))
+
+    def damaged(self, damage: OffsetRange, text: str) -> None:
+        """Somebody found these offsets damaged; it does no harm where they are not, or are not held."""
+        for part in self._store.branches.cut(damage):
+            if part.last <= self._offsets.of(part.stream):
+                self.damages.note(part, text)
 
     def mended(self, damage: OffsetRange) -> None:
         """Nothing within these offsets is damaged any more: whoever waited for it may read on."""
@@ -496,28 +508,13 @@ class EventLog:
         stream = checked.range.stream
         if added and stream in builder.own and stream in self._written:
             # It goes on behind what this run has appended: whoever wrote that has our key, and is at work.
-            self._leave_stream()
+            self._leave_stream(stream)
             builder.own = self._store.own
         return added
 
-    async def _check_known(self, received: SealedRange) -> None:
-        """Raise `DivergedStream` where another hash is held at the seal's offset than the seal names."""
-        held = await self.hash_at(received.stream, received.seal.offset)
-        if held is not None and held != received.seal.hash:
-            raise DivergedStream(f"stream {received.stream} has two histories")
-
-    async def _is_proof(self, received: SealedRange) -> bool:
-        """Whether a range that contradicts what is held begins where both histories are still one.
-
-        Otherwise its events may have been altered on the way; the seal alone says nothing about them.
-        """
-        before = None
-        with suppress(DamagedRange):
-            before = await self.hash_at(received.stream, received.first - 1)
-        return before is not None and chained(before, received.events) == received.seal.hash
-
-    def _leave_stream(self) -> None:
-        left = self.stream
+    def _leave_stream(self, left: StreamId) -> None:
+        if left not in self.own_streams:
+            return
         self._store.take_new_stream()
         _log.error(
             "stream %s is written by somebody else, too (a copy of this device?): %s goes on here",
@@ -577,7 +574,12 @@ class EventLog:
             events = [event for event in events if not hides(event.key)]
         if len(commit.heads) > 1:
             events.sort(key=_KEY)
-        self._offsets = self._offsets.raised({s: head.offset for s, head in commit.heads.items()})
+        if commit.forks:  # some ends are called otherwise now, and lie further back
+            self._offsets = OffsetMap({s: head.offset for s, head in self._store.heads.items()})
+            for adoption in commit.forks:
+                self.forks.adopted(adoption)
+        else:
+            self._offsets = self._offsets.raised({s: h.offset for s, h in commit.heads.items()})
         size = sum([len(data) for _, data in commit.events])
         retracted = tuple([event for event in named if hides(event.key)])
         self._recent.add(Batch(tuple(events), self._offsets, retracted), size)

@@ -51,7 +51,7 @@ class OffsetMap(Mapping[StreamId, int]):
 
     def to_json(self) -> dict[str, int]:
         """The JSON form, in stream order."""
-        return {str(stream): self._offsets[stream] for stream in sorted(self._offsets)}
+        return {stream.address: self._offsets[stream] for stream in sorted(self._offsets)}
 
     def of(self, stream: StreamId) -> int:
         """The highest offset of a stream, -1 where nothing of it is known."""

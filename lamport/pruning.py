@@ -83,7 +83,7 @@ class Pruning:
         """The own streams that have limits."""
         for name, policy in self._policies.items():
             stream = self._store.own.of(name)
-            if stream not in self._broken:
+            if stream not in self._broken and not self._is_forked(stream):
                 yield stream, policy
 
     def _step_of(self, stream: StreamId, policy: Policy) -> Step | None:
@@ -97,9 +97,15 @@ class Pruning:
         horizon = due_horizon(policy, ledger, self._wall_clock())
         return partial(self._announce, stream, horizon) if horizon > ledger.first else None
 
+    def _is_forked(self, stream: StreamId) -> bool:
+        """Whether two histories of a stream are proven: nothing of it is pruned any more."""
+        return stream.base in self._store.branches.base_rows
+
     def _following(self, stream: StreamId) -> Step | None:
         """What is next on the way to a horizon; None where it is reached, or lies beyond all that is held."""
         known = self._store.horizons[stream]
+        if self._is_forked(stream):
+            return None  # its parts begin at events that must stay
         if known.cleared < known.first:
             return partial(self._store.clear, stream, self._work)
         # The head and its seal always stay: they say how far the stream is held.

@@ -13,12 +13,13 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import Any
 
+from lamport.branches import Branches
 from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Head, Seal, SealedRange, chained
 from lamport.codec import decode_stored
 from lamport.errors import DAMAGE_REMEDY, DamagedRange
 from lamport.event import Event
 from lamport.ids import MAX_LAMPORT, EventKey, StreamId
-from lamport.offsets import OffsetMap, OffsetRange, missing
+from lamport.offsets import NOTHING, OffsetMap, OffsetRange, missing
 from lamport.postings import tag_hash
 from lamport.store import MAX_STREAMS, STREAM_BITS, Store, row_key, translated_errors
 from lamport.tag_index import Window
@@ -66,10 +67,11 @@ class Reader:
     def read(
         self, where: Where, bounds: Bounds, order: Order = Order.ASCENDING
     ) -> AsyncIterator[list[Event]]:
-        """Pages of matching events, none of them empty."""
+        """Pages of matching events, none of them empty; what is which branch is as it was when the reading began."""
+        cut = self._store.branches
         if order is Order.PER_STREAM:
-            return self._read_streams(where, bounds)
-        return self._read_keys(where, bounds, descending=order is Order.DESCENDING)
+            return self._read_streams(where, bounds, cut)
+        return self._read_keys(where, bounds, cut, descending=order is Order.DESCENDING)
 
     async def sealed_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
         """Events from `first` up to a seal, as many as fit a frame and `limit`; None where there are none.
@@ -113,14 +115,20 @@ class Reader:
         return max(1, sum(total <= MAX_SEALED_BYTES for total in totals))
 
     async def events_at(self, keys: Iterable[EventKey]) -> list[Event]:
-        """The events with these keys that are held, hidden or not; one that is damaged bears no tags and no payload."""
-        rows = ((key.lamport, self._store.row_of(key.stream)) for key in keys)
-        held = [row_key(lamport, row) for lamport, row in rows if row is not None]
+        """The events with these keys that are held, on all branches, hidden or not; of a damaged one only its key."""
+        held = {row_key(key.lamport, row) for key in keys for row in self._rows_of(key.stream)}
         with translated_errors():
             return [self._whatever_left(*row) for row in await self._rows(sorted(held))]
 
+    def _rows_of(self, stream: StreamId) -> Iterable[int]:
+        """Where events of a stream may stand: of a forked one, those of all branches."""
+        row = self._store.row_of(stream.base)
+        return self._store.branches.rows_of(stream) or (() if row is None else (row,))
+
     def _whatever_left(self, key: int, offset: int, data: bytes) -> Event:
-        stream, lamport = self._store.stream_of(key & MAX_STREAMS - 1), key >> STREAM_BITS
+        row, lamport = key & MAX_STREAMS - 1, key >> STREAM_BITS
+        cut = self._store.branches
+        stream = cut.at(row, offset) if row in cut.parts else self._store.stream_of(row)
         try:
             return decode_stored(stream, offset, lamport, data)
         except DamagedRange:
@@ -133,10 +141,12 @@ class Reader:
             DamagedRange: the stored bytes between the seals around it are not those that were sealed.
         """
         head, kept = self._store.heads.get(stream), self.kept_from(stream)
-        if head is None or offset > head.offset:
-            return None
         start = self._store.genesis(stream)
-        if offset < kept - 1:
+        if head is None:
+            return start.hash if offset == NOTHING else None
+        if offset > head.offset:
+            return None
+        if offset < max(kept - 1, start.offset):
             return start.hash if offset == start.offset else None
         if kept:
             start = Head(stream, kept - 1, self._store.horizons[stream].base)
@@ -185,7 +195,7 @@ class Reader:
         return Seal(stream, *found[0]) if found else None
 
     async def _read_keys(
-        self, where: Where, bounds: Bounds, *, descending: bool
+        self, where: Where, bounds: Bounds, cut: Branches, *, descending: bool
     ) -> AsyncIterator[list[Event]]:
         lowest = await self._lowest_row_key(bounds)
         if lowest is None:
@@ -196,7 +206,7 @@ class Reader:
         while low <= high:
             page = await self._page(plan, low, high, size, descending=descending)
             if page.rows:
-                events = self._decoded(page.rows, where, bounds, descending=descending)
+                events = self._decoded(page.rows, where, bounds, cut, descending=descending)
                 if events:
                     yield events
             if page.reached is None:
@@ -243,19 +253,29 @@ class Reader:
         return rows
 
     def _decoded(
-        self, rows: Sequence[_Row], where: Where, bounds: Bounds, *, descending: bool
+        self,
+        rows: Sequence[_Row],
+        where: Where,
+        bounds: Bounds,
+        cut: Branches,
+        *,
+        descending: bool,
     ) -> list[Event]:
-        return sorted(self._admitted(rows, where, bounds), key=_KEY, reverse=descending)
+        return sorted(self._admitted(rows, where, bounds, cut), key=_KEY, reverse=descending)
 
-    def _admitted(self, rows: Iterable[_Row], where: Where, bounds: Bounds) -> Iterator[Event]:
+    def _admitted(
+        self, rows: Iterable[_Row], where: Where, bounds: Bounds, cut: Branches
+    ) -> Iterator[Event]:
         """Decode the rows that lie within the bounds; the tag index may have found too much."""
         own, everything, after = self._store.own.node, where == ALL_EVENTS, bounds.after
-        retracted = self._store.retracted
-        spans: dict[int, tuple[StreamId, int, int, Mapping[int, object]]] = {}
+        retracted, parts = self._store.retracted, cut.parts
+        spans: dict[int | StreamId, tuple[StreamId, int, int, Mapping[int, object]]] = {}
         for key, offset, data in rows:
-            row = key & MAX_STREAMS - 1
+            row: int | StreamId = key & MAX_STREAMS - 1
+            if row in parts:
+                row = cut.at(key & MAX_STREAMS - 1, offset)
             if row not in spans:
-                stream = self._store.stream_of(row)
+                stream = self._store.stream_of(row) if isinstance(row, int) else row
                 lower = max(bounds.lower.of(stream), self.kept_from(stream) - 1)
                 spans[row] = stream, lower, bounds.upper.of(stream), retracted.of(stream)
             stream, lower, upper, hidden = spans[row]
@@ -285,9 +305,11 @@ class Reader:
         lowest = min((key for (key,) in keys), default=0)
         return lowest if bounds.after is None else max(lowest, row_key(bounds.after.lamport, 0))
 
-    async def _read_streams(self, where: Where, bounds: Bounds) -> AsyncIterator[list[Event]]:
+    async def _read_streams(
+        self, where: Where, bounds: Bounds, cut: Branches
+    ) -> AsyncIterator[list[Event]]:
         for wanted in missing(bounds.lower, bounds.upper):
-            first = wanted.first
+            first = max(wanted.first, cut.first(wanted.stream))
             while first <= wanted.last:
                 with translated_errors():
                     rows: list[Any] = await self._store.reader.fetch(
@@ -295,7 +317,7 @@ class Reader:
                         ' AND "offset" BETWEEN ? AND ? ORDER BY "offset" LIMIT ?',
                         (self._store.row_of(wanted.stream), first, wanted.last, PAGE_EVENTS),
                     )
-                chosen = list(self._admitted(rows, where, bounds))
+                chosen = list(self._admitted(rows, where, bounds, cut))
                 if chosen:
                     yield chosen
                 if not rows:

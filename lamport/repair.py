@@ -10,14 +10,14 @@ fish are dropped: they may have been folded from what was damaged.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from lamport.chain import MAX_SEALED_EVENTS, Head, Keys, Seal, SealedRange, chained, check_range
 from lamport.codec import verify_event
-from lamport.errors import CorruptRange, DivergedStream
+from lamport.errors import CorruptRange, DamagedRange, DivergedStream
 from lamport.event import Event
 from lamport.ids import StreamId
 from lamport.offsets import OffsetRange
@@ -33,6 +33,8 @@ MAX_ANSWER = 16
 
 LOOKED_AROUND = 100
 """Offsets on both sides of a damage that are looked at: disks lose blocks, and a read stops at the first event."""
+
+_Read = TypeVar("_Read")
 
 _SEAL_COLUMNS = 'SELECT "offset", hash, clock, horizon, signature FROM seals WHERE stream = ?'
 
@@ -54,6 +56,23 @@ class Damages:
     def spans(self) -> tuple[OffsetRange, ...]:
         """The damaged parts, as far as they were found."""
         return tuple(span for span, _ in self._spans.values())
+
+    async def noting(self, pages: AsyncIterator[Sequence[Event]]) -> AsyncIterator[Sequence[Event]]:
+        """Remember what of the disk is found damaged on the way."""
+        try:
+            async for page in pages:
+                yield page
+        except DamagedRange as error:
+            self.note(error.damage, str(error))
+            raise
+
+    async def noted(self, reading: Awaitable[_Read]) -> _Read:
+        """The same for one read."""
+        try:
+            return await reading
+        except DamagedRange as error:
+            self.note(error.damage, str(error))
+            raise
 
     def note(self, damage: OffsetRange, text: str) -> None:
         """Remember that something within these offsets is damaged."""
@@ -164,9 +183,11 @@ class Repair:
             StoreError: SQLite cannot read it.
         """
         row, head = self._store.row_of(damage.stream), self._store.head(damage.stream)
+        begin = self._store.genesis(damage.stream).offset + 1
         if row is None or not self._is_certified(damage.stream):
-            return None if row is None else await self._between(row, damage.first, head)
-        offset = max(0, damage.first - LOOKED_AROUND)
+            first = max(begin, damage.first)
+            return None if row is None else await self._between(row, first, head)
+        offset = max(begin, damage.first - LOOKED_AROUND)
         while offset <= min(damage.last + LOOKED_AROUND, head.offset):
             piece = await self._between(row, offset, head)
             if not await self._is_sound(row, piece):
@@ -227,10 +248,14 @@ class Repair:
         yield Statement("DELETE FROM snapshots")
 
     async def _between(self, row: int, offset: int, head: Head) -> Piece:
-        """The piece around an offset: from the last seal before it that holds to the first behind it."""
+        """The piece around an offset: from the last seal before it that holds to the first behind it.
+
+        A part of a forked stream shares its row with others: it begins and ends where the fork does.
+        """
         before = self._store.genesis(head.stream)
         async for seal in self._seals(row, head.stream, '"offset" < ?', offset, "DESC"):
-            before = Head(head.stream, seal.offset, seal.hash)
+            if seal.offset > before.offset:
+                before = Head(head.stream, seal.offset, seal.hash)
             break
         last = head
         async for seal in self._seals(row, head.stream, '"offset" >= ?', offset, "ASC"):
@@ -270,8 +295,16 @@ class Repair:
         return (
             [key for key, *_ in rows] == keys
             and chained(piece.before.hash, [data for *_, data in rows]) == piece.last.hash
-            and [offset for offset, *_ in within] == [piece.last.offset]
-            and is_genuine(Seal(piece.stream, *within[0]), self._keys)
+            and self._is_sealed(piece, within)
+        )
+
+    def _is_sealed(self, piece: Piece, within: Sequence[tuple[Any, ...]]) -> bool:
+        """Whether a piece has one seal, at its end; where a fork ends its part there may be none."""
+        if not within:
+            closed = self._store.branches.closed.get(piece.stream)
+            return closed is not None and closed.offset == piece.last.offset
+        return [offset for offset, *_ in within] == [piece.last.offset] and is_genuine(
+            Seal(piece.stream, *within[0]), self._keys
         )
 
     def _is_certified(self, stream: StreamId) -> bool:

@@ -11,11 +11,12 @@ retractions name, without the counting retractions.
 
 The way of a datum. `retraction_draft` makes one, `read_retraction` says what one names or why it does not count, the
 commit carries that to the disk, and `Retracted` is what the log then leaves out wherever it hands out events. Streams,
-chains, archives and gossip know nothing of it: the bytes stay.
+chains, archives and gossip know nothing of it: the bytes stay. Where a stream has forked, two events may bear one key:
+what is named is hidden on all branches.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lamport.chain import Keys
@@ -48,7 +49,7 @@ _Place = tuple[StreamId, int]
 
 
 class Retraction(NamedTuple):
-    """A retraction that counts: its own key and offset, and the keys that it hides."""
+    """A retraction that counts: its own key and offset, and the keys that it hides, which name no branch."""
 
     by: EventKey
     offset: int
@@ -114,9 +115,13 @@ def _key(text: Any) -> EventKey:
     if not isinstance(text, str):
         raise VoidRetraction(f"an event key is a text, not {type(text).__name__}")
     try:
-        return EventKey.parse(text)
+        return _on_all_branches(EventKey.parse(text))
     except InvalidInput as fault:
         raise VoidRetraction(str(fault)) from fault
+
+
+def _on_all_branches(key: EventKey) -> EventKey:
+    return EventKey(key.lamport, key.stream.base)
 
 
 def _is_admins(signature: Any, targets: Sequence[EventKey], keys: Keys) -> bool:
@@ -130,49 +135,68 @@ def _is_admins(signature: Any, targets: Sequence[EventKey], keys: Keys) -> bool:
 class Retracted(Collection[EventKey]):
     """The keys that are hidden, whether or not their events are known yet."""
 
-    __slots__ = ("_by_node", "_hidden", "_retractions", "void")
+    __slots__ = ("_by_node", "_counting", "_hidden", "_renamed", "_retractions", "void")
 
     def __init__(self) -> None:
         self.void = 0
         """Retractions that came since the start and do not count."""
         self._hidden: dict[StreamId, dict[int, tuple[_Place, ...]]] = {}
         self._retractions: dict[StreamId, dict[int, Retraction]] = {}
+        """By the part of a stream in which each came, and its offset."""
+        self._counting: dict[StreamId, set[int]] = {}
+        self._renamed: dict[StreamId, dict[int, tuple[StreamId, ...]]] = {}
+        """What else the parts of places have been called, or are called now, for forks that were proven since."""
         self._by_node: Counter[NodeId] = Counter()
 
     def add(self, retraction: Retraction) -> None:
         """Hide what a retraction names from now on, and never the retraction itself."""
         lamport, stream = retraction.by
         known = self._retractions.setdefault(stream, {})
-        if lamport in known:
+        if retraction.offset in known:
             return
-        known[lamport] = retraction
-        self._hidden.get(stream, {}).pop(lamport, None)
+        known[retraction.offset] = retraction
+        self._counting.setdefault(stream.base, set()).add(lamport)
+        self._hidden.get(stream.base, {}).pop(lamport, None)
         self._by_node[stream.node] += len(retraction.targets)
         for target in retraction.targets:
             if not self.counts(target):
-                hidden = self._hidden.setdefault(target.stream, {})
+                hidden = self._hidden.setdefault(target.stream.base, {})
                 places = hidden.get(target.lamport, ())
                 hidden[target.lamport] = (*places, (stream, retraction.offset))
 
+    def rename(self, named_now: Callable[[StreamId, int], StreamId]) -> None:
+        """A fork was proven: retractions may stand in parts of their streams that bear other names now."""
+        for stream, known in self._retractions.items():
+            for offset in known:
+                names = self._renamed.get(stream, {}).get(offset, ())
+                now = named_now(stream, offset)
+                if now != stream and now not in names:
+                    self._renamed.setdefault(stream, {})[offset] = (*names, now)
+
     def of(self, stream: StreamId) -> Mapping[int, object]:
         """The hidden events of a stream, by their Lamport timestamps; it grows with the log."""
-        return self._hidden.get(stream, _NOTHING)
+        return self._hidden.get(stream.base, _NOTHING)
 
     def hides(self, key: EventKey, as_of: OffsetMap | None = None) -> bool:
         """Whether an event is hidden: by any retraction that is known, or by one up to these offsets."""
-        places = self._hidden.get(key.stream, _NOTHING).get(key.lamport, ())
+        places = self._hidden.get(key.stream.base, _NOTHING).get(key.lamport, ())
         return bool(places) and (
-            as_of is None or any(as_of.of(stream) >= offset for stream, offset in places)
+            as_of is None or any(self._reaches(as_of, *place) for place in places)
         )
+
+    def _reaches(self, offsets: OffsetMap, stream: StreamId, offset: int) -> bool:
+        """Whether a position, of now or from before a fork was proven, lies at a place or behind it."""
+        names = self._renamed.get(stream, {}).get(offset, ())
+        return any(offsets.of(name) >= offset for name in (stream, *names))
 
     def named(self, lower: OffsetMap, upper: OffsetMap) -> list[EventKey]:
         """What the retractions above `lower` and up to `upper` hide, sorted."""
         found = {
             target
             for stream, known in self._retractions.items()
-            if lower.of(stream) < upper.of(stream)
-            for one in known.values()
-            if lower.of(stream) < one.offset <= upper.of(stream)
+            if stream in self._renamed or lower.of(stream) < upper.of(stream)
+            for offset, one in known.items()
+            if self._reaches(upper, stream, offset) and not self._reaches(lower, stream, offset)
             for target in one.targets
             if self.hides(target)
         }
@@ -180,7 +204,7 @@ class Retracted(Collection[EventKey]):
 
     def counts(self, key: EventKey) -> bool:
         """Whether the event with this key is a retraction that counts."""
-        return key.lamport in self._retractions.get(key.stream, _NOTHING)
+        return key.lamport in self._counting.get(key.stream.base, ())
 
     def count_by(self, node: NodeId) -> int:
         """How many events a node has retracted."""

@@ -27,14 +27,18 @@ PAGE_EVENTS = 500
 
 _LAST_ROW_KEY = 2**63 - 1
 
-_INSERT = "INSERT INTO retractions VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_INSERT = "INSERT INTO retractions VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
 
 def inserted(retractions: Iterable[Retraction]) -> Statement:
     """The statement that keeps retractions."""
     return Statement(
         _INSERT,
-        [(*_row(one.by), *_row(key), one.offset) for one in retractions for key in one.targets],
+        [
+            (*_row(one.by), one.by.stream.branch, *_row(key), one.offset)
+            for one in retractions
+            for key in one.targets
+        ],
     )
 
 
@@ -47,12 +51,12 @@ def forgotten() -> Iterator[Statement]:
 async def stored_retractions(connection: Connection) -> list[Retraction]:
     """What the table holds, in key order of the retractions."""
     rows = await connection.fetch(
-        "SELECT by_lamport, by_node, by_number, by_offset, lamport, node, number FROM retractions"
-        " ORDER BY by_lamport, by_node, by_number"
+        "SELECT by_lamport, by_node, by_number, by_branch, by_offset, lamport, node, number FROM retractions"
+        " ORDER BY by_lamport, by_node, by_number, by_branch"
     )
     return [
-        Retraction(_key(by), offset, tuple(_key(row[4:]) for row in group))
-        for (*by, offset), group in groupby(rows, itemgetter(0, 1, 2, 3))
+        Retraction(_key(by), offset, tuple(_key(row[5:]) for row in group))
+        for (*by, offset), group in groupby(rows, itemgetter(0, 1, 2, 3, 4))
     ]
 
 
@@ -123,5 +127,5 @@ def _row(key: EventKey) -> tuple[Any, ...]:
 
 
 def _key(row: Sequence[Any]) -> EventKey:
-    lamport, node, number = row
-    return EventKey(lamport, StreamId(NodeId(node), number))
+    lamport, node, number, *branch = row
+    return EventKey(lamport, StreamId(NodeId(node), number, *branch))

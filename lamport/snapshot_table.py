@@ -74,7 +74,7 @@ class SnapshotTable:
         await self._store.write(
             Statement(
                 "DELETE FROM snapshots WHERE fish = ? AND key >= ?",
-                [(fish, str(from_key) if from_key else "")],
+                [(fish, from_key.address if from_key else "")],
             )
         )
 
@@ -83,10 +83,10 @@ def _row(snapshot: StoredSnapshot) -> tuple[object, ...]:
     return (
         snapshot.fish,
         snapshot.version,
-        str(snapshot.key),
+        snapshot.key.address,
         snapshot.definition,
         json.dumps(snapshot.offsets.to_json()),
-        str(snapshot.horizon) if snapshot.horizon else None,
+        snapshot.horizon.address if snapshot.horizon else None,
         snapshot.count,
         snapshot.state,
     )

@@ -13,14 +13,16 @@ from dataclasses import replace
 from importlib.resources import files
 from typing import Any, NoReturn
 
+from lamport.branches import Branch, Branches
 from lamport.chain import Head, Keys, Seal, genesis
 from lamport.clock import LamportClock
 from lamport.codec import StoredEvent
 from lamport.commit import Commit, CommitBuilder
 from lamport.errors import StoreBusy, StoreFailed, StoreFull, StoreMismatch, StoreRefused
+from lamport.forks import Adoption, encode_proof
 from lamport.horizon import Horizon
 from lamport.horizon_table import clear_step, horizon_statements, load_horizons
-from lamport.ids import NodeId, StreamId
+from lamport.ids import STREAM_NUMBER_LIMIT, NodeId, StreamId
 from lamport.lineage import Lineage
 from lamport.postings import tag_hashes
 from lamport.retraction import Retracted
@@ -78,6 +80,8 @@ class Store:
         self.reader = reader
         self.heads: dict[StreamId, Head] = {}
         self.authors: dict[bytes, bytes] = {}
+        self.branches = Branches()
+        """All proven forks; replaced as a whole when there is one more."""
         self.horizons: dict[StreamId, Horizon] = {}
         self.clock = LamportClock()
         self.retracted = Retracted()
@@ -188,6 +192,10 @@ class Store:
             await self._writer.transact(one for one in self._statements(commit, runs) if one.rows)
         self.tags.add(runs)
         self.heads.update(commit.heads)
+        for adoption in commit.forks:
+            self._adopt(adoption)
+        if commit.forks:
+            self.retracted.rename(self.branches.named_now)
         self.authors.update(commit.certificates)
         self.horizons.update(commit.horizons)
         self.clock = commit.clock
@@ -205,6 +213,7 @@ class Store:
             horizons=self.horizons,
             keys=keys,
             retracted=self.retracted,
+            branches=self.branches,
             routes=routes,
         )
 
@@ -250,8 +259,32 @@ class Store:
         return self.heads.get(stream) or self.genesis(stream)
 
     def genesis(self, stream: StreamId) -> Head:
-        """The head of a stream before its first event."""
-        return genesis(self._keys.swarm, stream)
+        """The head of a stream before its first event; of a branch, that of its last common event."""
+        branch = self.branches.known.get(stream)
+        return genesis(self._keys.swarm, stream) if branch is None else branch.origin
+
+    def grows(self, stream: StreamId) -> bool:
+        """Whether more of a stream can be taken in under this name: no fork ends it, and no other one begins it."""
+        known = not stream.branch or stream in self.branches.known
+        return known and stream not in self.branches.closed
+
+    async def load_proof(self, branch: StreamId) -> bytes | None:
+        """The proof by which a branch became known here."""
+        with translated_errors():
+            rows = await self.reader.fetch(
+                "SELECT proof FROM forks WHERE node = ? AND number = ? AND ? IN (one, other) LIMIT 1",
+                (bytes(branch.node), branch.number, branch.branch),
+            )
+        return bytes(rows[0][0]) if rows else None
+
+    async def load_forks(self, *, unraised: bool = False) -> list[bytes]:
+        """The proofs that are kept: all, or those whose alarm this node has still to raise."""
+        with translated_errors():
+            rows = await self.reader.fetch(
+                "SELECT proof FROM forks WHERE alarm >= ? ORDER BY node, number, one, other",
+                (int(unraised),),
+            )
+        return [bytes(proof) for (proof,) in rows]
 
     def row_of(self, stream: StreamId) -> int | None:
         """The local number of a stream, None where nothing of it is stored."""
@@ -283,6 +316,8 @@ class Store:
         if MARK not in facts:
             await make_table(self._writer, self.tags, self._stream_of_row_key, self._keys)
         self.retracted = await load_retracted(self._writer)
+        if self.branches.known:
+            self.retracted.rename(self.branches.named_now)
 
     def _stream_of_row_key(self, key: int) -> StreamId:
         return self._stream_of[key & MAX_STREAMS - 1]
@@ -293,9 +328,15 @@ class Store:
             "SELECT row, node, number, head, hash, lamport FROM streams"
         )
         for row, node, number, head, hash_, lamport in rows:
+            if number >= STREAM_NUMBER_LIMIT:
+                self._next_row = max(self._next_row, row + 1)
+                continue  # a branch: see below
             stream = StreamId(NodeId(node), number)
             self._remember_row(stream, row)
-            self.heads[stream] = Head(stream, head, hash_, lamport)
+            if head >= 0:
+                self.heads[stream] = Head(stream, head, hash_, lamport)
+        ends = {row: (head, hash_, lamport) for row, _, _, head, hash_, lamport in rows}
+        await self._load_branches(ends)
         self.authors = dict(await self._writer.fetch("SELECT node, certificate FROM authors"))
         facts = await _facts(self._writer)
         # Heads carry the clock: every event that moved it is the head of its stream, or behind it.
@@ -316,9 +357,44 @@ class Store:
         else:
             self._set_rows_aside()
 
+    async def _load_branches(self, ends: Mapping[int, tuple[int, bytes, int]]) -> None:
+        """Cut the rows that were loaded into the parts that are known; `ends` are the rows' heads."""
+        found = await self._writer.fetch(
+            'SELECT node, number, branch, row, trunk, "offset", hash, lamport FROM branches'
+        )
+        known: dict[StreamId, Branch] = {}
+        for node, number, branch, row, trunk, *origin in found:
+            address = StreamId(NodeId(node), number, branch)
+            known[address] = Branch(address, row, trunk, Head(address, *origin))
+            self._row_of[address] = row
+            if row != trunk:
+                self._remember_row(address, row)
+        bases = {address.base for address in known}
+        self.branches = Branches(known, {base: self._row_of[base] for base in bases})
+        for row, parts in self.branches.parts.items():
+            last = parts[-1][1]
+            self.heads[last] = Head(last, *ends[row])
+        self._end_closed()
+
+    def _adopt(self, adoption: Adoption) -> None:
+        """Move the picture to what an adoption has made durable."""
+        parent, tail = adoption.parent, adoption.tail
+        if tail is not None:
+            self._row_of[tail] = self._row_of[parent.stream]
+            self.heads[tail] = Head(tail, parent.offset, parent.hash, parent.lamport)
+        self.branches = self.branches.adopted(adoption, self._row_of)
+        self._end_closed()
+
+    def _end_closed(self) -> None:
+        for stream, end in self.branches.closed.items():
+            if end.offset >= 0:
+                self.heads[stream] = end
+            else:
+                self.heads.pop(stream, None)
+
     def _number_streams(self, commit: Commit) -> None:
         """Give local numbers to the streams that are new with this commit. One that fails may leave them numbered."""
-        for stream in commit.heads:
+        for stream in (*(one.origin.stream for one in commit.forks), *commit.heads):
             if stream not in self._row_of:
                 if self._next_row >= MAX_STREAMS:
                     raise StoreFull(f"this database holds its most, {MAX_STREAMS} streams")
@@ -358,7 +434,7 @@ class Store:
                 (
                     row_of[stream],
                     bytes(stream.node),
-                    stream.number,
+                    STREAM_NUMBER_LIMIT + row_of[stream] if stream.branch else stream.number,
                     head.offset,
                     head.hash,
                     head.lamport,
@@ -366,6 +442,8 @@ class Store:
                 for stream, head in commit.heads.items()
             ],
         )
+        for adoption in commit.forks:
+            yield from _fork_statements(adoption, row_of)
         yield Statement(
             "INSERT INTO events VALUES (?, ?, ?, ?)",
             [_event_row(one, row_of) for one in commit.events],
@@ -380,6 +458,37 @@ class Store:
                 for s in commit.seals
             ],
         )
+
+
+def _fork_statements(adoption: Adoption, row_of: Mapping[StreamId, int]) -> Iterator[Statement]:
+    origin, parent = adoption.origin, adoption.origin.stream
+    node, trunk = bytes(parent.node), row_of[parent]
+    place = (trunk, origin.offset, origin.hash, origin.lamport)
+    yield Statement(  # of which nothing may be held: then both histories have nothing in common
+        "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING",
+        [(trunk, node, parent.number, origin.offset, origin.hash, origin.lamport)],
+    )
+    rows = {grown.head.stream: row_of[grown.head.stream] for grown in adoption.grown}
+    if adoption.tail is not None:
+        rows[adoption.tail] = trunk
+    yield Statement(
+        "INSERT INTO branches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [(node, parent.number, one.branch, row, *place) for one, row in rows.items()],
+    )
+    alarm = int(adoption.found)
+    yield Statement(
+        "INSERT OR IGNORE INTO forks VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (
+                node,
+                parent.number,
+                *(one.branch for one in proof.branches),
+                encode_proof(proof),
+                alarm,
+            )
+            for proof in adoption.proofs
+        ],
+    )
 
 
 def _event_row(one: StoredEvent, row_of: Mapping[StreamId, int]) -> tuple[Any, ...]:

@@ -49,20 +49,23 @@ class FiledEvent:
 class StreamCheck:
     """Looks at one stream. `told` is the head that the database tells, `sound` the last head before any fault.
 
-    Of a stream whose beginning was pruned it looks at what is kept, from `kept` on, before which the chain's hash is
-    `base`: what the first seal there vouches for, it vouches for that hash, too.
+    With `origin` it begins behind an event that stands elsewhere: it is a branch (`lamport.branches`). Of a stream
+    whose beginning was pruned it looks at what is kept, from `kept` on, before which the chain's hash is `base`: what
+    the first seal there vouches for, it vouches for that hash, too.
     """
 
-    def __init__(self, told: Head, keys: Keys, kept: Any = 0, base: Any = b"") -> None:
+    def __init__(
+        self, told: Head, keys: Keys, origin: Head | None = None, kept: Any = 0, base: Any = b""
+    ) -> None:
         # What stands in a damaged row may be of any type.
         self.kept: int = kept if isinstance(kept, int) and kept > 0 else 0
         self.told = told
-        self.sound = genesis(keys.swarm, told.stream)
+        self.sound = origin or genesis(keys.swarm, told.stream)
         self.damaged = False
         self._keys = keys
         self._hash = base if self.kept and isinstance(base, bytes) else self.sound.hash
-        self._lamport = 0
-        self._reached = self._vouched = self._placed = self.kept - 1
+        self._lamport = 0 if self.kept else self.sound.lamport
+        self._reached = self._vouched = self._placed = max(self.kept - 1, self.sound.offset)
         # What stands in a damaged row may be of any type.
         stored: Any = told.offset
         self._end = stored if isinstance(stored, int) else NOTHING

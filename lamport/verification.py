@@ -128,21 +128,36 @@ class Verification:
                 yield Finding(f"the certificate of node {named} is not of this swarm")
 
     async def _streams(self) -> AsyncIterator[Step]:
+        origins = await self._origins()
         horizons = await self._horizons()
         columns = "row, node, number, horizon, head, hash, lamport"
         for row, node, number, kept, *told in await self._connection.fetch(
             f"SELECT {columns} FROM streams"  # noqa: S608 - no values in it
         ):
-            stream = _stream(node, number)
+            origin = origins.get(row)
+            stream = _stream(node, number) if origin is None else origin.stream
             if stream is None:
                 yield Finding(f"the stream with the local number {row} has no readable name")
                 continue
             seal, base = horizons.get(row, (None, b""))
-            check = self.streams[row] = StreamCheck(Head(stream, *told), self._keys, kept, base)
+            told_head = Head(stream, *told)
+            check = self.streams[row] = StreamCheck(told_head, self._keys, origin, kept, base)
             if kept and (seal is None or not is_genuine(Seal(stream, *seal), self._keys)):
                 yield check.fault("its author's seal for what is not kept any more does not hold")
             if node not in self.certified:
                 yield check.fault("there is no certificate of its author that holds")
+
+    async def _origins(self) -> dict[int, Head]:
+        """For each row that holds nothing but a branch: the event behind which it begins."""
+        origins: dict[int, Head] = {}
+        for row, node, number, branch, *origin in await self._connection.fetch(
+            'SELECT row, node, number, branch, "offset", hash, lamport FROM branches'
+            " WHERE row != trunk"
+        ):
+            stream = _stream(node, number, branch)
+            if stream is not None:
+                origins[row] = Head(stream, *origin)
+        return origins
 
     async def _horizons(self) -> dict[int, tuple[Any, Any]]:
         """The seals that announce horizons, and the hashes before what is kept, by local number."""
@@ -284,8 +299,9 @@ async def damaged_heads(connection: Connection, keys: Keys) -> list[Finding]:
     """
     with translated_errors():
         rows = await connection.fetch(
-            "SELECT h.node, h.number, h.head, h.hash, s.hash, s.clock, s.horizon, s.signature"
-            ' FROM streams h LEFT JOIN seals s ON s.stream = h.row AND s."offset" = h.head'
+            "SELECT h.node, coalesce(b.number, h.number), h.head, h.hash, s.hash, s.clock, s.horizon,"
+            ' s.signature FROM streams h LEFT JOIN seals s ON s.stream = h.row AND s."offset" = h.head'
+            " LEFT JOIN branches b ON b.row = h.row AND b.row != b.trunk WHERE h.head IS NOT -1"
         )
     findings: list[Finding] = []
     for node, number, head, hash_, *sealed in rows:
@@ -334,8 +350,12 @@ class _Tally:
 
 
 def _hiding(retractions: Iterable[Retraction]) -> set[tuple[EventKey, int, EventKey]]:
-    """Which event hides which; one that names another twice says it once."""
-    return {(one.by, one.offset, target) for one in retractions for target in one.targets}
+    """Which event hides which, whatever the branches; one that names another twice says it once."""
+    return {
+        (EventKey(one.by.lamport, one.by.stream.base), one.offset, target)
+        for one in retractions
+        for target in one.targets
+    }
 
 
 def _entries(event: Event, key: int) -> Iterable[tuple[int, int]]:
@@ -343,10 +363,10 @@ def _entries(event: Event, key: int) -> Iterable[tuple[int, int]]:
     return {(tag_hash(tag), key) for tag in event.tags}
 
 
-def _stream(node: Any, number: Any) -> StreamId | None:
-    if not isinstance(node, bytes) or not isinstance(number, int):
+def _stream(node: Any, number: Any, branch: Any = b"") -> StreamId | None:
+    if not isinstance(node, bytes) or not isinstance(number, int) or not isinstance(branch, bytes):
         return None
     try:
-        return StreamId(NodeId(node), number) if 0 <= number < STREAM_NUMBER_LIMIT else None
+        return StreamId(NodeId(node), number, branch) if 0 <= number < STREAM_NUMBER_LIMIT else None
     except InvalidInput:
         return None

@@ -263,7 +263,10 @@ class ControlApi:
         where = parse_query(_text(body, "query"))
         order = _order(body.get("order", Order.ASCENDING.value))
         lower, upper = _bound(body, "lowerBound"), _bound(body, "upperBound")
-        present = self._node.offsets
+        present, branches = self._node.offsets, self._node.log.store.branches
+        # Handed out before a fork was proven, or by another node: nothing may be left out for that.
+        lower = None if lower is None else branches.clipped(lower)
+        upper = None if upper is None else branches.renamed(upper)
         if upper is not None and not present.covers(upper):
             raise InvalidInput("the upper bound lies beyond what this node holds")
         upper = present if upper is None else upper
@@ -289,12 +292,12 @@ class ControlApi:
             del self._streaming[task]
         return response
 
-    async def _stream(self, response: web.StreamResponse, where: Where, lower: OffsetMap) -> None:
-        """Send stored events above `lower`, the offsets reached, then what comes, until somebody stops."""
+    async def _stream(self, response: web.StreamResponse, where: Where, given: OffsetMap) -> None:
+        """Send stored events above what was `given`, the offsets reached, then what comes, until somebody stops."""
         log, present = self._node.log, self._node.offsets
+        lower = log.store.branches.clipped(given)
         follower = log.follow(present.raised(lower))
-        before = await log.newly_retracted(lower, present)
-        told = [one for one in before if one.offset <= lower.of(one.stream)]
+        told = await log.hidden_since(given, present)
         await response.write(self._retracted_lines(where, told))
         async for page in log.query(where, lower=lower, upper=present):
             await response.write(b"".join(_line(event.to_json()) for event in page))
@@ -320,8 +323,7 @@ class ControlApi:
         """Take note of what somebody found damaged; what is not, or is not held, does no harm."""
         body = await _body(request)
         for damage, fault in [_damage(item) for item in _list(body, "ranges")]:
-            if damage.last <= self._node.offsets.of(damage.stream):
-                self._node.log.damages.note(damage, fault)
+            self._node.log.damaged(damage, fault)
         return web.json_response({})
 
     async def _post_import(self, request: web.Request) -> web.Response:

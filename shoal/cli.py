@@ -158,6 +158,14 @@ def _add_asking(sub: Any) -> None:
     )
     status.add_argument("--json", dest="as_json", action="store_true")
 
+    forks = _command(
+        sub,
+        "forks",
+        commands.forks,
+        "print the streams that were written twice, and where they part",
+    )
+    forks.add_argument("--json", dest="as_json", action="store_true")
+
 
 def _add_peers(sub: Any) -> None:
     peers = _command(

@@ -178,6 +178,19 @@ def status(arguments: Namespace) -> int:
     return _with_client(arguments, act)
 
 
+def forks(arguments: Namespace) -> int:
+    """Print the proven forks: streams that were written twice."""
+
+    async def act(client: Client) -> None:
+        found = (await client.status())["forks"]
+        if arguments.as_json:
+            print(json.dumps(found, indent=2))
+        else:
+            print(*_fork_lines(found) or ["no stream has two histories"], sep="\n")
+
+    return _with_client(arguments, act)
+
+
 def demo(arguments: Namespace) -> int:
     """Run the demo."""
     from shoal.demo import run_demo  # noqa: PLC0415 - only the demo needs what it imports
@@ -242,6 +255,7 @@ def _status_text(status: Mapping[str, Any]) -> str:
         *(f"damaged  {why}" for why in status["damaged"].values()),
         f"hidden   {status['retracted']} retracted events",
         *_void_lines(status["voidRetractions"]),
+        *(f"forked   {fork['stream']}: see `shoal forks`" for fork in status["forks"]),
         f"fish     {', '.join(status['fish']) or 'none'}",
         *(f"           {why}" for why in status["stopped"].values()),
         *_peer_lines(status),
@@ -252,6 +266,20 @@ def _status_text(status: Mapping[str, Any]) -> str:
 def _void_lines(count: int) -> list[str]:
     why = "neither their author's nor the admin's: the log says whose"
     return [f"           {count} retractions hide nothing ({why})"] if count else []
+
+
+def _fork_lines(forks: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines: list[str] = []
+    for fork in forks:
+        lines += [
+            f"author  {fork['author']}",
+            f"stream  {fork['stream']}  two histories behind offset {fork['commonOffset']}",
+        ]
+        lines += [
+            f"        {one['branch'][:16]}  {one['events']} events, the first is {one['firstKey']}"
+            for one in fork["branches"]
+        ]
+    return lines
 
 
 def _span(horizon: int) -> str:

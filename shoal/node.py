@@ -27,6 +27,7 @@ from lamport.exchange import Imported, import_archive
 from lamport.ids import MIN_DRAWN_STREAM_NUMBER, STREAM_NUMBER_LIMIT, EventKey, NodeId, StreamId
 from lamport.log import EventLog
 from lamport.offsets import OffsetMap, missing
+from lamport.proving import Fork
 from lamport.query import parse_query
 from lamport.reader import Order
 from lamport.routes import Route, Routes
@@ -34,6 +35,7 @@ from lamport.store import Store
 from lamport.tags import Tags, Where
 from lamport.upcasters import NO_UPCASTERS, Upcasters
 from lamport.verification import require_sound_heads
+from shoal.alarms import raise_alarms
 from shoal.keys import IdentityKeys
 from shoal.seams import Seams
 from shoal.version import PROGRAM
@@ -50,9 +52,9 @@ class NodeStatus:
 
     `fish` are those that run here, `stopped` those of them whose reducer raised, and what happened;
     `damaged` are streams of which this disk holds a range that could not be served, and which; `retracted` counts the
-    events that are hidden, `void_retractions` the retractions that came since the start and hide nothing.
-    `named` are the streams that this node's routes lead to, `horizons` the first offset that is kept of each stream
-    that was pruned.
+    events that are hidden, `void_retractions` the retractions that came since the start and hide nothing. `forks` are
+    the proven forks: streams of which two histories bear their author's seals. `named` are the streams that this node's
+    routes lead to, `horizons` the first offset that is kept of each stream that was pruned.
     """
 
     node: NodeId
@@ -68,6 +70,7 @@ class NodeStatus:
     damaged: Mapping[StreamId, str]
     retracted: int
     void_retractions: int
+    forks: tuple[Fork, ...]
     named: Mapping[str, StreamId]
     horizons: Mapping[StreamId, int]
 
@@ -254,6 +257,9 @@ class Node:
             UpcastFailed: an event cannot be brought to today's version; those before it were given.
         """
         selection = parse_query(where) if isinstance(where, str) else where
+        if lower is not None:
+            # It may have been handed out before a fork was proven, or by another node.
+            lower = self.log.store.branches.clipped(lower)
         async for page in self.log.query(selection, lower=lower, upper=upper, order=order):
             for event in page:
                 yield event
@@ -296,6 +302,7 @@ class Node:
             damaged=self.log.damages.texts,
             retracted=len(self.log.retracted),
             void_retractions=self.log.retracted.void,
+            forks=self.log.forks.prover.forks(),
             named=self.log.own_streams.named,
             horizons=self.log.horizons,
         )
@@ -303,7 +310,9 @@ class Node:
     def _missing(self, known: OffsetMap) -> dict[StreamId, int]:
         """How many events are known to be held elsewhere, and kept by their authors."""
         horizons = {s: one.announced for s, one in self.log.store.horizons.items()}
-        return {one.stream: len(one) for one in missing(self.offsets, known, horizons)}
+        closed = self.log.store.branches.closed
+        lacking = missing(self.offsets, known, horizons)
+        return {one.stream: len(one) for one in lacking if one.stream not in closed}
 
     async def _start(self) -> None:
         stack, seams = self._stack, self._seams
@@ -323,10 +332,13 @@ class Node:
             routes=self._routes,
             upcasters=self._upcasters,
         )
+        await log.forks.prover.load()
         # Before the log is closed its followers must be gone; after it the group waits for the writer's last commit.
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(log.close)
         tasks.create_task(log.write(), name="log")
+        alarms = tasks.create_task(raise_alarms(log), name="alarms")
+        stack.push_async_callback(_cancelled, alarms)
         pond = Pond(log, tasks, development=self._development)
         stack.push_async_callback(pond.close)
         revival = tasks.create_task(_revive(log, pond), name="revival")

@@ -75,9 +75,9 @@ async def verify_folder(folder: Path, told: Callable[[Progress], None]) -> Verdi
 async def report_damage(folder: Path, findings: Sequence[Finding]) -> bool:
     """Tell a folder's daemon what was found damaged; returns whether there was one, and something for it to do."""
     ranges = [
-        {"stream": str(one.stream), "first": one.first, "last": one.last, "fault": str(one)}
+        {"stream": one.stream.address, "first": one.first, "last": one.last, "fault": str(one)}
         for one in findings
-        if one.first is not None
+        if one.stream is not None and one.first is not None
     ]
     with suppress(DaemonUnreachable):
         if ranges and is_locked(folder):

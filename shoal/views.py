@@ -4,6 +4,7 @@ from typing import Any
 
 from fish.snapshots import Snapshot
 from fish.states import state_to_json
+from shoal.alarms import fork_to_json
 from shoal.node import NodeStatus
 from transport.peers import PeerStatus
 
@@ -16,14 +17,15 @@ def status_to_json(status: NodeStatus) -> dict[str, Any]:
         "listening": str(status.listening),
         "lamport": status.lamport,
         "offsets": status.offsets.to_json(),
-        "missing": {str(stream): count for stream, count in sorted(status.missing.items())},
+        "missing": {stream.address: count for stream, count in sorted(status.missing.items())},
         "peers": [peer_to_json(peer) for peer in status.peers],
         "unreached": dict(status.unreached),
         "fish": list(status.fish),
         "stopped": dict(status.stopped),
-        "damaged": {str(stream): why for stream, why in sorted(status.damaged.items())},
+        "damaged": {stream.address: why for stream, why in sorted(status.damaged.items())},
         "retracted": status.retracted,
         "voidRetractions": status.void_retractions,
+        "forks": [fork_to_json(fork) for fork in status.forks],
         "named": {name: str(stream) for name, stream in status.named.items()},
         "horizons": {str(stream): first for stream, first in sorted(status.horizons.items())},
     }

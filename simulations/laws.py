@@ -27,6 +27,7 @@ from fish.states import encode_state
 from lamport.event import Event
 from lamport.ids import NodeId, StreamId
 from lamport.tags import ALL_EVENTS
+from shoal.alarms import ALARM_TAG
 from simulations.device import Device
 from simulations.errors import LawBroken
 from simulations.horizons import HorizonWatch
@@ -50,11 +51,25 @@ Authored = Callable[[Device, StreamId, int], None]
 
 @dataclass(slots=True)
 class _Known:
-    """What the auditor saw of one stream on one disk: the highest offset, the chain there, the last lamport."""
+    """What the auditor saw of one row on one disk: the chain from its first offset on, and the last lamport.
 
-    offset: int = -1
+    A row is a stream, or a branch that begins behind a fork.
+    """
+
     hash: bytes = b""
     lamport: int = 0
+    first: int = 0
+    hashes: list[bytes] = field(default_factory=list)
+
+    @property
+    def offset(self) -> int:
+        """The highest offset seen."""
+        return self.first + len(self.hashes) - 1
+
+    def at(self, offset: int) -> bytes | None:
+        """The chain's hash behind an offset, None where it does not stand in this row."""
+        within = self.first <= offset <= self.offset
+        return self.hashes[offset - self.first] if within else None
 
 
 @dataclass(slots=True)
@@ -62,9 +77,13 @@ class Auditor:
     """Checks laws 1 to 5, 10 and 14 after each commit."""
 
     world: World
-    said: dict[tuple[StreamId, int], bytes] = field(default_factory=dict)
-    sealed: dict[tuple[StreamId, int], tuple[Any, ...]] = field(default_factory=dict)
-    known: dict[tuple[str, StreamId], _Known] = field(default_factory=dict)
+    said: dict[tuple[StreamId, int], dict[bytes, bytes]] = field(default_factory=dict)
+    """What was written at each offset, by the chain's hash behind it: of a stream that was forked, more than one."""
+    sealed: dict[tuple[StreamId, int, bytes], tuple[Any, ...]] = field(default_factory=dict)
+    known: dict[tuple[str, StreamId], dict[int, _Known]] = field(default_factory=dict)
+    """What was seen of each stream on each disk, by row."""
+    forked: dict[StreamId, None] = field(default_factory=dict)
+    """Streams that were written twice."""
     highest: dict[str, int] = field(default_factory=dict)
     before: dict[str, int] = field(default_factory=dict)
     commits: int = 0
@@ -83,7 +102,8 @@ class Auditor:
 
     def holds(self, device: Device, stream: StreamId, offset: int) -> bool:
         """Whether an event was seen on a device's disk."""
-        return self._known_of(device, stream).offset >= offset
+        rows = self.known.get((_disk(device), stream.base), {})
+        return any(known.at(offset) is not None for known in rows.values())
 
     def last_said(self, stream: StreamId) -> int:
         """The highest offset that was ever written of a stream; -1 where none was."""
@@ -106,13 +126,14 @@ class Auditor:
             LawBroken: it breaks a law.
         """
         self.before[_disk(device)] = self.highest.get(_disk(device), 0)
+        origins = self._origins(device)
         rows = device.platter.fetch(
             "SELECT row, node, number, head, hash, horizon FROM streams ORDER BY node, number"
         )
         self.horizons.look(device)
         for row, node, number, head, hash_, horizon in rows:
-            stream = StreamId(NodeId(node), number)
-            known = self._known_of(device, stream)
+            stream = StreamId(NodeId(node), origins[row][0] if row in origins else number)
+            known = self._known_of(device, stream, row, origins)
             if horizon > known.offset + 1:
                 self._jump(device, stream, known, horizon)
             if head < known.offset:
@@ -129,28 +150,41 @@ class Auditor:
         missed = range(known.offset + 1, horizon)
         if any((stream, offset) not in self.said for offset in missed):
             raise LawBroken(f"law 4: {device.name} keeps {stream} from {horizon}, beyond all of it")
-        data = [self.said[stream, offset] for offset in missed]
-        for one in data:
-            known.hash = hashlib.sha256(known.hash + one).digest()
-        known.offset = horizon - 1
-        known.lamport = int(msgpack.unpackb(data[-1])[0])
+        for offset in missed:  # no stream is pruned that was forked
+            [(known.hash, data)] = self.said[stream, offset].items()
+            known.hashes.append(known.hash)
+            known.lamport = int(msgpack.unpackb(data)[0])
 
     def check_acknowledged(self, device: Device) -> None:
         """Law 1: whatever was acknowledged is on the author's disk."""
         for event in device.acknowledged:
             if not self.holds(device, event.stream, event.offset):
                 raise LawBroken(f"law 1: {device.name} lost {event.key}, which it had acknowledged")
-            if not self.is_as_said(event):
-                raise LawBroken(f"law 1: {device.name} keeps another {event} than it acknowledged")
+            stored = self._stored(device, event)
+            if _shown(event) not in stored:
+                raise LawBroken(f"law 1: {device.name} keeps {stored}, it had acknowledged {event}")
 
     def is_as_said(self, event: Event) -> bool:
-        """Whether an event is the one that its author wrote first at that place."""
-        lamport, timestamp, tags, app_id, payload = msgpack.unpackb(
-            self.said[event.stream, event.offset], strict_map_key=False
-        )
-        written = (lamport, timestamp, sorted(tags), app_id, payload)
-        shown = (event.lamport, event.timestamp, sorted(event.tags), event.app_id, event.payload)
-        return bool(written == shown)
+        """Whether an event is one that its author wrote at that place."""
+        said = self.said[event.stream.base, event.offset].values()
+        return _shown(event) in map(_written, said)
+
+    def _stored(self, device: Device, event: Event) -> list[tuple[Any, ...]]:
+        """What a disk holds at an event's place: of a forked stream, the events of several branches."""
+        found: list[tuple[Any, ...]] = []
+        for known in self.known[_disk(device), event.stream.base].values():
+            hash_ = known.at(event.offset)
+            if hash_ is not None:
+                found.append(_written(self.said[event.stream.base, event.offset][hash_]))
+        return found
+
+    def check_proven(self, device: Device) -> None:
+        """Law 3: a stream that was written twice is a proven fork, at every node."""
+        rows = device.platter.fetch("SELECT DISTINCT node, number FROM forks")
+        proven = {StreamId(NodeId(node), number) for node, number in rows}
+        for stream in self.forked:
+            if stream not in proven:
+                raise LawBroken(f"law 3: {device.name} knows of one history of {stream} alone")
 
     def check_bounds(self, device: Device) -> None:
         """Law 14: queues stay under their bounds, and no dead connection is kept."""
@@ -167,11 +201,26 @@ class Auditor:
         if tasks > MAX_TASKS_PER_LINK * len(self.world.nodes) ** 2 + MAX_TASKS_PER_DEVICE:
             raise LawBroken(f"law 14: {tasks} tasks")
 
-    def _known_of(self, device: Device, stream: StreamId) -> _Known:
-        known = self.known.get((_disk(device), stream))
-        if known is None:
-            known = self.known[_disk(device), stream] = _Known(hash=self._origin(device, stream))
-        return known
+    @staticmethod
+    def _origins(device: Device) -> dict[int, tuple[int, int, int, bytes, int]]:
+        """Of each row that begins behind a fork: stream number, row of what is before, and offset, hash, lamport."""
+        if not device.platter.fetch("SELECT 1 FROM sqlite_schema WHERE name = 'branches'"):
+            return {}  # the schema is being made
+        found = device.platter.fetch(
+            'SELECT row, number, trunk, "offset", hash, lamport FROM branches WHERE row != trunk'
+        )
+        return {row: (number, *rest) for row, number, *rest in found}
+
+    def _known_of(
+        self, device: Device, stream: StreamId, row: int, origins: dict[int, Any]
+    ) -> _Known:
+        rows = self.known.setdefault((_disk(device), stream), {})
+        if row not in rows:
+            known = rows[row] = _Known(hash=self._origin(device, stream))
+            if row in origins:
+                _, _, offset, known.hash, known.lamport = origins[row]
+                known.first = offset + 1
+        return rows[row]
 
     def _read_on(
         self, device: Device, row: int, stream: StreamId, known: _Known, head: int
@@ -185,9 +234,12 @@ class Auditor:
         for offset, data, key in events:
             if offset != known.offset + 1:
                 raise LawBroken(f"law 2: {device.name} has a gap in {stream} before {offset}")
-            written = own and (stream, offset) not in self.said  # else it came back from elsewhere
-            self._check_event(device, stream, offset, data, key, own=own)
-            known.offset, known.hash = offset, hashlib.sha256(known.hash + data).digest()
+            hash_ = hashlib.sha256(known.hash + data).digest()
+            # Else it came back from elsewhere.
+            written = own and hash_ not in self.said.get((stream, offset), {})
+            self._check_event(device, stream, (offset, data, key), hash_, own=own)
+            known.hashes.append(hash_)
+            known.hash = hash_
             known.lamport = self._risen(device, stream, known, data, written=written)
             self._tell(device, stream, offset, known.lamport, written=written)
         self._check_seals(device, row, stream, first, own=own)
@@ -197,16 +249,28 @@ class Auditor:
             )
 
     def _check_event(
-        self, device: Device, stream: StreamId, offset: int, data: bytes, key: int, *, own: bool
+        self,
+        device: Device,
+        stream: StreamId,
+        event: tuple[int, bytes, int],
+        hash_: bytes,
+        *,
+        own: bool,
     ) -> None:
-        is_new = (stream, offset) not in self.said  # what a restored disk is given back is not
-        if own and self.said.setdefault((stream, offset), data) != data:
-            raise LawBroken(f"law 3: {device.name} wrote a second event at {stream} {offset}")
+        offset, data, key = event
+        said = self.said.setdefault((stream, offset), {})
+        is_new = hash_ not in said  # what a restored disk is given back is not
+        if own and is_new and said:
+            if stream.node not in self.world.copied:
+                raise LawBroken(f"law 3: {device.name} wrote a second event at {stream} {offset}")
+            self.forked[stream] = None
+        if own:
+            said.setdefault(hash_, data)
         if own and is_new:
             self.hidden.note(stream, offset, data)
         if own and is_new and self.asked is not None:
             self._check_asked(device, stream, offset, data)
-        if self.said.get((stream, offset)) != data:
+        if hash_ not in said:
             raise LawBroken(
                 f"law 4: {device.name} holds {stream} {offset}, which its author never wrote"
             )
@@ -217,6 +281,8 @@ class Auditor:
         """Law 4, the author itself included: each event is one that somebody asked for, and only once."""
         assert self.asked is not None, "it was looked at"
         _, _, tags, _, payload = msgpack.unpackb(data, strict_map_key=False)
+        if tags == [ALARM_TAG]:
+            return  # the node's own, about a stream that was written twice
         left = self.asked.setdefault(device.name, Counter())
         left[draft_bytes(tags, payload)] -= 1
         if left[draft_bytes(tags, payload)] < 0:
@@ -232,9 +298,10 @@ class Auditor:
             (row, first),
         )
         for seal in seals:
+            place = (stream, seal[0], seal[1])
             if own:
-                self.sealed.setdefault((stream, seal[0]), seal)
-            if self.sealed.get((stream, seal[0])) != seal:
+                self.sealed.setdefault(place, seal)
+            if self.sealed.get(place) != seal:
                 raise LawBroken(
                     f"law 3: {device.name} holds a forged seal of {stream} at {seal[0]}"
                 )
@@ -274,6 +341,17 @@ class Auditor:
         return hashlib.sha256(domain + device.identity.swarm + stream.node + number).digest()
 
 
+def _written(data: bytes) -> tuple[Any, ...]:
+    """What an event's bytes say."""
+    lamport, timestamp, tags, *rest = msgpack.unpackb(data, strict_map_key=False)
+    return (lamport, timestamp, sorted(tags), *rest)
+
+
+def _shown(event: Event) -> tuple[Any, ...]:
+    """The same of an event that a node hands out."""
+    return (event.lamport, event.timestamp, sorted(event.tags), event.app_id, event.payload)
+
+
 def draft_bytes(tags: Collection[str], payload: Any) -> bytes:
     """What an application asks to be published, as one value."""
     packed: bytes = msgpack.packb([sorted(tags), payload])
@@ -302,6 +380,8 @@ async def check_converged(world: World, fish: Sequence[Fish[Any]]) -> list[Event
     Returns the events, in that order.
     """
     orders = [await _order(device) for device in world.nodes]
+    if world.copied:
+        _check_forks(world)
     for device, order in zip(world.nodes, orders, strict=True):
         keys = [event.key for event in order]
         if keys != sorted(keys) or order != orders[0]:
@@ -309,6 +389,13 @@ async def check_converged(world: World, fish: Sequence[Fish[Any]]) -> list[Event
     for one in fish:
         await _check_states(world, one, orders[0])
     return orders[0]
+
+
+def _check_forks(world: World) -> None:
+    """Law 8, for forks: all nodes tell the same of them."""
+    told = [device.node.status().forks for device in world.nodes]
+    if any(forks != told[0] for forks in told):
+        raise LawBroken(f"law 8: forks are told differently: {told}")
 
 
 async def _check_states(world: World, fish: Fish[Any], order: Sequence[Event]) -> None:

@@ -95,9 +95,11 @@ def _forgotten(task: "asyncio.Future[None]") -> None:
 
 
 def _unsorted(_right: Any) -> Any:
-    def decoded(self: Reader, rows: Any, where: Any, bounds: Any, *, descending: bool) -> Any:
+    def decoded(
+        self: Reader, rows: Any, where: Any, bounds: Any, cut: Any, *, descending: bool
+    ) -> Any:
         rows = sorted(rows, reverse=descending)
-        return list(self._admitted(rows, where, bounds))
+        return list(self._admitted(rows, where, bounds, cut))
 
     return decoded
 

@@ -42,16 +42,17 @@ class Said(Protocol):
 
 @dataclass(slots=True)
 class Hidden:
-    """All retractions of a run. `keys` are those of all events by their places."""
+    """All retractions of a run. `keys` are those of all events by their places: on each branch of a stream another."""
 
-    keys: dict[Place, EventKey] = field(default_factory=dict)
+    keys: dict[Place, list[EventKey]] = field(default_factory=dict)
     _named: dict[EventKey, list[Place]] = field(default_factory=dict)
     _counting: set[EventKey] = field(default_factory=set)
 
     def note(self, stream: StreamId, offset: int, data: bytes) -> None:
         """Take up an event that was just written."""
         lamport, _, tags, _, payload = msgpack.unpackb(data, strict_map_key=False)
-        key = self.keys[stream, offset] = EventKey(lamport, stream)
+        key = EventKey(lamport, stream)
+        self.keys.setdefault((stream, offset), []).append(key)
         if _TAG in tags:
             named = [EventKey.parse(text) for text in payload["keys"]]
             if "admin" in payload or all(one.stream.node == stream.node for one in named):
@@ -61,14 +62,18 @@ class Hidden:
 
     def at(self, run: Said, device: Device, stream: StreamId, offset: int) -> bool:
         """Whether an event is hidden on a device now, if it is there."""
-        key = self.keys[stream, offset]
+        return any(self.hides(run, device, key) for key in self.keys[stream.base, offset])
+
+    def hides(self, run: Said, device: Device, key: EventKey) -> bool:
+        """Whether the events with this key, on whichever branch, are hidden on a device now."""
+        key = EventKey(key.lamport, key.stream.base)
         by = self._named.get(key, ()) if key not in self._counting else ()
         return any(run.holds(device, *place) for place in by)
 
 
 def names_said(run: Said, author: bytes | None) -> list[EventKey]:
     """The keys of everything that was ever written, by one node or by all."""
-    keys = (run.hidden.keys[place] for place in run.said)
+    keys = (key for place in run.said for key in run.hidden.keys[place])
     return [key for key in keys if author is None or key.stream.node == author]
 
 
@@ -80,12 +85,13 @@ def check_hidden(run: Said, device: Device, shown: Sequence[Event]) -> None:
     """
     kept = device.node.log.horizons
     held = [
-        place
+        key
         for place in run.said
         if place[1] >= kept.get(place[0], 0) and run.holds(device, *place)
+        for key in run.hidden.keys[place]
     ]
-    due = {run.hidden.keys[place] for place in held if not run.hidden.at(run, device, *place)}
-    seen = {event.key for event in shown}
+    due = {key for key in held if not run.hidden.hides(run, device, key)}
+    seen = {EventKey(event.lamport, event.stream.base) for event in shown}
     for wrong, text in ((seen - due, "shows what was retracted"), (due - seen, "hides")):
         if wrong:
             raise LawBroken(f"law 6: {device.name} {text}: {min(wrong)}")

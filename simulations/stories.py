@@ -19,6 +19,7 @@ from fish.definition import Fish, Metadata
 from fish.work import WorkIds
 from lamport.event import Event
 from lamport.tags import Tag
+from shoal.alarms import ALARM_TAG
 from simulations.device import EPOCH_US, MICROSECONDS, Device
 from simulations.errors import LawBroken
 from simulations.laws import Auditor, check_converged
@@ -82,6 +83,7 @@ async def _told(story: Story, seed: int) -> Trace:
         await world.run(seconds=0.5)
         for device in world.nodes:
             auditor.check_acknowledged(device)
+            auditor.check_proven(device)
         await check_converged(world, story.fish)
         notes = len(world.trace.notes)
     del world.trace.notes[notes:]  # that everything is switched off is no part of the story
@@ -380,6 +382,36 @@ async def _cloned(world: World) -> None:
     world.say("One name, two streams now, and nothing is lost.")
 
 
+async def _forked(world: World) -> None:
+    a, b, c, d = world.nodes
+    await a.publish(PART, "first")
+    await world.run(seconds=1)
+    world.say("A copy of the card of a works apart from a.")
+    copy = await world.clone(a)
+    with world.partition((a, b), (c, d, copy)):
+        for number in range(2):
+            await a.publish(PART, f"by the original {number}")
+        for number in range(3):
+            await copy.publish(PART, f"by the copy {number}")
+        await b.publish(PART, "by b")
+        await world.run(seconds=5)
+    await world.converge(limit_s=60)
+    await world.run(seconds=0.1)
+    forks = [device.node.status().forks for device in world.nodes]
+    _require(all(len(told) == 1 for told in forks), f"the forks are {forks}")
+    _require([one.last for one in forks[0][0].branches] in ([2, 3], [3, 2]), f"{forks[0]}")
+    world.say("All know both histories, and count both.")
+    await a.publish(PART, "a goes on")
+    await copy.publish(PART, "the copy goes on")
+    await b.restart()
+    await world.converge()
+    for device in world.nodes:
+        parts = await device.pond.current_state(PARTS)
+        _require(len(parts) == 9, f"{device.name} has {parts}")  # noqa: PLR2004 - as published above
+    alarms = [event async for event in c.node.query(Tag(ALARM_TAG))]
+    _require(0 < len(alarms) <= len(world.nodes), f"{len(alarms)} alarms")
+
+
 CYCLING = (WORK, PLAIN)
 STORIES: Mapping[str, Story] = {
     "cycling-1-clock-behind": Story(
@@ -411,5 +443,8 @@ STORIES: Mapping[str, Story] = {
         "an older backup comes back among its peers", partial(_restored, offline=False), 3, (PARTS,)
     ),
     "cloned-card": Story("a copied card beside its original, both at work", _cloned, 3, (PARTS,)),
+    "forked-card": Story(
+        "a copied card and its original write one stream twice", _forked, 4, (PARTS,)
+    ),
     "three-halls": Story("six devices in three parts, joined one by one", _three_halls, 6, (PARTS,)),
 }  # fmt: skip

@@ -79,6 +79,8 @@ class World:
         self._flapping: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._names: dict[NodeId, str] = {}
         self.nodes = tuple(self._make_device(number) for number in range(nodes))
+        self.copied: dict[NodeId, None] = {}
+        """Nodes of which a second device was started: they may write one stream twice."""
         self._knows = self._drawn_knowledge(shape)
 
     @asynccontextmanager
@@ -282,6 +284,7 @@ class World:
         names = (f"{device.name}{number}" for number in count(2))
         copy = self._made(next(name for name in names if name not in taken), device)
         self.nodes = (*self.nodes, copy)
+        self.copied[device.identity.node] = None
         self._knows[copy] = self._knows[device]
         await copy.restore_card(device.card())
         return copy

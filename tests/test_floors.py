@@ -37,7 +37,8 @@ FLOORS = (
     # 1: pure machines
     (
         "lamport.clock lamport.codec lamport.chain lamport.horizon lamport.retention lamport.retraction"
-        " lamport.upcasters lamport.commit lamport.requests lamport.stream_check lamport.archive lamport.postings"
+        " lamport.upcasters lamport.forks lamport.branches"
+        " lamport.commit lamport.requests lamport.stream_check lamport.archive lamport.postings"
         " fish.states fish.work fish.definition fish.timeline"
         " fish.protocols fish.protocols.values fish.protocols.problems fish.protocols.wellformed"
         " fish.protocols.equivalence fish.protocols.projection fish.protocols.reading fish.protocols.running"
@@ -48,24 +49,26 @@ FLOORS = (
         " fish.machines.roles fish.machines.drawing fish.emission fish.ready fish.dispatch"
         " fish.testing fish.typed fish.reports fish.purity"
         " transport.identity transport.handshake transport.frames transport.messages transport.tree"
-        " transport.aliases transport.horizons transport.claims transport.outbox transport.phases transport.mesh"
-        " transport.session"
+        " transport.aliases transport.horizons transport.claims transport.disclosures transport.outbox"
+        " transport.phases transport.mesh transport.session"
     ),
     # 2: the durable log
     (
         "lamport.lineage lamport.tag_index lamport.tag_removal lamport.retraction_table lamport.horizon_table"
-        " lamport.store lamport.reader lamport.snapshot_table lamport.verification lamport.healing lamport.repair"
+        " lamport.store lamport.reader lamport.snapshot_table lamport.proving"
+        " lamport.verification lamport.healing lamport.repair"
         " lamport.pruning"
     ),
     # 3: the async middle
     (
-        "lamport lamport.follower lamport.tidying lamport.log lamport.exchange"
+        "lamport lamport.follower lamport.tidying lamport.adopting lamport.log lamport.exchange"
         " fish fish.machines fish.machines.office fish.machines.services fish.machines.timers"
         " fish.machines.ledger fish.machines.runtime fish.log fish.snapshots fish.observation"
         " fish.running fish.effects fish.pond fish.feed fish.explaining fish.shown"
         " fish.standing fish.lookout fish.collection"
         " transport transport.forks transport.repairs transport.link transport.peers"
-        " shoal.errors shoal.seams shoal.keys shoal.node shoal.views shoal.explaining shoal.worker shoal.strictjson"
+        " shoal.errors shoal.seams shoal.keys shoal.alarms shoal.node shoal.views shoal.explaining"
+        " shoal.worker shoal.strictjson"
     ),
     # 4: the edge
     (

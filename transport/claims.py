@@ -4,6 +4,12 @@ from dataclasses import dataclass
 
 from lamport.ids import StreamId
 
+SCANNED_STREAMS = 64
+"""Streams looked at each time something may be asked for; the others have their turn the next time."""
+
+RENEWING_EVENTS = 100
+"""Events of a range that renew a claim, unless they fulfil the want; less is a trickle."""
+
 CLAIM_S = 2.0
 """How long a stream is fetched from one peer alone, unless it gets on."""
 

@@ -1,63 +1,94 @@
-"""The search for the place where a peer's history of our own stream parts from ours.
+"""The search for the place where a peer's history of a stream parts from ours.
 
-Two nodes that write one stream (a copied card beside its original) each hold what the other never wrote. A peer that
-holds the other history can say so without having to prove it, and a node that believes it would give up its stream for
-every liar. So we ask for the bytes: from one offset before the place where the hashes differ, then two, four, eight,
-always naming our hash. As soon as we ask from a place where both are still one, the peer answers with a sealed range,
-and in that our own signature stands over what we did not write. The log draws the conclusion (`EventLog.receive`).
+Two nodes that write one stream (a copied card beside its original) each hold what the other never wrote, and whoever
+hears of one of them first does not follow the other. A peer that holds the other history can say so without having to
+prove it, and a node that believes it would take every liar for a proof. So we ask for the bytes: from one offset before
+the place where the hashes differ, then two, four, eight, always naming our hash. As soon as we ask from a place where
+both are still one, the peer answers with sealed ranges up to where they differ: among them is one that bears the
+author's seal over what is not held here. The log draws the conclusion (`EventLog.receive`).
 """
 
-from lamport.chain import Head
 from lamport.ids import StreamId
 from lamport.log import EventLog
-from transport.messages import Declined, Heads, Message, Want, Why
+from transport.disclosures import MAX_SET_ASIDE
+from transport.messages import Declined, Events, Heads, Message, Want, Why
 from transport.session import Session
+
+MAX_SEARCHES = 4
+"""Streams searched at a time; others wait for their turn."""
 
 
 class ForkSearch:
-    """Asks one peer about the streams that this node writes; one that turns out to be forked is enough to leave all."""
+    """Asks one peer about the streams of which it claims another history. Each is searched once in a session."""
 
     def __init__(self, session: Session, log: EventLog) -> None:
         self.compared = False
         """Whether all that the peer told at first was compared with what is held."""
         self._session = session
         self._log = log
-        self._stream: StreamId | None = None
-        self._differs = self._step = 0
+        self._searched: dict[StreamId, None] = {}
+        self._waiting: dict[StreamId, int] = {}
+        self._open: dict[StreamId, tuple[int, int]] = {}
+        """Where the histories are known to differ, and how far before that is asked next."""
 
     async def hear(self, message: Message | None) -> None:
-        """Look at what the peer says, behind the session: it may know another history of our stream."""
-        own = self._log.own_streams
+        """Look at what the peer says, behind the session: it may know another history of a stream."""
+        while self._session.disclosures.suspects:
+            await self.begin(*self._session.disclosures.suspects.popitem())
         match message:
-            case Heads(heads) if not self.compared:
-                for head in heads:
-                    if head.stream in own and await self._is_other(head):
+            case Heads(heads):
+                for head in heads if not self.compared else ():
+                    if await self._is_other(head.stream, head.offset, head.hash):
                         await self.begin(head.stream, head.offset)
-                self.compared = message.complete
-            case Declined(stream, Why.DIVERGED) if stream in own:
-                if self._stream == stream:
-                    await self._ask()
-                else:
-                    await self.begin(stream, self._log.offsets.of(stream))
+                self.compared = self.compared or message.complete
+            case Declined(stream, Why.DIVERGED) if stream in self._open:
+                await self._ask(stream)
+            case Declined(stream, Why.DIVERGED):
+                await self.begin(stream, self._log.offsets.of(stream))
+            case Declined(stream):
+                await self._end(stream)
+            case Events(sealed) if (
+                sealed.seal.offset >= self._open.get(sealed.stream, (2**63, 0))[0]
+            ):
+                await self._end(sealed.stream)
 
     async def begin(self, stream: StreamId, offset: int) -> None:
-        """The peer has another hash than we at an offset of a stream; of others' streams nothing is asked."""
-        own = self._log.own_streams
-        if stream in own and self._stream not in own:
-            self._session.diverge(stream)
-            self._stream, self._differs, self._step = stream, offset, 1
-            await self._ask()
+        """The peer has another hash than we at an offset of a stream."""
+        done = stream in self._searched or len(self._searched) >= MAX_SET_ASIDE
+        if done or offset < 0 or not self._log.store.grows(stream):
+            return
+        self._searched[stream] = None
+        self._session.diverge(stream)
+        self._waiting[stream] = offset
+        await self._go_on()
 
-    async def _ask(self) -> None:
-        assert self._stream is not None, "begun"
-        first = max(0, self._differs + 1 - self._step)
-        hash_ = await self._log.hash_at(self._stream, first - 1)
-        if hash_ is not None and self._step <= 2 * (self._differs + 1):
-            self._step *= 2
-            self._session.question(
-                Want(self._stream, first, self._differs, hash_, certificate=False)
-            )
+    async def _go_on(self) -> None:
+        while self._waiting and len(self._open) < MAX_SEARCHES:
+            stream = next(iter(self._waiting))
+            self._open[stream] = self._waiting.pop(stream), 1
+            await self._ask(stream)
 
-    async def _is_other(self, head: Head) -> bool:
-        held = await self._log.hash_at(head.stream, head.offset)
-        return held is not None and held != head.hash
+    async def _ask(self, stream: StreamId) -> None:
+        differs, step = self._open[stream]
+        begin = self._log.store.branches.first(stream)
+        first = max(begin, differs + 1 - step)
+        hash_ = await self._log.hash_at(stream, first - 1)
+        if hash_ is None or step > 2 * (differs + 1 - begin):
+            await self._end(stream)
+            return
+        self._open[stream] = differs, step * 2
+        self._session.question(Want(stream, first, differs, hash_, certificate=False))
+
+    async def _end(self, stream: StreamId) -> None:
+        if self._open.pop(stream, None) is not None:
+            await self._go_on()
+
+    async def _is_other(self, stream: StreamId, offset: int, hash_: bytes) -> bool:
+        """Whether another hash is held at an offset of the own stream, to which nothing may be added before.
+
+        A peer that holds less of another stream asks for the rest, and names its hash.
+        """
+        before = (
+            await self._log.hash_at(stream, offset) if stream in self._log.own_streams else None
+        )
+        return before is not None and before != hash_

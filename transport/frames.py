@@ -8,8 +8,8 @@ import struct
 
 from transport.errors import PeerFault
 
-MAX_FRAME_BYTES = 1024 * 1024
-"""Largest message: a sealed range of 512 KiB, its seal, its certificate, and twice that to spare."""
+MAX_FRAME_BYTES = 1024 * 1024 + 64 * 1024
+"""Largest message: the proof of a fork, two sealed ranges of 512 KiB with their framing, and a certificate."""
 
 _LENGTH = struct.Struct("!I")
 

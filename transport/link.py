@@ -23,6 +23,7 @@ from lamport.errors import (
     StoreRefused,
     UnknownAuthor,
 )
+from lamport.forks import ForkProof, decode_proof
 from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
 from transport.errors import ForgedEvents, LinkEnded, TransportError
@@ -30,6 +31,7 @@ from transport.forks import ForkSearch
 from transport.frames import FrameReader, frame
 from transport.messages import (
     ANY_HASH,
+    Fork,
     Goodbye,
     Heads,
     Message,
@@ -91,7 +93,7 @@ class Link:
         self.question: Question | None = None
         """What this peer is asked for because the disk here has lost it."""
         self._forks = ForkSearch(session, log)
-        self._ranges: asyncio.Queue[SealedRange] = asyncio.Queue(WAITING_RANGES)
+        self._ranges: asyncio.Queue[SealedRange | ForkProof] = asyncio.Queue(WAITING_RANGES)
         self._work = asyncio.Event()
         self._ended: asyncio.Future[TransportError | OSError] = (
             asyncio.get_running_loop().create_future()
@@ -177,10 +179,10 @@ class Link:
     async def _take(self, message: Message | None) -> None:
         if isinstance(message, Heads):
             await self._follow_horizons(message.horizons)
-        sealed = None if message is None else self.session.take(message, self._now())
+        received = None if message is None else self.session.take(message, self._now())
         answered = self.question is not None and self.question.hear(message)
-        if sealed is not None and not answered:
-            await self._ranges.put(sealed)
+        if received is not None and not answered:
+            await self._ranges.put(received)
         try:
             await self._forks.hear(message)
         except DamagedRange as error:
@@ -212,30 +214,53 @@ class Link:
 
     async def _take_in(self) -> NoReturn:
         while True:
-            sealed = await self._ranges.get()
+            received = await self._ranges.get()
             try:
-                added = await self._log.receive(sealed)
+                if isinstance(received, ForkProof):
+                    await self._learn(received)
+                else:
+                    await self._receive(received)
             except LogClosed as error:
                 raise LinkEnded("this node is stopping") from error
-            except DivergedStream:
-                self.session.contradicted(sealed, self._now())
-            except UnknownAuthor:
-                self.session.ask(self._now())
-            except CorruptRange as error:
-                raise ForgedEvents(str(error)) from error
-            except QuarantinedRange as error:
-                _log.warning("not taken in: %s", error)
-                self.session.quarantine(sealed.stream)
             except StoreRefused as error:
                 _log.error("nothing more is taken in for now: %s", error)
                 await asyncio.sleep(FULL_DISK_PAUSE_S)
-                self.session.untaken(sealed, self._now())
-            else:
-                if added:
-                    self._relay(sealed, self.channel.peer)
-                self.session.taken(sealed, self._now(), added=bool(added))
+                if isinstance(received, SealedRange):
+                    self.session.untaken(received, self._now())
             self.wake()
             self._told()
+
+    async def _receive(self, sealed: SealedRange) -> None:
+        try:
+            added = await self._log.receive(sealed)
+        except DivergedStream:
+            self.session.contradicted(sealed, self._now())
+        except DamagedRange as error:
+            _log.error("not compared: %s", error)
+            self.session.contradicted(sealed, self._now())
+        except UnknownAuthor:
+            self.session.ask(self._now())
+        except CorruptRange as error:
+            raise ForgedEvents(str(error)) from error
+        except QuarantinedRange as error:
+            _log.warning("not taken in: %s", error)
+            self.session.quarantine(sealed.stream)
+        else:
+            if added and self._log.store.grows(sealed.stream):
+                self._relay(sealed, self.channel.peer)
+            self.session.taken(sealed, self._now(), added=bool(added))
+
+    async def _learn(self, proof: ForkProof) -> None:
+        try:
+            await self._log.forks.learn(proof)
+        except (DivergedStream, DamagedRange) as error:
+            _log.error("not taken in: %s", error)
+        except CorruptRange as error:
+            raise ForgedEvents(str(error)) from error
+        except QuarantinedRange as error:
+            _log.warning("not taken in: %s", error)
+            self.session.quarantine(proof.stream)
+        self.session.proven(proof, self._now())
 
     async def _send(self) -> NoReturn:
         while True:
@@ -246,8 +271,17 @@ class Link:
             want = self.session.next_serving()
             if want is not None:
                 await self._write(await self._answer(want))
-            if message is None and want is None:
+            branch = self.session.disclosures.next_wanted()
+            if branch is not None:
+                await self._disclose(branch)
+            if message is None and want is None and branch is None:
                 await self._work.wait()
+
+    async def _disclose(self, branch: StreamId) -> None:
+        """Send the proof of a branch; nothing where none is kept, for then we told of none."""
+        data = await self._log.store.load_proof(branch)
+        if data is not None:
+            await self._write(Fork(decode_proof(data)))
 
     async def _answer(self, want: Want) -> Message:
         """Read what a peer wants, if our stream is the one it knows."""

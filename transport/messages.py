@@ -13,6 +13,8 @@ unknown fields behind the known ones, too. Anything else that does not fit is th
     Eager       whether the sender wants new events pushed, or only announced
     Ping, Pong  is somebody there?
     Goodbye     the sender ends the session, and why
+    Disclose    please prove the fork that this branch of a stream, which you told of, comes from
+    Fork        the proof
 """
 
 from collections.abc import Callable, Mapping
@@ -23,9 +25,13 @@ from typing import Any, NamedTuple
 import msgpack
 
 from lamport.chain import HASH_BYTES, SIGNATURE_BYTES, Head, Seal, SealedRange, Start
-from lamport.errors import InvalidInput
-from lamport.ids import MAX_LAMPORT, STREAM_NUMBER_LIMIT, NodeId, StreamId
+from lamport.errors import CorruptRange, InvalidInput
+from lamport.forks import ForkProof, decode_proof, encode_proof
+from lamport.ids import BRANCH_BYTES, MAX_LAMPORT, STREAM_NUMBER_LIMIT, NodeId, StreamId
 from transport.errors import PeerFault
+
+MAX_TOLD_STREAMS = 65_536
+"""Streams that one peer may tell of: each costs memory here."""
 
 MAX_HEADS = 1_000
 """Heads in one message; more are sent in several."""
@@ -156,7 +162,35 @@ class Goodbye:
     reason: str
 
 
-Message = Greeting | Heads | News | Eager | Want | Events | Fresh | Declined | Ping | Pong | Goodbye
+@dataclass(frozen=True, slots=True)
+class Disclose:
+    """Asks for the proof by which a branch became known to the other side."""
+
+    branch: StreamId
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """The proof that a stream has two histories."""
+
+    proof: ForkProof
+
+
+Message = (
+    Greeting
+    | Heads
+    | News
+    | Eager
+    | Want
+    | Events
+    | Fresh
+    | Declined
+    | Ping
+    | Pong
+    | Goodbye
+    | Disclose
+    | Fork
+)
 
 
 def encode_message(message: Message) -> bytes:
@@ -183,13 +217,22 @@ def decode_message(data: bytes) -> Message | None:
         return None
     try:
         return reader(fields[1:])
-    except (InvalidInput, IndexError, TypeError, ValueError) as error:
+    except (CorruptRange, InvalidInput, IndexError, TypeError, ValueError) as error:
         raise PeerFault(f"a message of kind {fields[0]} is malformed: {error}") from error
 
 
 def _stream(fields: Any) -> StreamId:
-    node, number = _list(fields)[:2]
-    return StreamId(NodeId(_binary(node)), _integer(number, 0, STREAM_NUMBER_LIMIT - 1))
+    node, number, branch = [*_list(fields), b""][:3]
+    if branch != b"":
+        _binary(branch, BRANCH_BYTES)
+    return StreamId(NodeId(_binary(node)), _integer(number, 0, STREAM_NUMBER_LIMIT - 1), branch)
+
+
+def _branch(fields: Any) -> StreamId:
+    stream = _stream(fields)
+    if not stream.branch:
+        raise ValueError("a branch is due, not a stream")
+    return stream
 
 
 def _head(fields: Any) -> Head:
@@ -333,6 +376,8 @@ _READERS: Mapping[int, Callable[[list[Any]], Message]] = {
     9: _news,
     10: _eager,
     11: _fresh,
+    12: lambda fields: Disclose(_branch(fields[0])),
+    13: lambda fields: Fork(decode_proof(_binary(fields[0]))),
 }
 
 
@@ -374,4 +419,6 @@ _WRITERS: Mapping[type[Message], Callable[[Any], tuple[int, list[Any]]]] = {
         11,
         [one.alias, one.first, one.events, one.hash, one.clock, one.horizon, one.signature],
     ),
+    Disclose: lambda message: (12, [message.branch]),
+    Fork: lambda message: (13, [encode_proof(message.proof)]),
 }

@@ -6,6 +6,12 @@ from dataclasses import dataclass, field
 from lamport.ids import StreamId
 from transport.messages import Events, Fresh, Message, Want
 
+MAX_CONTROL = 64
+"""Answers that may wait for a peer which asks faster than it listens."""
+
+MAX_PUSHED_BYTES = 1024 * 1024
+"""Bytes of pushed events that may wait for a slow peer; beyond that they are dropped, and it pulls."""
+
 
 @dataclass(slots=True)
 class Traffic:

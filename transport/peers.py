@@ -225,8 +225,8 @@ class Peers:
             events_in=traffic.events_in,
             events_out=traffic.events_out,
             offsets=session.offsets,
-            diverged=tuple(str(stream) for stream in session.diverged),
-            quarantined=tuple(str(stream) for stream in session.quarantined),
+            diverged=tuple(one.address for one in session.diverged if self._log.store.grows(one)),
+            quarantined=tuple(one.address for one in session.quarantined),
             last_error=error,
         )
 
@@ -378,6 +378,7 @@ class Peers:
             held=store.head,
             announced=store.announced,
             knows_author=store.authors.__contains__,
+            grows=store.grows,
             claims=self._claims,
             tree=self._tree,
             streams=list(store.heads),

@@ -1,12 +1,16 @@
-"""How far a session has come, and which messages have a place there."""
+"""How far a session has come, and what a peer may say then: the table that the session goes by."""
 
 from collections.abc import Mapping
 from enum import Enum
 
+from lamport.chain import SealedRange
+from lamport.forks import ForkProof
 from transport.messages import (
     Declined,
+    Disclose,
     Eager,
     Events,
+    Fork,
     Fresh,
     Goodbye,
     Greeting,
@@ -18,6 +22,9 @@ from transport.messages import (
     Want,
 )
 
+Taken = SealedRange | ForkProof | None
+"""What a message brings that is to be put into the log, if it does."""
+
 
 class Phase(Enum):
     """How far a session has come."""
@@ -27,8 +34,11 @@ class Phase(Enum):
     LIVE = "live"
 
 
+_ALL = (Heads, News, Eager, Want, Events, Fresh, Declined, Ping, Pong, Goodbye, Disclose, Fork)
+
 ALLOWED: Mapping[Phase, tuple[type[Message], ...]] = {
     Phase.OPENED: (Greeting, Goodbye),
-    Phase.GREETED: (Heads, News, Eager, Want, Events, Fresh, Declined, Ping, Pong, Goodbye),
-    Phase.LIVE: (Heads, News, Eager, Want, Events, Fresh, Declined, Ping, Pong, Goodbye),
+    Phase.GREETED: _ALL,
+    Phase.LIVE: _ALL,
 }
+"""What a peer may say in which phase."""

@@ -6,7 +6,7 @@ Push is for speed: a node sends what it appends itself at once to every peer tha
 
     opened ── Greeting ──> greeted ── Heads(complete) ──> live ── Goodbye, fault ──> over
 
-What is allowed in which phase stands in one table below. Bounds: a peer may have so many wants open, and so do we;
+What is allowed in which phase stands in `transport.phases`. Bounds: a peer may have so many wants open, and so do we;
 what waits to be sent is derived from heads (a stream stands in it at most once), so no queue grows with the backlog.
 """
 
@@ -16,18 +16,23 @@ from itertools import islice
 from typing import Any
 
 from lamport.chain import Head, Seal, SealedRange, chained
+from lamport.forks import ForkProof
 from lamport.ids import NodeId, StreamId
 from lamport.offsets import OffsetMap
 from transport.aliases import Aliases
-from transport.claims import Claims, OpenWant
+from transport.claims import RENEWING_EVENTS, SCANNED_STREAMS, Claims, OpenWant
+from transport.disclosures import MAX_SET_ASIDE, Disclosures
 from transport.errors import LinkEnded, PeerFault
 from transport.horizons import Horizons, nothing_announced
 from transport.messages import (
     MAX_HEADS,
+    MAX_TOLD_STREAMS,
     SHORT_HASH_BYTES,
     Declined,
+    Disclose,
     Eager,
     Events,
+    Fork,
     Fresh,
     Goodbye,
     Greeting,
@@ -40,8 +45,8 @@ from transport.messages import (
     Want,
     Why,
 )
-from transport.outbox import Outbox, Traffic
-from transport.phases import ALLOWED, Phase
+from transport.outbox import MAX_CONTROL, MAX_PUSHED_BYTES, Outbox, Traffic
+from transport.phases import ALLOWED, Phase, Taken
 from transport.tree import ANNOUNCED_TOGETHER_S, RELAYED_EVENTS, Edge, Heard, Tree
 
 MAX_WANTS = 8
@@ -50,20 +55,8 @@ MAX_WANTS = 8
 MAX_SERVED = 64
 """Ranges that may stand in line for a peer: more than it can want at once, for it learns elsewhere, too."""
 
-RENEWING_EVENTS = 100
-"""Events of a range that renew a claim, unless they fulfil the want; less is a trickle."""
-
-SCANNED_STREAMS = 64
-"""Streams looked at each time something may be asked for; the others have their turn the next time."""
-
-MAX_SET_ASIDE = 1_024
-"""Streams remembered as diverged or quarantined in one session."""
-
 WANTED_EVENTS = 10_000
 """Most events that one Want asks for, so that streams take turns."""
-
-MAX_PUSHED_BYTES = 1024 * 1024
-"""Bytes of pushed events that may wait for a slow peer; beyond that they are dropped, and it pulls."""
 
 WANT_TIMEOUT_S = 10.0
 """A range that does not move for so long is asked of somebody else."""
@@ -77,12 +70,6 @@ SILENCE_LIMIT_S = 4.0
 UNHEARD_S = 1.0
 """Time that passes unnoticed for longer is this node's own stall, and does not count against the peer."""
 
-MAX_CONTROL = 64
-"""Answers that may wait for a peer which asks faster than it listens."""
-
-MAX_TOLD_STREAMS = 65_536
-"""Streams that one peer may tell of: each costs memory here."""
-
 _TOKENS = 2**32
 
 
@@ -90,7 +77,9 @@ class Session:
     """One side of a session.
 
     `held` gives our head of a stream (its genesis where we hold nothing of it), `announced` its author's word for the
-    horizon, `knows_author` whether we have a node's certificate. `now` is in seconds on any steady clock.
+    horizon, `knows_author` whether we have a node's certificate, `grows` whether a stream can be taken in under that
+    name: a branch of a forked one only once the fork is proven here, and what has a fork behind it no further. `now` is
+    in seconds on any steady clock.
     """
 
     def __init__(
@@ -104,6 +93,7 @@ class Session:
         tree: Tree,
         streams: Iterator[StreamId] | list[StreamId],
         now: float,
+        grows: Callable[[StreamId], bool] = lambda _: True,
     ) -> None:
         self.phase = Phase.OPENED
         self.peer_program = ""
@@ -117,11 +107,13 @@ class Session:
         self._horizons = Horizons(announced)
         self._knows_author = knows_author
         self._claims = claims
+        self._grows = grows
+        self.disclosures = Disclosures()
         self._tree = tree
         self._lacking: dict[StreamId, None] = {}
         self._wants: dict[StreamId, OpenWant] = {}
         self._abandoned: dict[StreamId, OpenWant] = {}
-        self._takers: Mapping[type[Message], Callable[[Any, float], SealedRange | None]] = {
+        self._takers: Mapping[type[Message], Callable[[Any, float], Taken]] = {
             Greeting: self._take_greeting,
             Heads: self._take_heads,
             News: self._take_news,
@@ -133,6 +125,8 @@ class Session:
             Ping: self._take_ping,
             Pong: self._take_pong,
             Goodbye: self._take_goodbye,
+            Disclose: lambda message, _now: self.disclosures.want(message.branch),
+            Fork: lambda message, _now: message.proof,
         }
         self._introduced: dict[NodeId, None] = {}
         self._aliases = Aliases()
@@ -161,8 +155,8 @@ class Session:
         """Bytes of ours went out."""
         self._said_at = now
 
-    def take(self, message: Message, now: float) -> SealedRange | None:
-        """Take in a message; returns the range to put into the log, if it was one.
+    def take(self, message: Message, now: float) -> Taken:
+        """Take in a message; returns the range or proof to put into the log, if it was one.
 
         Raises:
             PeerFault: the message has no place here.
@@ -211,6 +205,12 @@ class Session:
     def diverge(self, stream: StreamId) -> None:
         """The peer holds another history of this stream: do not ask it to go on with ours."""
         self._set_aside(self.diverged, stream)
+
+    def proven(self, proof: ForkProof, now: float) -> None:
+        """The log took a proof in: its branches can be asked for, and the stream that they come from no further."""
+        for stream in (proof.stream, *proof.branches):
+            self._lacking[stream] = None
+        self.ask(now)
 
     def quarantine(self, stream: StreamId) -> None:
         """Our log will not take this stream in: do not ask for it again."""
@@ -311,6 +311,11 @@ class Session:
             if self.theirs.get(stream, -1) <= self._held(stream).offset:
                 self._ripe_at.pop(stream, None)
                 continue
+            if not self._grows(stream):
+                if stream.branch and self._held(stream).offset < 0:
+                    self._lacking[stream] = None
+                    self.disclosures.ask(stream, self._out.control)
+                continue
             self._lacking[stream] = None  # behind the others now
             waits = stream in self._wants or self._ripe_at.get(stream, now) > now
             if not waits and self._may_ask_for(stream):
@@ -327,7 +332,8 @@ class Session:
         """Whether `next_message` or `next_serving` has something."""
         out = self._out
         heads = out.heads and out.heads_due is None
-        return bool(out.control or out.pushed or heads or out.greeting or out.serving)
+        waiting = (out.control, out.pushed, heads, out.serving, self.disclosures.wanted)
+        return out.greeting or any(map(bool, waiting))
 
     def next_message(self) -> Message | None:
         """The next message to send, None where nothing waits (there may still be something to serve)."""
@@ -377,7 +383,8 @@ class Session:
             del out.heads[stream]
         self._told.update((stream, self._held(stream).offset) for stream in streams)
         if short:
-            return News(tuple(map(self._novelty, streams)))
+            held = (one for one in streams if self._held(one).offset >= 0)
+            return News(tuple(map(self._novelty, held)))
         complete = not out.heads or not out.greeting
         out.greeting = not complete
         heads = tuple(h for h in map(self._held, streams) if h.offset >= 0)
@@ -426,6 +433,7 @@ class Session:
         self._learn(stream, offset)
         if offset == held.offset and not held.hash.startswith(hash_):
             self._set_aside(self.diverged, stream)
+            self.disclosures.suspects[stream] = offset
         if offset > held.offset and not self.edge.carries(stream.node) and self.phase is Phase.LIVE:
             self._ripe_at.setdefault(stream, now + self._tree.grace_s())
 
@@ -469,6 +477,7 @@ class Session:
                 self._arriving[stream] = seal
                 return SealedRange(message.first, message.events, seal, b"")
             self._set_aside(self.diverged, stream)
+            self.disclosures.suspects[stream] = offset
         self.ask(now)
         return None
 
@@ -553,8 +562,9 @@ class Session:
     def _drop_fulfilled(self) -> None:
         """Close the wants whose ranges are held by now, from whomever they came."""
         open_wants = [*self._wants.items(), *self._abandoned.items()]
-        for stream in [s for s, want in open_wants if self._held(s).offset >= want.last]:
-            self._drop_want(stream)
+        for stream, want in open_wants:
+            if self._held(stream).offset >= want.last or not self._grows(stream):
+                self._drop_want(stream)
 
     @staticmethod
     def _set_aside(aside: dict[StreamId, None], stream: StreamId) -> None:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from lamport.chain import (
     Head,
+    Keys,
     Seal,
     SealedRange,
     VerifiedRange,
@@ -100,7 +101,7 @@ def event_bytes(
 class Author:
     """Writes a stream without a log, so that tests choose every byte of it."""
 
-    def __init__(self, keys: Member, number: int = MIN_DRAWN_STREAM_NUMBER) -> None:
+    def __init__(self, keys: Keys, number: int = MIN_DRAWN_STREAM_NUMBER) -> None:
         self.keys = keys
         self.stream = StreamId(keys.node, number)
         self.head: Head = genesis(keys.swarm, self.stream)

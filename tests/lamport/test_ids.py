@@ -19,7 +19,8 @@ NODE_TEXT = ".E61/.I4/kU70UgA1EsD2/2G2lEJ3VQM4FcP5/oS5m."
 
 NODES = st.binary(min_size=32, max_size=32).map(NodeId)
 DRAWN = st.integers(MIN_DRAWN_STREAM_NUMBER, STREAM_NUMBER_LIMIT - 1)
-STREAMS = st.builds(StreamId, NODES, DRAWN)
+STREAMS = st.builds(StreamId, NODES, DRAWN, st.just(b""))
+ADDRESSES = st.builds(StreamId, NODES, DRAWN, st.binary(min_size=32, max_size=32) | st.just(b""))
 KEYS = st.builds(EventKey, st.integers(0, MAX_LAMPORT), STREAMS)
 # few distinct values, so that later parts of the order get to decide
 CLOSE_KEYS = st.builds(
@@ -29,6 +30,7 @@ CLOSE_KEYS = st.builds(
         StreamId,
         st.sampled_from([NODE, NodeId(bytes(32)), NodeId(b"\xff" * 32)]),
         st.sampled_from([MIN_DRAWN_STREAM_NUMBER, 2 * 10**15, STREAM_NUMBER_LIMIT - 1]),
+        st.just(b""),
     ),
 )
 
@@ -51,6 +53,15 @@ def test_node_texts_sort_like_node_ids(a: NodeId, b: NodeId) -> None:
 @given(KEYS | CLOSE_KEYS, KEYS | CLOSE_KEYS)
 def test_key_texts_sort_like_keys(a: EventKey, b: EventKey) -> None:
     assert (str(a) < str(b)) == (a < b)
+
+
+@given(ADDRESSES)
+def test_an_address_names_the_branch_and_the_text_of_a_stream_does_not(stream: StreamId) -> None:
+    assert StreamId.parse(stream.address) == stream
+    assert StreamId.parse(str(stream)) == stream.base
+    key = EventKey(7, stream)
+    assert EventKey.parse(key.address) == key
+    assert str(key) == str(EventKey(7, stream.base))
 
 
 @given(STREAMS, STREAMS)

@@ -136,7 +136,7 @@ def test_whatever_the_order_of_arrival_the_same_events_are_hidden(
                 streams.append(author.say(lamport))
             else:
                 is_admin = data.draw(coins)
-                signer = author.keys if is_admin else None
+                signer = member() if is_admin else None
                 streams.append(
                     author.write(retraction_bytes(lamport, target[1], by=signer), lamport=lamport)
                 )

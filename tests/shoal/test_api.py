@@ -177,6 +177,7 @@ async def test_the_status_tells_what_the_node_holds(tmp_path: Path) -> None:
             "damaged": {},
             "retracted": 0,
             "voidRetractions": 0,
+            "forks": [],
             "named": {},
             "horizons": {},
         }

@@ -8,6 +8,8 @@ import pytest
 
 from lamport.offsets import OffsetMap
 from lamport.sqlite import DATABASE_NAME
+from lamport.tags import Tag
+from shoal.alarms import ALARM_TAG
 from shoal.folder import enrol_device, make_swarm, open_node
 from shoal.node import Node
 from tests.shoal.swarm import LOOPBACK, PATIENCE_S, Home, converged, linked, make_homes, until
@@ -88,10 +90,10 @@ def test_a_restored_folder_gets_its_tail_before_it_publishes(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("events", [1, 2, 5])
-def test_a_folder_that_was_restored_and_written_to_alone_parts_from_its_stream(
+def test_a_folder_that_was_restored_and_written_to_alone_forks_its_stream_and_nothing_is_lost(
     tmp_path: Path, events: int
 ) -> None:
-    """Two histories, the other one longer, equally long, and shorter than its own: it leaves the stream to neither."""
+    """Two histories, the other one longer, equally long, and shorter than its own: both nodes keep and prove both."""
 
     async def story() -> None:
         home_a, home_b = make_homes(tmp_path, "AB")
@@ -112,10 +114,22 @@ def test_a_folder_that_was_restored_and_written_to_alone_parts_from_its_stream(
                 while event.stream not in b.node.offsets:
                     await b.node.log.changed()
                 await linked(a.node, b.node)
-                await until(lambda: any(peer.diverged for peer in a.node.status().peers))
-                assert await payloads(b.node) == ["after", "at b 1", "at b 2", "both"]
+                await until(lambda: bool(a.node.status().forks and b.node.status().forks))
+                await converged(a, b)
+                await until(lambda: a.node.offsets == b.node.offsets)
                 alone = [f"alone {number}" for number in range(events)]
-                assert await payloads(a.node) == ["after", *alone, "both"]
+                written = ["after", *alone, "at b 1", "at b 2", "both"]
+                for node in (a.node, b.node):
+                    assert [one for one in await payloads(node) if one in written] == written
+                    alarms = [one.payload async for one in node.query(Tag(ALARM_TAG))]
+                    assert {alarm["stream"] for alarm in alarms} == {str(old)}
+                    assert not any(peer.diverged for peer in node.status().peers)
+                [fork] = a.node.status().forks
+                assert (fork.stream, fork.offset) == (old, 0)
+                assert a.node.status().forks == b.node.status().forks
+            async with home_a.started([b.node.listening]) as a:
+                assert a.node.offsets == b.node.offsets
+                assert a.node.status().forks == b.node.status().forks
 
     asyncio.run(story())
 

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from fish.definition import Fish, Metadata
-from lamport.chain import SealedRange
 from lamport.ids import StreamId
 from lamport.offsets import OffsetMap
 from lamport.routes import Policy, Route
@@ -21,6 +20,7 @@ from simulations.loop import run_simulated
 from simulations.watching import Listener
 from simulations.world import World
 from transport.messages import Message, Want
+from transport.phases import Taken
 from transport.session import Session
 
 SENSED, NOTE = Tag("sensed"), Tag("note")
@@ -104,7 +104,7 @@ def test_nobody_asks_for_what_was_pruned(monkeypatch: pytest.MonkeyPatch) -> Non
     asked: list[Want] = []
     take = Session.take
 
-    def noted(session: Session, message: Message, now: float) -> SealedRange | None:
+    def noted(session: Session, message: Message, now: float) -> Taken:
         if isinstance(message, Want):
             asked.append(message)
         return take(session, message, now)

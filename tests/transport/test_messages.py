@@ -9,15 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamport.chain import MAX_SEALED_BYTES, Head, Seal, SealedRange, Start
+from lamport.forks import encode_proof, make_proof
 from lamport.ids import NodeId, StreamId
+from tests.lamport.keys import Author, member
 from transport.errors import PeerFault
 from transport.frames import MAX_FRAME_BYTES
 from transport.messages import (
     MAX_HEADS,
     MAX_TEXT,
     Declined,
+    Disclose,
     Eager,
     Events,
+    Fork,
     Fresh,
     Goodbye,
     Greeting,
@@ -35,7 +39,7 @@ from transport.messages import (
 
 OFFSETS = st.integers(0, 2**53)
 HASHES = st.binary(min_size=32, max_size=32)
-STREAMS = st.builds(StreamId, HASHES.map(NodeId), st.integers(0, 2**53 - 1))
+STREAMS = st.builds(StreamId, HASHES.map(NodeId), st.integers(0, 2**53 - 1), st.just(b"") | HASHES)
 SEALS = st.builds(
     Seal,
     STREAMS,
@@ -77,6 +81,7 @@ WANTS = st.builds(
     HASHES,
     st.booleans(),
 )
+PROOF = make_proof(Author(member()).head.hash, Author(member()).say(1), Author(member()).say(2))
 NEWS = st.lists(
     st.builds(Novelty, st.integers(0, 65_535), OFFSETS, st.binary(min_size=8, max_size=8)),
     max_size=3,
@@ -104,6 +109,8 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Ping, TOKENS),
     st.builds(Pong, TOKENS),
     st.builds(Goodbye, PRINTABLE),
+    st.builds(Disclose, STREAMS.filter(lambda stream: stream.branch)),
+    st.just(Fork(PROOF)),
     st.builds(News, NEWS),
     FRESH,
     st.builds(Eager, st.booleans(), st.none() | HASHES.map(NodeId)),
@@ -121,6 +128,8 @@ GOOD: dict[int, list[Any]] = {
     6: [0],
     7: [0],
     8: ["reason"],
+    12: [[*WIRE_STREAM, bytes(32)]],
+    13: [encode_proof(PROOF)],
     9: [[0, 5, bytes(8)]],
     10: [True, b""],
     11: [0, 1, [b"event"], bytes(8), 1, 0, bytes(64)],

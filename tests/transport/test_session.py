@@ -11,7 +11,7 @@ from lamport.chain import Head, SealedRange, genesis
 from lamport.errors import DivergedStream
 from lamport.ids import NodeId, StreamId
 from tests.lamport.keys import Author, Member, event_bytes, member, taken
-from transport.claims import CLAIM_S, Claims
+from transport.claims import CLAIM_S, RENEWING_EVENTS, Claims
 from transport.errors import LinkEnded, PeerFault
 from transport.messages import (
     MAX_HEADS,
@@ -32,13 +32,12 @@ from transport.messages import (
     decode_message,
     encode_message,
 )
+from transport.outbox import MAX_PUSHED_BYTES
 from transport.phases import Phase
 from transport.session import (
-    MAX_PUSHED_BYTES,
     MAX_SERVED,
     MAX_WANTS,
     PING_INTERVAL_S,
-    RENEWING_EVENTS,
     SILENCE_LIMIT_S,
     UNHEARD_S,
     WANT_TIMEOUT_S,
@@ -136,7 +135,7 @@ class Side:
             assert carried is not None
             self.session.heard(now)
             sealed = self.session.take(carried, now)
-            if sealed is not None:
+            if isinstance(sealed, SealedRange):
                 self.takes_in(sealed, now)
 
     def takes_in(self, sealed: SealedRange, now: float) -> None:
