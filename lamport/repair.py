@@ -183,7 +183,7 @@ class Repair:
             StoreError: SQLite cannot read it.
         """
         row, head = self._store.row_of(damage.stream), self._store.head(damage.stream)
-        begin = self._store.genesis(damage.stream).offset + 1
+        begin = self._beginning(damage.stream).offset + 1
         if row is None or not self._is_certified(damage.stream):
             first = max(begin, damage.first)
             return None if row is None else await self._between(row, first, head)
@@ -252,7 +252,7 @@ class Repair:
 
         A part of a forked stream shares its row with others: it begins and ends where the fork does.
         """
-        before = self._store.genesis(head.stream)
+        before = self._beginning(head.stream)
         async for seal in self._seals(row, head.stream, '"offset" < ?', offset, "DESC"):
             if seal.offset > before.offset:
                 before = Head(head.stream, seal.offset, seal.hash)
@@ -262,6 +262,13 @@ class Repair:
             last = Head(head.stream, seal.offset, seal.hash)
             break
         return Piece(before, last)
+
+    def _beginning(self, stream: StreamId) -> Head:
+        """Where the kept part of a stream begins: nobody sends what was pruned."""
+        horizon = self._store.horizons.get(stream)
+        if horizon is None or not horizon.first:
+            return self._store.genesis(stream)
+        return Head(stream, horizon.first - 1, horizon.base)
 
     async def _seals(self, row: int, stream: StreamId, where: str, offset: int, order: str) -> Any:
         """The seals on one side of an offset that their author signed, nearest first."""

@@ -575,3 +575,23 @@ async def _check(log: EventLog, written: list[Event]) -> None:
 def _kept(log: EventLog, written: list[Event], tag: str = "both") -> set[EventKey]:
     kept = [one for one in written if one.offset >= log.horizons.get(one.stream, 0)]
     return {one.key for one in kept if tag in one.tags}
+
+
+@story
+async def test_damage_right_behind_a_horizon_is_mended_from_what_peers_keep(tmp_path: Path) -> None:
+    async with open_log(tmp_path, routes=TEN) as log:
+        await publish(log, "sensor", count=12)
+        stream = log.own_streams.of("sensors")
+        await followed(log, stream, 2)
+        kept = await log.served_range(stream, 2, 1)
+        assert kept is not None
+    stored(tmp_path, 'UPDATE events SET bytes = zeroblob(9) WHERE "offset" = 2')
+    async with open_log(tmp_path, routes=TEN) as log:
+        piece = await log.repair.piece(OffsetRange(stream, 2, 2))
+        assert piece is not None
+        assert (piece.first, piece.last.offset) == (2, 2)
+        mending = log.repair.mending(piece)
+        assert mending.add(kept)
+        assert await log.repair.replace(mending) == 1
+        assert await log.repair.piece(OffsetRange(stream, 2, 2)) is None
+        assert payloads(await read_all(log)) == list(range(2, 12))
