@@ -7,7 +7,7 @@ In your own program:
     async with open_node("data/tablet-7", peers=[Address.parse("10.0.0.5:4001")]) as node:
         await node.publish("worker", {"type": "started"})
 
-`open_node` takes a data folder that `shoal init` has made.
+`open_node` takes a data folder that `shoal init` has made, or `shoal request` and `shoal accept`.
 """
 
 from shoal.folder import enrol_device, make_swarm, open_node

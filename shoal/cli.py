@@ -1,9 +1,9 @@
 """The command line, `shoal`.
 
-Commands that make things (`swarm init`, `init`, `run`, `demo`) and those that look after a log (`verify`, `backup`,
-`restore`, `export`, `import`) or at a protocol (`check`) work on files; all others ask the running daemon of a data
-folder. A failure is one line on standard error, saying what was wrong and what to do, and an exit status other than 0
-(see `shoal.errors`).
+Commands that make things (`swarm init`, `init`, `run`, `demo`), enrol by request (`request`, `enrol`, `accept`), look
+after a log (`verify`, `backup`, `restore`, `export`, `import`) or at a protocol (`check`) work on files; all others ask
+the running daemon of a data folder. A failure is one line on standard error, saying what was wrong and what to do, and
+an exit status other than 0 (see `shoal.errors`).
 """
 
 import errno
@@ -16,7 +16,7 @@ from typing import Any
 
 from fish.errors import FishError
 from lamport.errors import LogError
-from shoal import checking, commands, upkeep_commands
+from shoal import checking, commands, enrolment_commands, upkeep_commands
 from shoal.daemon import unwrapped
 from shoal.errors import ShoalError, exit_status
 from shoal.version import VERSION
@@ -65,6 +65,7 @@ def parser() -> ArgumentParser:
     top.add_argument("--version", action="version", version=f"shoal {VERSION}")
     sub = top.add_subparsers(required=True, metavar="COMMAND")
     _add_making(sub)
+    _add_enrolment(sub)
     _add_asking(sub)
     _add_peers(sub)
     _add_upkeep(sub)
@@ -110,6 +111,36 @@ def _add_making(sub: Any) -> None:
         "--no-mdns", dest="mdns", action="store_false", default=None, help="use static addresses"
     )
     demo.set_defaults(command=commands.demo)
+
+
+def _add_enrolment(sub: Any) -> None:
+    request = _command(
+        sub, "request", enrolment_commands.request, "ask for this device to be enrolled"
+    )
+    request.add_argument(
+        "--name", default="", metavar="TEXT", help="shown to the admin; at most 40 bytes"
+    )
+
+    text = "answer a device's request, on the admin's machine"
+    enrol = sub.add_parser("enrol", help=text, description=text.capitalize() + ".")
+    enrol.add_argument(
+        "--swarm-key", required=True, metavar="KEYFILE", help="made by `shoal swarm init`"
+    )
+    enrol.add_argument(
+        "request", nargs="?", default="-", metavar="REQUEST", help="else read from standard input"
+    )
+    enrol.set_defaults(command=enrolment_commands.enrol)
+
+    accept = _command(
+        sub, "accept", enrolment_commands.accept, "take the admission that answers the request"
+    )
+    accept.add_argument(
+        "admission",
+        nargs="?",
+        default="-",
+        metavar="ADMISSION",
+        help="else read from standard input",
+    )
 
 
 def _add_asking(sub: Any) -> None:

@@ -7,7 +7,7 @@ import os
 
 from fish.protocols.errors import InvalidProtocol
 from lamport.errors import CorruptArchive, DamagedRange, InvalidInput, StoreError, StoreMismatch
-from transport.errors import IdentityError, LocalFault
+from transport.errors import IdentityError, InvalidText, LocalFault
 
 
 class ShoalError(Exception):
@@ -59,6 +59,7 @@ _EXIT_STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (FolderInUse, os.EX_CANTCREAT),
     (FileTaken, os.EX_CANTCREAT),
     (IdentityError, os.EX_NOPERM),
+    (InvalidText, os.EX_DATAERR),
     (LocalFault, os.EX_UNAVAILABLE),
     (DaemonUnreachable, os.EX_UNAVAILABLE),
     (FolderOpen, os.EX_NOPERM),

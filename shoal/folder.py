@@ -1,6 +1,7 @@
 """A device's data folder: its identity, its database, its lock.
 
     identity.json   the node's key and certificate (0600)
+    request.json    the node's key, while its request waits for the admission (0600; gone after that)
     log.sqlite      the log
     log.token       tells whether the log is the one that was written here last; no part of a backup (0600)
     ballast         a megabyte for the day when the disk is full
@@ -33,6 +34,7 @@ from transport.keyfiles import read_identity, write_identity
 from transport.network import Address
 
 IDENTITY_NAME = "identity.json"
+REQUEST_NAME = "request.json"
 LOCK_NAME = "lock"
 CONTROL_NAME = "control.json"
 SETTINGS_NAME = "shoal.toml"
@@ -46,8 +48,13 @@ PRIVATE_NAMES = (
     DATABASE_NAME,
     *(f"{DATABASE_NAME}{suffix}" for suffix in ("-wal", "-shm")),
     TOKEN_NAME,
+    REQUEST_NAME,
 )
-"""Files of the log, besides the identity: the events are as secret as the key."""
+"""Files besides the identity that must be closed: of the log, whose events are as secret as the key, and the
+request that a power cut left beside the identity it became."""
+
+_DRAFTS = {f".{name}.new" for name in (IDENTITY_NAME, REQUEST_NAME)}
+"""What a power cut leaves of a file that was about to be made; the next one that is made takes its place."""
 
 LOCK_ATTEMPTS, LOCK_PAUSE_S = 10, 0.03
 
@@ -67,13 +74,30 @@ def enrol_device(folder: Path | str, swarm_key: SwarmKey) -> Identity:
         IdentityError: it cannot be written.
     """
     folder = Path(folder)
+    prepare_folder(folder)
+    enrolled = identity.enrol(swarm_key, SystemRandom())
+    write_identity(folder / IDENTITY_NAME, enrolled)
+    return enrolled
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the data folder of a device that is about to get a key, closed to others.
+
+    Raises:
+        FolderError: the folder holds something else, or cannot be made, or a device is enrolled there or has asked.
+    """
     if folder.exists() and not folder.is_dir():
         raise FolderError(f"{folder} is no folder: name one that does not exist yet")
     if (folder / IDENTITY_NAME).exists():
         raise FolderError(
             f"a device is enrolled in {folder} already: use another folder for another node"
         )
-    if folder.exists() and any(folder.iterdir()):
+    if (folder / REQUEST_NAME).exists():
+        raise FolderError(
+            f"a request was made in {folder}: `shoal accept --data {folder}` takes its admission;"
+            " use another folder for another node"
+        )
+    if folder.exists() and any(entry.name not in _DRAFTS for entry in folder.iterdir()):
         raise FolderError(f"{folder} is not empty: name a new or empty folder")
     try:
         folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
@@ -82,9 +106,6 @@ def enrol_device(folder: Path | str, swarm_key: SwarmKey) -> Identity:
         raise FolderError(
             f"cannot make {folder} ({error.strerror}): name another folder"
         ) from error
-    enrolled = identity.enrol(swarm_key, SystemRandom())
-    write_identity(folder / IDENTITY_NAME, enrolled)
-    return enrolled
 
 
 def read_folder(folder: Path) -> Identity:
@@ -96,8 +117,15 @@ def read_folder(folder: Path) -> Identity:
         IdentityError: the identity is loosely protected or damaged.
     """
     if not (folder / IDENTITY_NAME).exists():
+        if (folder / REQUEST_NAME).exists():
+            raise FolderError(
+                f"the device in {folder} has asked to be enrolled, and waits for its admission:"
+                f" `shoal request --data {folder}` shows the request again,"
+                f" `shoal accept --data {folder}` takes the admission"
+            )
         raise FolderError(
-            f"no device is enrolled in {folder}: run `shoal init --data {folder} --swarm-key KEYFILE`"
+            f"no device is enrolled in {folder}: run `shoal init --data {folder} --swarm-key KEYFILE`,"
+            f" or `shoal request --data {folder}` where the swarm key is elsewhere"
         )
     identity_here = read_identity(folder / IDENTITY_NAME)
     for name in PRIVATE_NAMES:

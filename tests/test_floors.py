@@ -48,6 +48,7 @@ FLOORS = (
         " fish.machines.folding fish.machines.coordination fish.machines.system"
         " fish.machines.roles fish.machines.drawing fish.emission fish.ready fish.dispatch"
         " fish.testing fish.typed fish.reports fish.purity"
+        " transport.certificates transport.mail transport.texts transport.enrolment"
         " transport.identity transport.handshake transport.frames transport.messages transport.tree"
         " transport.aliases transport.horizons transport.claims transport.disclosures transport.outbox"
         " transport.phases transport.mesh transport.session"
@@ -76,6 +77,7 @@ FLOORS = (
         " shoal.system shoal.folder shoal.settings shoal.hosting shoal.api shoal.control"
         " shoal.client shoal.daemon shoal.commands shoal.checking shoal.upkeep"
         " shoal.upkeep_commands shoal.newfile shoal.cli shoal.demo shoal.ballast shoal.routing"
+        " shoal.enrolment shoal.enrolment_commands"
     ),
     # above the edge: the simulator, which runs the node and is imported by nothing
     (

@@ -21,6 +21,14 @@ class IdentityError(LocalFault):
     """A key or certificate of this device is missing, loosely protected or unreadable."""
 
 
+class InvalidText(LocalFault):
+    """A request or admission that a person brought is damaged, of another version, or meant for another device."""
+
+
+class MailError(TransportError):
+    """Mail cannot be sealed for this node id, or not be opened with this key."""
+
+
 class LinkEnded(TransportError):
     """A link ended and nobody is to blame: hung up, replaced, cut, stopped."""
 

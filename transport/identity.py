@@ -7,14 +7,13 @@ stolen device can act as itself until it is revoked, but it cannot make new memb
 
 A swarm key goes in at `enrol`, an `Identity` comes out and stays on the device; at the other end
 `verify_certificate` turns a peer's certificate back into the node id that it vouches for.
-Everything here is a pure function of its arguments: randomness is handed in, and dates are fixed so
-that clocks, which lie on shop floors, decide nothing.
+A device need not even see it: it draws its own `NodeKey`, and `transport.enrolment` brings the rest.
+Everything here is a pure function of its arguments: randomness is handed in, and what certificates
+look like is fixed (`transport.certificates`).
 
-Sources: RFC 5280 (certificates), RFC 5869 (HKDF), RFC 8032 and RFC 8410 (Ed25519, also in
-certificates).
+Sources: RFC 5280 (certificates), RFC 5869 (HKDF), RFC 8032 (Ed25519).
 """
 
-import datetime as dt
 import functools
 import hashlib
 from dataclasses import dataclass, field
@@ -28,11 +27,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lamport.ids import NodeId
+from transport.certificates import authority_form, member_form, signed
 from transport.errors import IdentityError, PeerFault
 
 KEY_BYTES = 32
@@ -51,8 +49,6 @@ SWARM_HINT_CHARACTERS = 16
 """Length of the hint, in hex: enough to tell neighbouring swarms apart, and no proof."""
 
 _SERIAL_BYTES = 16
-_NOT_BEFORE = dt.datetime(1970, 1, 1, 0, 0, 1, tzinfo=dt.UTC)
-_NOT_AFTER = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
 _SALT = b"shoal-v1"
 _UNREADABLE = (
     ValueError,
@@ -98,6 +94,18 @@ class AdminKey:
     def sign(self, data: bytes) -> bytes:
         """Give the 64-byte Ed25519 signature of the data."""
         return _private_key(self.seed).sign(data)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeKey:
+    """A device's own Ed25519 seed (32 bytes), drawn on it and staying there; `node` is its id."""
+
+    seed: bytes = field(repr=False)
+    node: NodeId = field(init=False)
+
+    def __post_init__(self) -> None:
+        _require_lengths(seed=self.seed)
+        object.__setattr__(self, "node", NodeId(_public_bytes(_private_key(self.seed))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +172,7 @@ def enrol(swarm_key: SwarmKey, randomness: Random, node_key: bytes | None = None
     seed = randomness.randbytes(KEY_BYTES) if node_key is None else node_key
     _require_lengths(node_key=seed)
     node = NodeId(_public_bytes(_private_key(seed)))
+    server, client = hello_keys(swarm_key)
     return Identity(
         seed=seed,
         certificate=certify(swarm_key, node, randomness),
@@ -171,43 +180,41 @@ def enrol(swarm_key: SwarmKey, randomness: Random, node_key: bytes | None = None
         swarm=swarm_key.swarm,
         epoch=swarm_key.epoch,
         admin=swarm_key.admin,
-        hello_server=_derive(swarm_key.key, b"hello-server"),
-        hello_client=_derive(swarm_key.key, b"hello-client"),
+        hello_server=server,
+        hello_client=client,
     )
 
 
 def authority_certificate(swarm_key: SwarmKey) -> bytes:
     """Give the authority's own certificate (DER): byte-equal wherever the swarm key is known."""
     authority = _authority_key(swarm_key)
-    public = authority.public_key()
-    certificate = (
-        _certificate(_authority_name(public), _authority_name(public), public, serial=1)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(signs_certificates=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .sign(authority, None)
-    )
-    return certificate.public_bytes(Encoding.DER)
+    return signed(authority_form(_public_bytes(authority)), authority)
 
 
 def certify(swarm_key: SwarmKey, node: NodeId, randomness: Random) -> bytes:
     """Sign a member's certificate (DER) for a node key that may live on another device."""
     authority = _authority_key(swarm_key)
-    issuer = authority.public_key()
-    public = Ed25519PublicKey.from_public_bytes(node)
     # 1 more than drawn: a serial number is positive (RFC 5280, 4.1.2.2).
     serial = 1 + int.from_bytes(randomness.randbytes(_SERIAL_BYTES))
-    both_ways = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    certificate = (
-        _certificate(_name(node.hex()), _authority_name(issuer), public, serial)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage(both_ways), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False)
-        .sign(authority, None)
-    )
-    return certificate.public_bytes(Encoding.DER)
+    return signed(member_form(_public_bytes(authority), node, serial), authority)
+
+
+def hello_keys(swarm_key: SwarmKey) -> tuple[bytes, bytes]:
+    """Give the server's and the client's hello key of the swarm key's epoch."""
+    return _derive(swarm_key.key, b"hello-server"), _derive(swarm_key.key, b"hello-client")
+
+
+def authority_public(swarm_key: SwarmKey) -> bytes:
+    """Give the authority's raw public key."""
+    return _public_bytes(_authority_key(swarm_key))
+
+
+def sign_as_authority(swarm_key: SwarmKey, data: bytes) -> bytes:
+    """Give the authority's 64-byte Ed25519 signature of the data.
+
+    The data must not begin as a certificate does (0x30), or this would make one.
+    """
+    return _authority_key(swarm_key).sign(data)
 
 
 @functools.lru_cache(maxsize=VERIFIED_CERTIFICATES)
@@ -272,35 +279,6 @@ def _public_bytes(key: Ed25519PrivateKey) -> bytes:
 
 def _authority_key(swarm_key: SwarmKey) -> Ed25519PrivateKey:
     return _private_key(_derive(swarm_key.key, b"ca-seed"))
-
-
-def _authority_name(public: Ed25519PublicKey) -> x509.Name:
-    # The key is in the name: a verifier never takes another swarm's authority for this one.
-    return _name(f"shoal-{public.public_bytes_raw().hex()[:16]}")
-
-
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
-
-
-def _certificate(
-    subject: x509.Name, issuer: x509.Name, public: Ed25519PublicKey, serial: int
-) -> x509.CertificateBuilder:
-    return x509.CertificateBuilder(issuer, subject, public, serial, _NOT_BEFORE, _NOT_AFTER)
-
-
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _require_lengths(**secrets: bytes) -> None:

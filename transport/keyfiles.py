@@ -1,8 +1,8 @@
 """Keys on disk: small text files that a person recognises and nobody else can read.
 
 Each file is a JSON object: `what` says what it is, `format` its version, the rest are values (bytes
-in base64). Three kinds: the swarm key and the admin key on the admin's machine, and the identity in
-a device's data folder.
+in base64). Four kinds: the swarm key and the admin key on the admin's machine; in a device's data
+folder the node key while its request waits for the admission, and the identity from then on.
 
 A value goes out through one path: it is written to a new file that only its owner may read, forced
 to the disk, and then linked to its name, which fails where that name is taken: no key is ever
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from transport.errors import IdentityError
-from transport.identity import AdminKey, Identity, SwarmKey
+from transport.identity import AdminKey, Identity, NodeKey, SwarmKey
 
 FORMAT = 1
 """Version of the files' layout."""
@@ -48,6 +48,10 @@ _SWARM = _Kind(
     ("epoch",),
 )
 _ADMIN = _Kind("shoal admin key, keep it secret and offline: whoever has it can revoke", ("seed",))
+_NODE = _Kind(
+    "shoal node key, keep it secret: whoever has it can take the admission of this device",
+    ("seed",),
+)
 _IDENTITY = _Kind(
     "shoal node identity, keep it secret: whoever has it can act as this device",
     ("seed", "certificate", "authority", "swarm", "admin", "hello_server", "hello_client"),
@@ -75,6 +79,21 @@ def read_admin_key(path: Path) -> AdminKey:
     """Read an admin key; raise `IdentityError` where it is missing, loosely kept or malformed."""
     with _naming(path):
         return AdminKey(**_read(path, _ADMIN))
+
+
+def write_node_key(path: Path, node_key: NodeKey) -> None:
+    """Store a device's key; raise `IdentityError` where the file exists or cannot be written."""
+    _write(path, _NODE, node_key)
+
+
+def read_node_key(path: Path) -> NodeKey:
+    """Read a device's key; raise `IdentityError` where it is missing, loosely kept or malformed.
+
+    The folder it lies in must be closed to others as well (0700).
+    """
+    _require_private(path.parent, "chmod 700")
+    with _naming(path):
+        return NodeKey(**_read(path, _NODE))
 
 
 def write_identity(path: Path, identity: Identity) -> None:

@@ -73,7 +73,9 @@ def projected(protocol: Protocol, subscriptions: Subscriptions, role: str) -> Pr
         if one.role == role
     ]
     inputs = [edge for one in kept for edge in _chain(one, heard, names)]
-    return Projection(Machine(protocol.initial, (*commands, *inputs)), names.shown)
+    # Two transitions of which a role hears the same, and which end alike, are one to it.
+    edges = dict.fromkeys((*commands, *inputs))
+    return Projection(Machine(protocol.initial, tuple(edges)), names.shown)
 
 
 class _Names:
