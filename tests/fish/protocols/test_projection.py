@@ -130,10 +130,13 @@ def _unrolled(machine: Machine) -> Machine:
 
 
 @patient
-@given(well_formed(), st.data())
+@given(well_formed(strict=True), st.data())
 def test_a_projection_of_a_well_formed_protocol_is_accepted_whatever_its_states_are_called(
     made: Made, data: st.DataObject
 ) -> None:
+    """Strictly so: the published rules let a role hear the end of a log without its guard, and stand before two steps
+    that look alike to it.
+    """
     protocol, heard = made
     role = data.draw(st.sampled_from(sorted(heard)))
     machine = project(protocol, heard, role)
