@@ -13,6 +13,7 @@ from benchmarks import (
     fishes,
     fold,
     library,
+    machines,
     query,
     reduce,
     replicate,
@@ -36,6 +37,7 @@ _BENCHMARKS = {
     "coldstart": (coldstart.measure, library.EVENTS),
     "fishes": (fishes.measure, fishes.FISH),
     "replicate": (replicate.measure, replicate.EVENTS),
+    "machines": (machines.measure, machines.EVENTS),
 }
 
 

@@ -52,6 +52,9 @@ class Limits:
 
     idle_fish: int = 1_024
     """Fish that nobody watches and that are kept running all the same: the next question costs them nothing."""
+    snapshot_bytes_per_call: int = 256
+    """A large state is stored more seldom, one reducer call for each so many of its bytes: encoding these takes about
+    as long as a call, and all snapshots together no longer than the folding."""
 
 
 _LOGGER = logging.getLogger("shoal.fish")
@@ -389,8 +392,13 @@ class RunningFish(Generic[State]):
             self._news = None
             await self._take_in(news)
             self._show()
-            if self._calls - self._saved_calls >= self._limits.snapshot_every:
+            if self._calls - self._saved_calls >= self._calls_between_snapshots:
                 await self.save()
+
+    @property
+    def _calls_between_snapshots(self) -> int:
+        by_size = self._shelf.encoded_bytes // self._limits.snapshot_bytes_per_call
+        return max(self._limits.snapshot_every, by_size)
 
     async def _take_in(self, news: _News) -> None:
         """Fold the news in.

@@ -60,6 +60,7 @@ class SnapshotShelf(Generic[State]):
         "_is_foreign",
         "_kept",
         "_log",
+        "encoded_bytes",
         "was_redefined",
     )
 
@@ -73,6 +74,8 @@ class SnapshotShelf(Generic[State]):
         self._is_encodable = True
         self._kept: dict[EventKey, int] = {}
         """Keys of what is kept, and how many events each is made of."""
+        self.encoded_bytes = 0
+        """The size of the state that was encoded last: what that costs, the next time will cost."""
 
     async def newest(self, target: OffsetMap) -> Snapshot[State] | None:
         """The newest snapshot that holds for a log with these offsets; drops those found not to.
@@ -179,11 +182,14 @@ class SnapshotShelf(Generic[State]):
             return None
         serialize = self._fish.serialize_state
         try:
-            return encode_state(state if serialize is None else serialize(state), ordered=True)
+            plain = state if serialize is None else serialize(state)
+            encoded = encode_state(plain, ordered=True)
         except Exception as error:  # noqa: BLE001 - a state that has no bytes, or the fish's own `serialize_state`
             self._is_encodable = False
             _LOGGER.info("fish %r is replayed at every start: %s", self._fish.name, error)
             return None
+        self.encoded_bytes = len(encoded)
+        return encoded
 
     def _opened(self, stored: StoredSnapshot) -> Snapshot[State] | None:
         try:

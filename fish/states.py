@@ -49,6 +49,10 @@ class _Kind(IntEnum):
     WORK_IDS = 11
 
 
+_NO_VALUES: bytes = msgpack.packb(msgpack.ExtType(_Kind.TUPLE, msgpack.packb([])))
+"""The bytes of an empty tuple."""
+
+
 def encode_state(state: object, *, ordered: bool = False) -> bytes:
     """The bytes of a state; with `ordered` dictionaries keep the order of their entries.
 
@@ -116,6 +120,8 @@ class _Encoder:
         return header + b"".join(key + value for key, value in chosen)
 
     def tuple(self, values: tuple[Any, ...], depth: int) -> bytes:
+        if not values:  # states of many small parts hold these above all
+            return _NO_VALUES
         return self._extension(_Kind.TUPLE, self.array(values, depth))
 
     def set(self, values: Iterable[Any], depth: int) -> bytes:
@@ -143,7 +149,8 @@ class _Encoder:
         return header + b"".join(encoded)
 
     def _extension(self, kind: _Kind, data: bytes) -> bytes:
-        return self.plain(msgpack.ExtType(kind, data), 0)
+        packed: bytes = self._packer.pack_ext_type(kind, data)
+        return packed
 
     def _instance(self, value: Any, depth: int) -> bytes:
         cls = type(value)

@@ -13,6 +13,7 @@ An effect that raises is tried again, later and later, as long as it is implied.
 """
 
 import asyncio
+import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ from lamport.errors import InvalidInput
 
 MAX_AT_ONCE = 64
 """Instances whose effects are under way at the same time: one that hangs holds up its own instance, not the others."""
+
+MAX_STALE = 1_024
+"""Deeds in the heap whose place another one has taken: beyond that, and as many as count, they are thrown out."""
 
 Orphaned = Callable[[Call], None]
 """Is told of an effect that stands without a cause, and that nothing undoes."""
@@ -42,6 +46,15 @@ class _Deed:
         assert done is not None, "a deed is one or the other"
         return done.id
 
+    def __lt__(self, other: "_Deed") -> bool:
+        """Undoings come first, newest first; then effects in log order."""
+        if self.entry is not None and other.entry is not None:
+            return self.entry.key > other.entry.key
+        if self.intent is not None and other.intent is not None:
+            mine, others = self.intent, other.intent
+            return (mine.root, mine.number) < (others.root, others.number)
+        return self.entry is not None
+
 
 class Effects:
     """The effects that this node does."""
@@ -52,6 +65,8 @@ class Effects:
         self._orphaned = orphaned
         self._dirty: dict[str, None] = {}
         self._busy: set[str] = set()
+        self._first: dict[tuple[str, bool], _Deed] = {}
+        self._waiting: list[_Deed] = []
         self._wake = asyncio.Event()
         self._resting: set[str] = set()
         self._pauses: dict[str, float] = {}
@@ -72,19 +87,39 @@ class Effects:
                 self._office.spawn(self._do(deed), f"effect {deed.id}")
 
     def _next(self) -> _Deed | None:
-        """The next deed: undoings first, newest first; then effects in log order."""
-        undoings: list[tuple[str, _Deed]] = []
-        doings: list[tuple[tuple[str, int], _Deed]] = []
+        """The next deed. Of each instance the first undoing and the first effect wait in a heap."""
         for address in [one for one in self._dirty if one not in self._busy]:
-            instance = self._office.world.instances.get(address)
-            undo, do = ([], []) if instance is None else self._compare(instance)
-            if not undo and not do:
-                del self._dirty[address]
-            undoings += [(one.key, _Deed(address, None, one)) for one in undo]
-            doings += [((one.root, one.number), _Deed(address, one, None)) for one in do]
-        if undoings:
-            return max(undoings, key=lambda one: one[0])[1]
-        return min(doings, key=lambda one: one[0])[1] if doings else None
+            del self._dirty[address]
+            self._line_up(address)
+        while self._waiting:
+            deed = heapq.heappop(self._waiting)
+            if self._first.get((deed.address, deed.intent is None)) is not deed:
+                continue  # another one has taken its place
+            del self._first[deed.address, deed.intent is None]
+            if deed.address in self._busy:
+                continue  # it is looked at again when that is done
+            if deed in self._firsts(deed.address):
+                self._dirty[deed.address] = None
+                return deed
+            self._line_up(deed.address)
+        return None
+
+    def _line_up(self, address: str) -> None:
+        for deed in self._firsts(address):
+            place = address, deed.intent is None
+            if self._first.get(place) != deed:
+                self._first[place] = deed
+                heapq.heappush(self._waiting, deed)
+        if len(self._waiting) > MAX_STALE + 2 * len(self._first):
+            self._waiting = sorted(self._first.values())
+
+    def _firsts(self, address: str) -> list[_Deed]:
+        """What is to be undone first in an instance, and what is to be done first."""
+        instance = self._office.world.instances.get(address)
+        undo, do = ([], []) if instance is None else self._compare(instance)
+        undoings = [_Deed(address, None, one) for one in undo]
+        doings = [_Deed(address, one, None) for one in do]
+        return [min(several) for several in (undoings, doings) if several]
 
     def _compare(self, instance: Instance) -> tuple[list[Entry], list[Intent]]:
         node = self._office.node

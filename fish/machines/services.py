@@ -39,9 +39,10 @@ class Services:
     def __init__(self, office: Office, runs: Mapping[str, Run]) -> None:
         self._office = office
         self._runs = runs
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, dict[str, asyncio.Task[None]]] = {}
         self._giving_up = asyncio.Lock()
         self._begun: dict[str, tuple[str, float]] = {}
+        self._caused: dict[str, dict[str, None]] = {}
         self._limits: dict[str, float] = {}
         self._alarms: dict[str, asyncio.TimerHandle] = {}
 
@@ -60,24 +61,25 @@ class Services:
         while len(self._limits) >= KEPT_LIMITS:
             self._limits.pop(next(iter(self._limits)))
         self._limits[key] = seconds
-        for address, (external, _) in list(self._begun.items()):
-            if external == key:
-                self._set_alarm(address, wanted=True)
+        for address in tuple(self._caused.get(key, ())):
+            self._set_alarm(address, wanted=True)
 
     def look(self, instance: Instance) -> None:
         """Start what is new, cancel what is no longer wanted."""
         address = instance.address
         wanted = {one.id: one for one in self._mine(instance)}
-        for id_ in [one for one in self._running if one.startswith(f"{address}|")]:
-            if id_ not in wanted:
-                self._running.pop(id_).cancel()
-        if instance.external != self._begun.get(address, ("", 0.0))[0]:
-            self._begun[address] = instance.external, asyncio.get_running_loop().time()
+        running = self._running.pop(address, {})
+        for id_ in [one for one in running if one not in wanted]:
+            running.pop(id_).cancel()
         for id_, flight in wanted.items():
-            if id_ not in self._running:
-                self._running[id_] = self._office.spawn(
-                    self._run(address, flight), f"service {id_}"
-                )
+            if id_ not in running:
+                running[id_] = self._office.spawn(self._run(address, flight), f"service {id_}")
+        if running:
+            self._running[address] = running
+        if instance.external != self._begun.get(address, ("", 0.0))[0]:
+            self._forget(address)
+            self._begun[address] = instance.external, asyncio.get_running_loop().time()
+            self._caused.setdefault(instance.external, {})[address] = None
         self._set_alarm(address, wanted=bool(wanted))
 
     async def give_up(self, address: str) -> None:
@@ -88,9 +90,10 @@ class Services:
         async with self._giving_up:
             instance = self._office.world.instances.get(address)
             flights = [] if instance is None else self._mine(instance)
+            running = self._running.get(address, {})
             for one in flights:
-                if one.id in self._running:
-                    self._running[one.id].cancel(LIMIT)
+                if one.id in running:
+                    running[one.id].cancel(LIMIT)
             if flights:
                 await self._office.persist(
                     [(address, abort(one, "timeout", "next_event")) for one in flights]
@@ -104,13 +107,21 @@ class Services:
         if alarm is not None:
             alarm.cancel()
         if not wanted:
-            self._begun.pop(address, None)
+            self._forget(address)
             return
         external, begun = self._begun[address]
         limit = self._limits.get(external, TIMEOUT_S)
         self._alarms[address] = asyncio.get_running_loop().call_at(
             begun + limit, self._ring, address
         )
+
+    def _forget(self, address: str) -> None:
+        """Nothing of this instance counts from an event any more."""
+        external, _ = self._begun.pop(address, ("", 0.0))
+        caused = self._caused.get(external, {})
+        caused.pop(address, None)
+        if not caused:
+            self._caused.pop(external, None)
 
     def _ring(self, address: str) -> None:
         self._alarms.pop(address, None)

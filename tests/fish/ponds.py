@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fish import Fish, FishStopped, Metadata, Observation, Pond
+from fish.running import Limits
 from lamport.event import Event
 from lamport.offsets import OffsetMap
 from lamport.tags import Tag
@@ -49,13 +50,15 @@ def within(log: MemoryLog, offsets: OffsetMap) -> list[Event]:
 
 
 def story(
-    act: Callable[[MemoryLog, Pond], Awaitable[None]], log: MemoryLog | None = None
+    act: Callable[[MemoryLog, Pond], Awaitable[None]],
+    log: MemoryLog | None = None,
+    limits: Limits | None = None,
 ) -> MemoryLog:
     """Run one story in a pond on a log, and close the pond behind it."""
 
     async def run(log: MemoryLog) -> None:
         async with asyncio.TaskGroup() as tasks:
-            pond = Pond(log, tasks)
+            pond = Pond(log, tasks, limits=limits)
             await act(log, pond)
             await pond.close()
 

@@ -216,6 +216,21 @@ def test_a_snapshot_is_kept_after_every_so_many_reducer_calls() -> None:
     story(act, MemoryLog(page=1_000))
 
 
+def test_a_large_state_is_kept_more_seldom() -> None:
+    large = Fish("large", Tag("a"), "", lambda state, event, _: state + event)
+    limits = Limits(snapshot_every=4, snapshot_bytes_per_call=10)
+
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        for number in range(40):
+            log.receive(1, number + 1, "x" * 10)
+            await pond.current_state(large)
+            await turns(5)
+        counts = [one.count for one in log.snapshots]
+        assert counts == [5, 10, 20, 40]  # each time it is about twice as large
+
+    story(act, MemoryLog(), limits)
+
+
 def test_going_back_live_starts_from_an_older_snapshot() -> None:
     log = filled(20)
     restart(log)

@@ -21,11 +21,14 @@ from fish.machines import (
     assign,
     cyclic,
     invoke,
+    ledger,
     machine,
     state,
+    tags_of,
     to,
 )
 from lamport.errors import InvalidInput, StoreFull
+from lamport.event import draft
 from simulations import Sim, swarm_test
 from tests.fish.machines.crews import Crew
 
@@ -249,6 +252,48 @@ async def test_an_effect_that_hangs_holds_up_its_own_instance_only(sim: Sim) -> 
             await machines.send(f"b/{name}", {"type": "R"})
         await sim.run(seconds=1)
         assert rung == ["b/stuck", "b/free", "b/free"]
+
+
+@swarm_test(nodes=1, seeds=1)
+async def test_effects_owed_by_several_instances_are_begun_in_log_order(
+    sim: Sim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "MAX_AT_ONCE", 1)
+    rung: list[str] = []
+
+    async def bell(call: Call) -> None:
+        rung.append(call.address)
+
+    [device] = sim.nodes
+    bells = state(on={"R": to(do=Effect("bell"))})
+    system = System((machine("b", initial="a", states={"a": bells}),))
+    for name in "cabcb":
+        await device.node.publish(tags_of(f"b/{name}"), {"type": "R"})
+    async with device.node.machines(system, effects={"bell": bell}):
+        await sim.run(seconds=1)
+        assert rung == [f"b/{name}" for name in "cabcb"]
+
+
+@swarm_test(nodes=2, seeds=2)
+async def test_effects_of_several_instances_are_undone_newest_first(
+    sim: Sim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "MAX_AT_ONCE", 1)
+    async with crewed(sim, LAMP, names=("pay", "refund")) as [early, late]:
+        await sim.run(seconds=1)
+        with sim.partition({early.device}, {late.device}):
+            for _ in range(9):
+                await late.device.publish("filler", 0)
+            await early.device.node.publish_all(
+                draft(tags_of(f"lamp/{name}"), {"type": "BUY", "first": True}) for name in "abc"
+            )
+            for name in "bca":
+                await late.machines.send(f"lamp/{name}", {"type": "BUY", "first": True})
+                await sim.run(seconds=1)
+        await sim.converge()
+        await sim.run(seconds=1)
+        assert late.done == ["pay"] * 3 + ["refund for pay"] * 3
+        assert late.keys[3:] == late.keys[2::-1]
 
 
 @swarm_test(nodes=1, seeds=1)
