@@ -137,10 +137,12 @@ class Listener:
     def _is_up_to_date(self, held: OffsetMap) -> bool:
         """Whether everything was handed over, and everything told that was hidden afterwards."""
         ends = ((stream, offset + 1) for stream, offset in self._log.named_now(held).items())
+        kept = self._log.horizons  # of what was pruned meanwhile nobody knows any more whom it concerned
         hidden = [
             place
             for key, place in self._handed.items()
-            if self._auditor.hidden.hides(self._auditor, self._device, key)
+            if place[1] >= kept.get(place[0], 0)
+            and self._auditor.hidden.hides(self._auditor, self._device, key)
         ]
         return all(self._due(*end) >= end[1] for end in ends) and all(
             place in self._told for place in hidden
