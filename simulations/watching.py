@@ -135,9 +135,12 @@ class Listener:
         return due
 
     def _is_up_to_date(self, held: OffsetMap) -> bool:
-        """Whether everything was handed over, and everything told that was hidden afterwards."""
+        """Whether everything was handed over, and everything told that was hidden afterwards.
+
+        Of what was pruned meanwhile nobody knows any more whom it concerned.
+        """
         ends = ((stream, offset + 1) for stream, offset in self._log.named_now(held).items())
-        kept = self._log.horizons  # of what was pruned meanwhile nobody knows any more whom it concerned
+        kept = self._log.horizons
         hidden = [
             place
             for key, place in self._handed.items()
