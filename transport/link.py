@@ -58,6 +58,9 @@ TICK_S = 0.5
 GOODBYE_S = 0.5
 """How long a peer is given to take our last word."""
 
+MAX_UNFOLLOWED = 65_536
+"""Horizons kept until they can be followed: one for each stream that a peer may tell of."""
+
 FULL_DISK_PAUSE_S = 1.0
 """How long nothing is taken in after the disk was found full."""
 
@@ -193,6 +196,10 @@ class Link:
     async def _follow_horizons(self, seals: Sequence[Seal]) -> None:
         """Before anything is asked for: nobody asks for what was pruned on purpose."""
         for seal in seals:
+            if seal.stream not in self._log.offsets:
+                # Its first events may be on their way, asked for before this was known.
+                self._keep_unfollowed(seal)
+                continue
             try:
                 await self._log.follow_horizon(seal)
             except LogClosed as error:
@@ -203,12 +210,15 @@ class Link:
                 _log.error("a horizon is not followed: %s", error)
             except StoreRefused as error:
                 _log.error("a horizon is not followed for now: %s", error)
-                # Of streams that are held: there are no more of them.
-                other = self._unfollowed.get(seal.stream, seal)
-                self._unfollowed[seal.stream] = max(seal, other, key=lambda one: one.horizon)
+                self._keep_unfollowed(seal)
+
+    def _keep_unfollowed(self, seal: Seal) -> None:
+        other = self._unfollowed.get(seal.stream, seal)
+        if seal.stream in self._unfollowed or len(self._unfollowed) < MAX_UNFOLLOWED:
+            self._unfollowed[seal.stream] = max(seal, other, key=lambda one: one.horizon)
 
     async def _follow_refused(self) -> None:
-        """Try again to follow what the disk had no room for; the peer tells each horizon once."""
+        """Try again to follow what the disk had no room for, or what was not held; the peer tells each horizon once."""
         refused, self._unfollowed = self._unfollowed, {}
         await self._follow_horizons(tuple(refused.values()))
 
