@@ -44,8 +44,6 @@ FORMAT = 1
 MAX_RECORD_BYTES = max(MAX_SEALED_BYTES, MAX_EVENT_BYTES) + 5 * MAX_SEALED_EVENTS + 4_096
 """Longest record: a range at its limits, five bytes of framing for each event, and the seal. Checked before reading."""
 
-SWARM_BYTES = 32
-
 _HEADER, _STREAM, _RANGE, _END = range(4)
 _LENGTH = struct.Struct("!I")
 _OFFSET_LIMIT = 2**53

@@ -33,11 +33,6 @@ class Branch:
     trunk: int
     origin: Head
 
-    @property
-    def begins_row(self) -> bool:
-        """Whether nothing but this branch, and what comes behind it, stands in its row."""
-        return self.row != self.trunk
-
 
 @dataclass(frozen=True, slots=True)
 class Branches:
