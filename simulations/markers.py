@@ -12,11 +12,13 @@ from functools import wraps
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import lamport.compaction
 from fish.running import RunningFish
 from fish.snapshots import SnapshotShelf
 from fish.timeline import Timeline
 from fish.work import WorkIds
 from lamport.errors import StoreFull
+from lamport.event_table import EventTable
 from lamport.lineage import Lineage
 from lamport.log import EventLog, Follower
 from lamport.store import Store
@@ -175,6 +177,14 @@ def _several_nodes(call: Call) -> bool:
     return len({one.event.stream.node for one in call.arguments[1].events}) > 1
 
 
+def _both_kinds(call: Call) -> bool:
+    return call.error is None and bool(call.result) and bool(call.result.rows and call.result.parts)
+
+
+def _in_a_block(call: Call) -> bool:
+    return call.error is None and call.result is not None and bool(call.result.parts)
+
+
 def _ties(call: Call) -> bool:
     return any(a.lamport == b.lamport for a, b in pairwise(call.result))
 
@@ -212,6 +222,9 @@ MARKERS: tuple[Marker, ...] = (
     Marker("own tail adopted", EventLog, "_receive", _adopted),
     Marker("older own stream completed", EventLog, "_receive", _completed),
     Marker("tags merged", TagIndex, "merge", _always),
+    Marker("events packed into blocks", lamport.compaction, "_packed", lambda c: bool(c.result)),
+    Marker("read from blocks and rows", EventTable, "scan", _both_kinds),
+    Marker("found in a block by tag", EventTable, "find", _in_a_block),
     # fish
     Marker("late event behind a checkpoint", Timeline, "rewind_to", lambda c: c.result is not None),
     Marker("late event behind every checkpoint", Timeline, "rewind_to", _returned(value=None)),

@@ -35,13 +35,13 @@ FLOORS = (
     # 1: pure machines
     (
         "lamport.clock lamport.codec lamport.chain lamport.commit lamport.stream_check lamport.archive"
-        " lamport.postings fish.states fish.work fish.definition fish.timeline"
+        " lamport.postings lamport.row_keys lamport.blocks fish.states fish.work fish.definition fish.timeline"
         " transport.identity transport.handshake transport.frames transport.messages transport.session"
     ),
     # 2: the durable log
     (
-        "lamport.lineage lamport.tag_index lamport.store lamport.reader lamport.snapshot_table"
-        " lamport.verification lamport.healing"
+        "lamport.lineage lamport.tag_index lamport.event_table lamport.compaction lamport.store lamport.reader"
+        " lamport.snapshot_table lamport.verification lamport.healing"
     ),
     # 3: the async middle
     (
