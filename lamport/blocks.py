@@ -27,8 +27,8 @@ from lamport.codec import MAX_EVENT_BYTES
 from lamport.event import Event
 from lamport.ids import EventKey, StreamId
 
-BLOCK_EVENTS = 128
-"""Most events of a block: with fewer they compress worse, with more a single one costs more to get at."""
+BLOCK_EVENTS = 170
+"""Most events of a block: with fewer they compress worse, with more one costs more to get at. Six make 1,000."""
 
 BLOCK_BYTES = 64 * 1024
 """Beyond so many bytes of events a block takes no more. (One event is always allowed.)"""

@@ -226,13 +226,6 @@ def _last_of_a_block_forgotten(right: Any) -> Any:
     return pack_events
 
 
-def _all_seals_thinned_out(right: Any) -> Any:
-    def statements(row: int, first: int, end: int, packed: Any) -> Any:
-        return right(row, first, end + 1, packed)
-
-    return statements
-
-
 def _written_twice(right: Any) -> Any:
     def append(self: CommitBuilder, drafts: Any, timestamp: int) -> Any:
         return right(self, [*drafts, drafts[-1]], timestamp)[: len(drafts)]
@@ -388,7 +381,6 @@ BUGS: tuple[Bug, ...] = (
         "pack_events",
         _last_of_a_block_forgotten,
     ),
-    Bug("a unit keeps no seal", lamport.compaction, "_statements", _all_seals_thinned_out),
     Bug("only rows are read by key", lamport.event_table, "_BY_KEY", _instead(ROWS_BY_KEY)),
     Bug("pages skip or repeat an event", lamport.reader, "_whole_groups", _part_of_a_group),
     Bug("the token is not looked at", Lineage, "agrees", _never_async(value=True)),

@@ -3,7 +3,7 @@
 -- CRC-32 of the bytes, begun with the lower 32 bits of key XOR offset. Rows of older schemas have none.
 ALTER TABLE events ADD COLUMN crc INTEGER;
 
--- About 128 consecutive events of one stream: the columns of lamport/blocks.py, compressed, with a checksum. A block is
+-- Up to 170 consecutive events of one stream: the columns of lamport/blocks.py, compressed, with a checksum. A block is
 -- never written again. It is found by its first event's key, which is its own, or by stream and offset.
 CREATE TABLE blocks (
   key      INTEGER PRIMARY KEY,

@@ -75,7 +75,8 @@ def usual(count: int) -> list[Filed]:
 
 
 def test_a_unit_is_cut_evenly_and_large_events_stand_alone() -> None:
-    assert [one.events for one in pack_events(0, 0, usual(2 * BLOCK_EVENTS + 2))] == [86, 86, 86]
+    third = (2 * BLOCK_EVENTS + 2) // 3
+    assert [one.events for one in pack_events(0, 0, usual(3 * third))] == [third] * 3
     large = [Filed(n, event_bytes(n, (), "x" * 50_000)) for n in range(1, 4)]
     assert [one.events for one in pack_events(0, 0, large)] == [1, 1, 1]
     assert BLOCK_BYTES < 2 * 50_000
