@@ -471,27 +471,27 @@ class EventLog:
 
     async def _idle(self) -> None:
         """Wait for a request; where there is enough to merge and none comes for a while, make a step of that."""
-        if not (self._may_merge and self._store.tags.is_due(idle=True)):
+        if not (self._may_merge and self._store.is_merge_due(idle=True)):
             await self._arrived.wait()
             return
         try:
             async with asyncio.timeout(IDLE_S):
                 await self._arrived.wait()
         except TimeoutError:
-            await self._merge()
+            await self._merge(idle=True)
 
     async def _merge_behind_commit(self) -> None:
         """Keep what is not merged within its bound, a step at a time as long as that is enough."""
         self._may_merge = True
-        if self._store.tags.is_due(idle=False):
-            await self._merge()
-        while self._may_merge and self._store.tags.is_overdue():
-            await self._merge()
+        if self._store.is_merge_due(idle=False):
+            await self._merge(idle=False)
+        while self._may_merge and self._store.is_merge_overdue():
+            await self._merge(idle=False)
 
-    async def _merge(self) -> None:
+    async def _merge(self, *, idle: bool) -> None:
         try:
             await self._require_room()
-            await self._store.merge_tags(self._work)
+            await self._store.merge(self._work, idle=idle)
         except StoreRefused:
             self._may_merge = False  # until the next commit: then there may be room again
 

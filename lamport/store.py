@@ -16,23 +16,23 @@ from lamport.chain import Head, Keys, genesis
 from lamport.clock import LamportClock
 from lamport.codec import StoredEvent
 from lamport.commit import Commit
+from lamport.compaction import Compaction
 from lamport.errors import StoreBusy, StoreFailed, StoreFull, StoreMismatch, StoreRefused
+from lamport.event_table import EventTable
 from lamport.ids import NodeId, StreamId
 from lamport.lineage import Lineage
 from lamport.postings import tag_hashes
 from lamport.retraction import Retracted
 from lamport.retraction_table import MARK, inserted, load_retracted, make_table
+from lamport.row_keys import MAX_STREAMS, STREAM_BITS, row_checksum, row_key
 from lamport.seams import Connection, Disk, Statement, Work
 from lamport.tag_index import Run, TagIndex
 
-STREAM_BITS = 20
-"""Bits of a row key that hold the stream's local number."""
-
-MAX_STREAMS = 1 << STREAM_BITS
-"""Most streams one database can hold."""
-
 APPLICATION_ID = 0x53484F4C
 """`PRAGMA application_id` of our databases: "SHOL"."""
+
+_SHRINKING = "PRAGMA auto_vacuum = INCREMENTAL"
+"""Lets a file give back what merges set free. Means something only before a database's first table is made."""
 
 _DURABLE = (
     "PRAGMA journal_mode = WAL",
@@ -45,11 +45,6 @@ _log = logging.getLogger("shoal.log")
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _FULL = {sqlite3.SQLITE_FULL}
 _MISFITS = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
-
-
-def row_key(lamport: int, row: int) -> int:
-    """The key of an event's row: order by Lamport timestamp, then by the stream's local number."""
-    return lamport << STREAM_BITS | row
 
 
 def migrations() -> tuple[str, ...]:
@@ -72,6 +67,8 @@ class Store:
         self.clock = LamportClock()
         self.retracted = Retracted()
         self.tags = TagIndex(writer, reader)
+        self.events = EventTable(reader, self.stream_of)
+        self.compaction = Compaction(writer, lambda row: self.genesis(self.stream_of(row)).hash)
         self._writer = writer
         self._keys = keys
         self._row_of: dict[StreamId, int] = {}
@@ -95,7 +92,8 @@ class Store:
             writer = await disk.open_writer()
             try:
                 await check_ours(writer)
-                for pragma in _DURABLE:
+                [(pages,)] = await writer.fetch("PRAGMA page_count")
+                for pragma in _DURABLE if pages else (_SHRINKING, *_DURABLE):
                     await writer.fetch(pragma)
                 await _migrate(writer)
                 made = await _claim(writer, keys, draw_number)
@@ -162,6 +160,7 @@ class Store:
             await self._record_lineage()
             await self._writer.transact(one for one in self._statements(commit, runs) if one.rows)
         self.tags.add(runs)
+        self.compaction.moved({self._row_of[s]: head.offset for s, head in commit.heads.items()})
         self.heads.update(commit.heads)
         self.authors.update(commit.certificates)
         self.clock = commit.clock
@@ -183,10 +182,31 @@ class Store:
         with suppress(StoreRefused), translated_errors():
             await self._writer.fetch("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def is_merge_due(self, *, idle: bool) -> bool:
+        """Whether a step of merging is to be made now."""
+        return self.tags.is_due(idle=idle) or self.compaction.is_due(idle=idle)
+
+    def is_merge_overdue(self) -> bool:
+        """Whether appends must wait for it."""
+        return self.tags.is_overdue() or self.compaction.is_overdue()
+
+    async def merge(self, work: Work, *, idle: bool) -> None:
+        """Make one step that is due; raises as `commit` does."""
+        if self.tags.is_due(idle=idle):
+            await self.merge_tags(work)
+        else:
+            await self.merge_events(work)
+
     async def merge_tags(self, work: Work) -> None:
         """Make one step of the tag index's merge; raises as `commit` does."""
         with translated_errors():
             await self.tags.merge(work)
+
+    async def merge_events(self, work: Work) -> None:
+        """Make one step of turning old events into blocks; raises as `commit` does."""
+        async with self.compaction.lock:
+            with translated_errors():
+                await self.compaction.step(work)
 
     def head(self, stream: StreamId) -> Head:
         """How far a stream is held; its genesis where nothing of it is."""
@@ -224,11 +244,8 @@ class Store:
     async def _load_retracted(self) -> None:
         facts = await _facts(self._writer)
         if MARK not in facts:
-            await make_table(self._writer, self.tags, self._stream_of_row_key, self._keys)
+            await make_table(self._writer, self.tags, self.events, self.stream_of, self._keys)
         self.retracted = await load_retracted(self._writer)
-
-    def _stream_of_row_key(self, key: int) -> StreamId:
-        return self._stream_of[key & MAX_STREAMS - 1]
 
     async def _load(self) -> None:
         await self.tags.load()
@@ -239,6 +256,7 @@ class Store:
             stream = StreamId(NodeId(node), number)
             self._remember_row(stream, row)
             self.heads[stream] = Head(stream, head, hash_, lamport)
+        await self.compaction.load({row: head for row, _, _, head, *_ in rows})
         self.authors = dict(await self._writer.fetch("SELECT node, certificate FROM authors"))
         facts = await _facts(self._writer)
         # Heads carry the clock: every event that moved it is the head of its stream, or behind it.
@@ -300,7 +318,7 @@ class Store:
             ],
         )
         yield Statement(
-            "INSERT INTO events VALUES (?, ?, ?, ?)",
+            "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
             [_event_row(one, row_of) for one in commit.events],
         )
         yield Statement("INSERT INTO tag_runs VALUES (?, ?)", runs)
@@ -316,8 +334,9 @@ class Store:
 
 def _event_row(one: StoredEvent, row_of: Mapping[StreamId, int]) -> tuple[Any, ...]:
     lamport, stream = one.event.key
-    row = row_of[stream]
-    return row_key(lamport, row), row, one.event.offset, one.data
+    row, offset, data = row_of[stream], one.event.offset, one.data
+    key = row_key(lamport, row)
+    return key, row, offset, data, row_checksum(key, offset, data)
 
 
 def _draw_nothing() -> int:

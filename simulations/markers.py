@@ -12,11 +12,14 @@ from functools import wraps
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import lamport.compaction
+import lamport.log
 from fish.running import RunningFish
 from fish.snapshots import SnapshotShelf
 from fish.timeline import Timeline
 from fish.work import WorkIds
 from lamport.errors import StoreFull
+from lamport.event_table import EventTable
 from lamport.follower import Follower
 from lamport.lineage import Lineage
 from lamport.log import EventLog
@@ -185,6 +188,14 @@ def _hidden_on_arrival(call: Call) -> bool:
     return bool(hidden - counting)
 
 
+def _both_kinds(call: Call) -> bool:
+    return call.error is None and bool(call.result) and bool(call.result.rows and call.result.parts)
+
+
+def _in_a_block(call: Call) -> bool:
+    return call.error is None and call.result is not None and bool(call.result.parts)
+
+
 def _ties(call: Call) -> bool:
     return any(a.lamport == b.lamport for a, b in pairwise(call.result))
 
@@ -199,7 +210,7 @@ def _reset_from_afar(call: Call) -> bool:
 
 MARKERS: tuple[Marker, ...] = (
     # the log
-    Marker("several requests share a commit", EventLog, "_gather", lambda c: len(c.result) > 1),
+    Marker("several requests share a commit", lamport.log, "gather", lambda c: len(c.result) > 1),
     Marker("several authors in one commit", Store, "commit", _several_nodes),
     Marker("publish refused by a full disk", EventLog, "publish", _raised(StoreFull)),
     Marker(
@@ -225,6 +236,9 @@ MARKERS: tuple[Marker, ...] = (
     Marker("older own stream completed", EventLog, "_receive", _completed),
     Marker("tags merged", TagIndex, "merge", _always),
     Marker("damage healed online", Repair, "replace", lambda c: bool(c.result)),
+    Marker("events packed into blocks", lamport.compaction, "_packed", lambda c: bool(c.result)),
+    Marker("read from blocks and rows", EventTable, "scan", _both_kinds),
+    Marker("found in a block by tag", EventTable, "find", _in_a_block),
     # fish
     Marker("late event behind a checkpoint", Timeline, "rewind_to", lambda c: c.result is not None),
     Marker("late event behind every checkpoint", Timeline, "rewind_to", _returned(value=None)),

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import lamport.commit
+import lamport.compaction
+import lamport.event_table
 import lamport.log
 import lamport.reader
 import lamport.retraction
@@ -26,6 +28,7 @@ from lamport.chain import CheckedRange, Head, VerifiedRange
 from lamport.clock import LamportClock
 from lamport.commit import Commit, CommitBuilder
 from lamport.errors import StoreFull
+from lamport.event_table import Part
 from lamport.follower import Follower
 from lamport.ids import NodeId
 from lamport.lineage import Lineage
@@ -93,9 +96,13 @@ def _forgotten(task: "asyncio.Future[None]") -> None:
 
 
 def _unsorted(_right: Any) -> Any:
-    def decoded(self: Reader, rows: Any, where: Any, bounds: Any, *, descending: bool) -> Any:
-        rows = sorted(rows, reverse=descending)
-        return list(self._admitted(rows, where, bounds))
+    def decoded(self: Reader, found: Any, where: Any, bounds: Any, *, descending: bool) -> Any:
+        row_of = self._store.row_of
+        return sorted(
+            self._admitted(found, where, bounds),
+            key=lambda event: (event.lamport, row_of(event.stream)),
+            reverse=descending,
+        )
 
     return decoded
 
@@ -206,9 +213,22 @@ def _covers_too_much(right: Any) -> Any:
 def _page_without_its_last(right: Any) -> Any:
     async def page(self: Reader, *arguments: Any, **named: Any) -> Any:
         found = await right(self, *arguments, **named)
-        return found if found.reached is None else replace(found, rows=found.rows[:-1])
+        if found.reached is None or not found:
+            return found
+        *before, (block, places) = found.parts or [(None, ())]
+        parts = [*before, Part(block, places[:-1])] if places else ()
+        return replace(found, rows=found.rows[:-1], parts=parts)
 
     return page
+
+
+def _last_of_a_block_forgotten(right: Any) -> Any:
+    def pack_events(row: int, offset: int, events: Any) -> Any:
+        for packed in right(row, offset, events):
+            kept = events[packed.offset - offset :][: max(packed.events - 1, 1)]
+            yield next(iter(right(row, packed.offset, kept)))
+
+    return pack_events
 
 
 def _written_twice(right: Any) -> Any:
@@ -334,6 +354,8 @@ UNSYNCED = tuple(
     p.replace("synchronous = FULL", "synchronous = OFF") for p in lamport.store._DURABLE
 )
 
+ROWS_BY_KEY = lamport.event_table._BY_KEY.partition("UNION ALL")[0]
+
 BUGS: tuple[Bug, ...] = (
     Bug("acknowledged before the commit", Store, "commit", _acknowledged_too_early),
     Bug("no clock raise on receive", LamportClock, "raised", lambda _: lambda self, _lamport: self),
@@ -370,6 +392,13 @@ BUGS: tuple[Bug, ...] = (
     Bug("one liar, and everybody is banned", Peers, "_note_end", _everybody_banned),
     Bug("a replaced link lives on", Peers, "_register", _both_links_kept),
     Bug("a merge forgets the tails", TagIndex, "_tails", _never_async({})),
+    Bug(
+        "a block forgets its last event",
+        lamport.compaction,
+        "pack_events",
+        _last_of_a_block_forgotten,
+    ),
+    Bug("only rows are read by key", lamport.event_table, "_BY_KEY", _instead(ROWS_BY_KEY)),
     Bug("pages skip or repeat an event", lamport.reader, "_whole_groups", _part_of_a_group),
     Bug("what is damaged is asked of nobody", Repairs, "_fetch", _never_async(value=False)),
     Bug("what a peer gives back is not written", Repair, "replace", _never_async(0)),

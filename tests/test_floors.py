@@ -35,8 +35,8 @@ FLOORS = (
     # 1: pure machines
     (
         "lamport.clock lamport.codec lamport.chain lamport.commit lamport.requests lamport.stream_check lamport.archive"
-        " lamport.postings fish.states fish.work fish.definition fish.timeline fish.protocols"
-        " fish.protocols.values fish.protocols.problems fish.protocols.wellformed"
+        " lamport.postings lamport.row_keys lamport.blocks fish.states fish.work fish.definition fish.timeline"
+        " fish.protocols fish.protocols.values fish.protocols.problems fish.protocols.wellformed"
         " fish.protocols.equivalence fish.protocols.projection fish.protocols.reading"
         " fish.protocols.running transport.identity transport.handshake transport.frames"
         " transport.messages transport.tree transport.aliases transport.claims transport.outbox transport.phases"
@@ -44,8 +44,8 @@ FLOORS = (
     ),
     # 2: the durable log
     (
-        " lamport.lineage lamport.tag_index lamport.retraction_table lamport.store"
-        " lamport.reader lamport.snapshot_table lamport.verification lamport.healing"
+        " lamport.lineage lamport.tag_index lamport.event_table lamport.compaction lamport.retraction_table"
+        " lamport.store lamport.reader lamport.snapshot_table lamport.verification lamport.healing"
         " lamport.repair"
     ),
     # 3: the async middle

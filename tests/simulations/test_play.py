@@ -98,7 +98,7 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, text: str) -> None:
 def test_watching_for_markers_leaves_no_trace_in_the_code() -> None:
     before = {(m.owner, m.attribute): m.owner.__dict__[m.attribute] for m in MARKERS}
     with reached():
-        assert EventLog.__dict__["_gather"] is not before[EventLog, "_gather"]
+        assert EventLog.__dict__["_receive"] is not before[EventLog, "_receive"]
     assert {place: place[0].__dict__[place[1]] for place in before} == before
 
 
