@@ -26,7 +26,7 @@ def measure(events: int, runs: int) -> Report:
     """All rows."""
     with library(events) as full:
         index = full.folder / "index.sqlite"
-        index_tags(full.database, index, [full.rare_tag])
+        index_tags(full.plain, index, [full.rare_tag])
         ours, bound = partial(_our_opens, full), partial(_raw_opens, full, index)
         rows = alternate(runs, LATENCY, ours, bound)
     return Report("coldopen", events, rows, _MEASURED, _LEFT_OUT)
@@ -45,13 +45,13 @@ async def _open(full: Library) -> float:
 
 
 def _raw_opens(full: Library, index: Path) -> Figures:
-    _drop_from_cache([full.database, index])
+    _drop_from_cache([full.plain, index])
     return {name: _raw_open(full, index) for name in (_COLD, _WARM)}
 
 
 def _raw_open(full: Library, index: Path) -> float:
     watch = Stopwatch()
-    with select_by_tag(full.database, index) as select:
+    with select_by_tag(full.plain, index) as select:
         assert select(full.rare_tag)
         return watch.lap_ms()
 

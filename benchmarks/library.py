@@ -1,4 +1,4 @@
-"""A log as it is after long use: full of events, its index merged, and closed."""
+"""A log as it is after long use: full of events, its index merged, old events in blocks, and closed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import lamport.compaction
 from benchmarks.events import stream
 from benchmarks.nodes import FILL_BATCH, database, make_identities, publish_batch, running
+from benchmarks.raw import store_copy
 from benchmarks.rounds import fresh_folder
 from lamport.log import EventLog
 from lamport.seams import INLINE
@@ -33,19 +35,39 @@ class Library:
     rare_tag: str
 
     @property
+    def plain(self) -> Path:
+        """A plain table of the same events: what bounds are measured on."""
+        return self.folder / "plain.sqlite"
+
+    @property
     def database(self) -> Path:
         """The database file."""
         return database(self.folder)
 
 
 @contextmanager
-def library(events: int) -> Iterator[Library]:
-    """Such a log, for as long as the context is open."""
+def library(events: int, *, fresh: bool = False) -> Iterator[Library]:
+    """Such a log, for as long as the context is open; a `fresh` one has all events as rows still."""
     [identity] = make_identities(1)
-    with fresh_folder() as folder:
+    with fresh_folder() as folder, _rows_kept(fresh):
+        full = Library(folder, identity, _rare_tag(events))
         asyncio.run(_fill(folder, identity, events))
         asyncio.run(_merge(folder, identity))
-        yield Library(folder, identity, _rare_tag(events))
+        store_copy(stream(), events, full.plain)
+        yield full
+
+
+@contextmanager
+def _rows_kept(fresh: bool) -> Iterator[None]:  # noqa: FBT001 - internal
+    """Let everything count as fresh, where that is to be measured."""
+    bounds = {name: getattr(lamport.compaction, name) for name in ("IDLE_ROWS", "MAX_ROWS")}
+    for name in bounds if fresh else ():
+        setattr(lamport.compaction, name, 2**62)
+    try:
+        yield
+    finally:
+        for name, value in bounds.items():
+            setattr(lamport.compaction, name, value)
 
 
 @asynccontextmanager
@@ -74,6 +96,8 @@ async def _merge(folder: Path, identity: Identity) -> None:
     async with opened(Library(folder, identity, "")) as log:
         while log.store.tags.entries:
             await log.store.merge_tags(INLINE)
+        while log.store.compaction.is_due(idle=True):
+            await log.store.merge_events(INLINE)
 
 
 def _rare_tag(events: int) -> str:

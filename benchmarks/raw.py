@@ -9,6 +9,7 @@ import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -20,6 +21,8 @@ from benchmarks.events import Sample
 APP_ID = "shoal"
 """As in our events, so that the bytes are the same in number."""
 
+_COPIED_AT_ONCE = 10_000
+_TIMESTAMP = 1_700_000_000_000_000
 _TAGS = 2
 _PAYLOAD = 4
 
@@ -83,8 +86,15 @@ def chain(before: bytes, events: Iterable[bytes]) -> bytes:
     return before
 
 
+def store_copy(samples: Iterator[Sample], events: int, path: Path) -> None:
+    """Store so many events in a plain table of a new file: our own log may keep its old ones in another form."""
+    with RawLog(path) as log:
+        for start in range(0, events, _COPIED_AT_ONCE):
+            log.append(list(islice(samples, min(_COPIED_AT_ONCE, events - start))), _TIMESTAMP)
+
+
 def fold(database: Path, on_event: Callable[[_State, Any, Any], _State], initial: _State) -> _State:
-    """A plain loop over a plain scan of a log's events, decoded, in key order."""
+    """A plain loop over a plain scan of a plain table's events, decoded, in key order."""
     state = initial
     for payload in _payloads(database):
         state = on_event(state, payload, None)
@@ -106,7 +116,7 @@ def fold_last(
 
 
 def index_tags(database: Path, index: Path, tags: Iterable[str]) -> None:
-    """Make a covering index of these tags for a log's events, in a file of its own."""
+    """Make a covering index of these tags for a plain table's events, in a file of its own."""
     numbers = {tag: number for number, tag in enumerate(tags)}
     with closing(sqlite3.connect(index)) as connection, closing(_reading(database)) as log:
         connection.execute("CREATE TABLE names (name TEXT PRIMARY KEY, tag INTEGER NOT NULL)")

@@ -196,13 +196,14 @@ def decode_stored(stream: StreamId, offset: int, lamport: int, data: bytes) -> E
     try:
         event = decode_event(stream, offset, data)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise _damaged(EventKey(lamport, stream), offset) from error
+        raise damaged_event(EventKey(lamport, stream), offset) from error
     if event.key.lamport != lamport:
-        raise _damaged(EventKey(lamport, stream), offset)
+        raise damaged_event(EventKey(lamport, stream), offset)
     return event
 
 
-def _damaged(key: EventKey, offset: int) -> DamagedEvent:
+def damaged_event(key: EventKey, offset: int) -> DamagedEvent:
+    """The error that a stored event is none any more, or another one."""
     fault = f"event {offset} of stream {key.stream} is damaged on this disk: {DAMAGE_REMEDY}"
     return DamagedEvent(key, OffsetRange(key.stream, offset, offset), fault)
 

@@ -15,16 +15,19 @@ from dataclasses import dataclass
 from lamport.chain import Keys
 from lamport.codec import verify_event
 from lamport.errors import CorruptRange
+from lamport.event_table import checked_block
 from lamport.ids import StreamId
 from lamport.offsets import NOTHING
 from lamport.postings import tag_hash
 from lamport.retraction_table import forgotten
+from lamport.row_keys import MAX_STREAMS, STREAM_BITS, row_key
 from lamport.seams import Connection, Statement
-from lamport.store import MAX_STREAMS, STREAM_BITS, row_key, translated_errors
+from lamport.store import translated_errors
 from lamport.stream_check import StreamCheck
 from lamport.tag_index import rebuild
-from lamport.verification import PAGE_ROWS, Verification
+from lamport.verification import PAGE_BLOCKS, PAGE_ROWS, Verification
 
+_INDEXES = ("events_by_offset", "blocks_by_offset", "blocks_by_key", "blocks_by_last")
 _OF_ROW = f"key & {MAX_STREAMS - 1}"
 
 
@@ -65,14 +68,43 @@ async def rebuild_tags(writer: Connection, streams: Mapping[int, StreamId]) -> N
 async def _pages_of_entries(
     writer: Connection, streams: Mapping[int, StreamId]
 ) -> AsyncIterator[list[int]]:
+    async for rows in _pages_of_blocks(writer):
+        yield _numbers(rows, streams)
     key = -1
-    while rows := await writer.fetch(
+    while stored := await writer.fetch(
         'SELECT key, "offset", bytes FROM events NOT INDEXED WHERE key > ? ORDER BY key LIMIT ?',
         (key, PAGE_ROWS),
     ):
-        key = rows[-1][0]
-        entries = sorted(set(_entries(rows, streams)))
-        yield [number for entry in entries for number in entry]
+        key = stored[-1][0]
+        yield _numbers(stored, streams)
+
+
+async def _pages_of_blocks(writer: Connection) -> AsyncIterator[list[tuple[int, int, bytes]]]:
+    """Key, offset and bytes of all events in blocks that can be read."""
+    key = -(2**63)
+    while stored := await writer.fetch(
+        'SELECT key, last, "offset", count, data FROM blocks NOT INDEXED WHERE key > ? ORDER BY key LIMIT ?',
+        (key, PAGE_BLOCKS),
+    ):
+        key = stored[-1][0]
+        yield [event for one in stored for event in _of_block(*one)]
+
+
+def _of_block(
+    key: int, last: int, offset: int, count: int, data: bytes
+) -> Iterator[tuple[int, int, bytes]]:
+    try:
+        block = checked_block(key, last, offset, count, data)
+    except (ValueError, TypeError):
+        return  # one of this node's own that is damaged: what it held cannot be told
+    places = range(block.count)
+    for at, event in zip(places, block.bytes_at(places), strict=True):
+        yield row_key(block.lamports[at], block.row), offset + at, event
+
+
+def _numbers(rows: Sequence[tuple[int, int, bytes]], streams: Mapping[int, StreamId]) -> list[int]:
+    entries = sorted(set(_entries(rows, streams)))
+    return [number for entry in entries for number in entry]
 
 
 def _entries(
@@ -91,20 +123,26 @@ def _statements(
 ) -> Iterator[Statement]:
     yield _raised_clock()
     yield from _cuts(cut)
+    yield Statement(
+        "DELETE FROM blocks WHERE key = ?",
+        [(key,) for key in sorted(looked.bad_blocks) if key & MAX_STREAMS - 1 in cut],
+    )
     if any(check.stream.node == keys.node for check in looked.streams.values()):
         # Without a stream of its own among those that can be read, a nameless one may be this node's.
         yield from _strays(looked)
     yield from _authors(looked, keys)
-    yield Statement("REINDEX events_by_offset")
+    yield from (Statement(f"REINDEX {index}") for index in _INDEXES)
     yield Statement(
         "DELETE FROM seals WHERE NOT EXISTS (SELECT 1 FROM events e"
         ' WHERE e.stream = seals.stream AND e."offset" = seals."offset")'
+        " AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.stream = seals.stream"
+        ' AND seals."offset" BETWEEN b."offset" AND b."offset" + b.count - 1)'
     )
     yield Statement("DELETE FROM snapshots")
     yield from forgotten()
     yield Statement(
-        "UPDATE facts SET value = max(CAST(value AS INTEGER), (SELECT coalesce(max(key), 0) >> ?"
-        " FROM events)) WHERE name = 'clock'",
+        "UPDATE facts SET value = max(CAST(value AS INTEGER), (SELECT coalesce(max(key), 0) >> ?1"
+        " FROM events), (SELECT coalesce(max(last), 0) >> ?1 FROM blocks)) WHERE name = 'clock'",
         [(STREAM_BITS,)],
     )
 
@@ -126,6 +164,11 @@ def _cuts(cut: Mapping[int, StreamCheck]) -> Iterator[Statement]:
     # By key: the other columns of a damaged row are not to be trusted.
     yield Statement(
         f"DELETE FROM events WHERE {_OF_ROW} = ? AND key > ?",  # noqa: S608 - a number of ours
+        [(row, row_key(head.lamport, row)) for row, head in sound.items()],
+    )
+    # A cut is at a seal, and seals among blocks are where blocks end.
+    yield Statement(
+        f"DELETE FROM blocks WHERE {_OF_ROW} = ? AND key > ?",  # noqa: S608 - a number of ours
         [(row, row_key(head.lamport, row)) for row, head in sound.items()],
     )
     yield Statement(
@@ -158,7 +201,10 @@ def _strays(looked: Verification) -> Iterator[Statement]:
         "DELETE FROM streams WHERE row NOT IN (SELECT value FROM json_each(?))",
         [(str(sorted(looked.streams)),)],
     )
-    yield Statement(f"DELETE FROM events WHERE {_OF_ROW} NOT IN (SELECT row FROM streams)")  # noqa: S608 - see above
+    for table in ("events", "blocks"):
+        yield Statement(
+            f"DELETE FROM {table} WHERE {_OF_ROW} NOT IN (SELECT row FROM streams)"  # noqa: S608 - see above
+        )
 
 
 def _authors(looked: Verification, keys: Keys) -> Iterator[Statement]:

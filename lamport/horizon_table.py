@@ -6,14 +6,17 @@ log may call it: the tag index must stand still meanwhile.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from lamport.blocks import Block
 from lamport.chain import Seal
 from lamport.codec import verify_event
 from lamport.errors import CorruptRange
+from lamport.event_table import checked_block
 from lamport.horizon import Horizon
 from lamport.ids import StreamId
 from lamport.postings import tag_hashes
+from lamport.row_keys import row_key
 from lamport.seams import Connection, Statement, Work
 from lamport.tag_index import TagIndex
 from lamport.tag_removal import plan_removal
@@ -23,6 +26,13 @@ _Row = tuple[int, int, bytes]
 
 MAX_CLEARED = 128
 """Events deleted in one step: with three tags each at most some 400 pieces of the tag index are written anew."""
+
+
+class Swept(NamedTuple):
+    """What a step of clearing left behind: the horizon as it is afterwards, and how many events it deleted as rows."""
+
+    horizon: Horizon
+    rows: int
 
 
 def horizon_statements(
@@ -61,20 +71,51 @@ async def load_horizons(
 
 async def clear_step(
     connection: Connection, tags: TagIndex, row: int, horizon: Horizon, work: Work
-) -> Horizon:
-    """Delete the next events behind a horizon, in one transaction; returns the horizon as it is afterwards."""
-    end, events = await _next_events(connection, row, horizon.first)
+) -> Swept:
+    """Delete the next events behind a horizon, in one transaction.
+
+    Blocks go as a whole: one that holds events from both sides of the horizon stays until that has moved past it.
+    """
+    packed = await _next_block(connection, row, horizon.first)
+    end, events = packed or await _next_rows(connection, row, horizon.first)
     removal = await plan_removal(connection, tags, _entries(horizon.seal.stream, events), work)
     noted = Statement("UPDATE horizons SET cleared = ? WHERE stream = ?", [(end, row)])
     deleted = [*_deletion(row, end), *removal.statements, noted]
     await connection.transact([one for one in deleted if one.rows != []])
     if removal.runs != tags.runs:
         tags.replace_runs(removal.runs)
-    return horizon.swept(end)
+    return Swept(horizon.swept(end), 0 if packed else len(events))
 
 
-async def _next_events(connection: Connection, row: int, first: int) -> tuple[int, Sequence[_Row]]:
-    """The oldest stored events of a stream below an offset, and the offset up to which they are all there are."""
+async def _next_block(
+    connection: Connection, row: int, first: int
+) -> tuple[int, Sequence[_Row]] | None:
+    """The oldest block of a stream if all of it lies below an offset: where it ends, and its events if it is sound."""
+    sql = (
+        'SELECT key, last, "offset", count, data FROM blocks WHERE stream = ? AND "offset" < ?'
+        ' ORDER BY "offset" LIMIT 1'
+    )
+    for key, last, offset, count, data in await connection.fetch(sql, (row, first)):
+        if offset + count <= first:
+            try:
+                block = checked_block(key, last, offset, count, data)
+            except ValueError:
+                return (
+                    offset + count,
+                    (),
+                )  # its tags cannot be told: `verify --heal` makes the index anew
+            return offset + count, list(_rows_of(block))
+    return None
+
+
+def _rows_of(block: Block) -> Iterator[_Row]:
+    places = range(block.count)
+    for at, data in zip(places, block.bytes_at(places), strict=True):
+        yield row_key(block.lamports[at], block.row), block.offset + at, data
+
+
+async def _next_rows(connection: Connection, row: int, first: int) -> tuple[int, Sequence[_Row]]:
+    """The oldest rows of a stream below an offset, and the offset up to which they are all there are."""
     events: Sequence[_Row] = await connection.fetch(
         'SELECT key, "offset", bytes FROM events WHERE stream = ? AND "offset" < ?'
         ' ORDER BY "offset" LIMIT ?',
@@ -86,6 +127,10 @@ async def _next_events(connection: Connection, row: int, first: int) -> tuple[in
 def _deletion(row: int, end: int) -> Iterator[Statement]:
     """Delete the stored events of a stream below an offset, and its seals there."""
     yield Statement('DELETE FROM events WHERE stream = ? AND "offset" < ?', [(row, end)])
+    yield Statement(
+        'DELETE FROM blocks WHERE stream = ? AND "offset" < ? AND "offset" + count <= ?',
+        [(row, end, end)],
+    )
     yield Statement('DELETE FROM seals WHERE stream = ? AND "offset" < ?', [(row, end)])
 
 

@@ -1,40 +1,51 @@
 """Reading the log: events by selection in key order or stream by stream, and sealed ranges for peers.
 
 A read is paged, so that neither memory nor the database is held by a long one. Its upper bound is an offset map, and
-so what arrives meanwhile cannot change what it returns. The table of events is ordered by Lamport timestamp and then
-by the stream's *local* number; a page therefore never ends inside a group of equal timestamps, and each page is put
-into the total order here.
+so what arrives meanwhile cannot change what it returns. Stored events, fresh rows and old blocks alike (see
+`lamport.event_table`), are ordered by Lamport timestamp and then by the stream's *local* number; a page therefore never
+ends inside a group of equal timestamps, and each page is put into the total order here.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import accumulate
 from operator import itemgetter
-from typing import Any
+from typing import NamedTuple
 
+from lamport.blocks import Block
 from lamport.branches import Branches
 from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Head, Seal, SealedRange, chained
-from lamport.codec import decode_stored
+from lamport.codec import MAX_EVENT_BYTES, damaged_event, decode_stored
 from lamport.errors import DAMAGE_REMEDY, DamagedRange
 from lamport.event import Event
+from lamport.event_table import Found, Row
 from lamport.ids import MAX_LAMPORT, EventKey, StreamId
 from lamport.offsets import NOTHING, OffsetMap, OffsetRange, missing
 from lamport.postings import tag_hash
-from lamport.store import MAX_STREAMS, STREAM_BITS, Store, row_key, translated_errors
+from lamport.retraction import Retracted
+from lamport.row_keys import MAX_STREAMS, STREAM_BITS, row_checksum, row_key
+from lamport.store import Store, translated_errors
 from lamport.tag_index import Window
 from lamport.tags import ALL_EVENTS, MAX_TAGS, Alternative, Where
 
 PAGE_EVENTS = 1_000
 """Events of a page; one with many equal Lamport timestamps may be longer."""
 
+DECODED_EVENTS = 256
+"""So many events are decoded at once: what fits a processor's cache is made and dropped in half the time."""
+
+SCANNED_PAGES = 4
+"""So many pages of everything are fetched at once, one hop to the database's thread for all, and decoded one by one."""
+
+_ANY_SIZE = MAX_SEALED_EVENTS * MAX_EVENT_BYTES
+"""No limit: what lies between two seals."""
+
 _LAST_ROW_KEY = row_key(MAX_LAMPORT, MAX_STREAMS - 1)
 
 _KEY = itemgetter(0)
 """An event's key."""
-
-_Row = tuple[int, int, bytes]
-"""A stored event: row key, offset, bytes."""
 
 
 class Order(Enum):
@@ -89,13 +100,11 @@ class Reader:
         first = max(first, kept)
         start = horizon.start if horizon is not None and 0 < first == kept else None
         with translated_errors():
-            rows = await self._store.reader.fetch(
-                'SELECT bytes FROM events WHERE stream = ? AND "offset" >= ?'
-                ' ORDER BY "offset" LIMIT ?',
-                (row, first, await self._fitting(row, first)),
-            )
-            data = [data for (data,) in rows]
+            last = self._store.head(stream).offset
+            data, damage = await self._bytes(row, first, last, MAX_SEALED_EVENTS, MAX_SEALED_BYTES)
             seal = await self._seal_within(stream, row, first, first + len(data) - 1, limit)
+        if seal is None and damage is not None:
+            raise damage
         if seal is None:
             return None
         events = tuple(data[: seal.offset - first + 1])
@@ -104,35 +113,64 @@ class Reader:
             raise _damaged(stream, first, seal.offset)
         return SealedRange(first, events, seal, self._store.authors[stream.node], start)
 
-    async def _fitting(self, row: int, first: int) -> int:
-        """How many events from an offset on fit one frame, at least one; they are measured before they are read."""
-        sizes = await self._store.reader.fetch(
-            'SELECT length(bytes) FROM events WHERE stream = ? AND "offset" >= ?'
-            ' ORDER BY "offset" LIMIT ?',
-            (row, first, MAX_SEALED_EVENTS),
-        )
-        totals: Iterable[int] = accumulate(size for (size,) in sizes)
-        return max(1, sum(total <= MAX_SEALED_BYTES for total in totals))
+    async def _bytes(
+        self, row: int, first: int, last: int, events: int, size: int
+    ) -> tuple[list[bytes], DamagedRange | None]:
+        """The bytes of a stream's events from offset `first` on, as many as are within all limits, at least one.
+
+        They end before a damaged block, which is told.
+        """
+        damage: DamagedRange | None = None
+        table, data, total, at = self._store.events, list[bytes](), 0, first
+        while at <= last and at - first < events and total <= size:
+            rows = await table.fitting(row, at, events, size)
+            try:
+                found = await table.following(row, at, last, events, rows)
+            except DamagedRange as error:
+                damage = error  # what lies before it may be all that is wanted
+                break
+            more = [one for part, places in found.parts for one in part.bytes_at(places)]
+            more += [one.data for one in found.rows]
+            if not more:
+                break
+            data += more
+            total += sum(map(len, more))
+            at += len(more)
+        totals: Iterable[int] = accumulate(map(len, data[:events]))
+        return data[: max(1, sum(total <= size for total in totals))], damage
 
     async def events_at(self, keys: Iterable[EventKey]) -> list[Event]:
         """The events with these keys that are held, on all branches, hidden or not; of a damaged one only its key."""
         held = {row_key(key.lamport, row) for key in keys for row in self._rows_of(key.stream)}
         with translated_errors():
-            return [self._whatever_left(*row) for row in await self._rows(sorted(held))]
+            found, lost = await self._store.events.find_sound(sorted(held))
+        events = [self._lost(key, error.damage.first) for key, error in lost]
+        events += [self._whatever_left(row) for row in found.rows]
+        for block, positions in found.parts:
+            for at in positions:
+                events += block.events(self._address(block.row, block.offset + at), (at,))
+        return sorted(events, key=_KEY)
 
     def _rows_of(self, stream: StreamId) -> Iterable[int]:
         """Where events of a stream may stand: of a forked one, those of all branches."""
         row = self._store.row_of(stream.base)
         return self._store.branches.rows_of(stream) or (() if row is None else (row,))
 
-    def _whatever_left(self, key: int, offset: int, data: bytes) -> Event:
-        row, lamport = key & MAX_STREAMS - 1, key >> STREAM_BITS
+    def _address(self, row: int, offset: int) -> StreamId:
+        """Whose an event is."""
         cut = self._store.branches
-        stream = cut.at(row, offset) if row in cut.parts else self._store.stream_of(row)
+        return cut.at(row, offset) if row in cut.parts else self._store.stream_of(row)
+
+    def _whatever_left(self, row: Row) -> Event:
         try:
-            return decode_stored(stream, offset, lamport, data)
+            return _decoded_row(self._address(row.key & MAX_STREAMS - 1, row.offset), row)
         except DamagedRange:
-            return Event(EventKey(lamport, stream), offset, 0, (), "", None)
+            return self._lost(row.key, row.offset)
+
+    def _lost(self, key: int, offset: int) -> Event:
+        """What is told of an event that cannot be read. Its offset, if that is lost, too, is at least this one."""
+        stream = self._address(key & MAX_STREAMS - 1, offset)
+        return Event(EventKey(key >> STREAM_BITS, stream), offset, 0, (), "", None)
 
     async def hash_at(self, stream: StreamId, offset: int) -> bytes | None:
         """The chain's hash after an offset (-1: before the first event); None where that is not held.
@@ -151,6 +189,7 @@ class Reader:
         if kept:
             start = Head(stream, kept - 1, self._store.horizons[stream].base)
         row = self._store.row_of(stream)
+        assert row is not None, "a stream with a head has a number"
         with translated_errors():
             seals = await self._store.reader.fetch(
                 'SELECT "offset", hash FROM seals WHERE stream = ? AND "offset" BETWEEN ? AND ?'
@@ -165,12 +204,9 @@ class Reader:
                 ' ORDER BY "offset" LIMIT 1',
                 (row, offset),
             ) or [(head.offset, head.hash)]
-            rows = await self._store.reader.fetch(
-                'SELECT bytes FROM events WHERE stream = ? AND "offset" > ? AND "offset" <= ?'
-                ' ORDER BY "offset"',
-                (row, sealed, end),
-            )
-        data = [data for (data,) in rows]
+            data, damage = await self._bytes(row, sealed + 1, end, MAX_SEALED_EVENTS, _ANY_SIZE)
+        if damage is not None:
+            raise damage
         reached = chained(hash_, data[: offset - sealed])
         if chained(reached, data[offset - sealed :]) != expected:
             raise _damaged(stream, sealed + 1, end)
@@ -205,24 +241,28 @@ class Reader:
         low, high, size = lowest, _LAST_ROW_KEY, PAGE_EVENTS
         while low <= high:
             page = await self._page(plan, low, high, size, descending=descending)
-            if page.rows:
-                events = self._decoded(page.rows, where, bounds, cut, descending=descending)
+            for piece in page.pieces(DECODED_EVENTS, descending=descending):
+                events = self._decoded(piece, where, bounds, cut, descending=descending)
                 if events:
                     yield events
+                    await asyncio.sleep(
+                        0
+                    )  # others had their turn while a page was fetched: so they have here
             if page.reached is None:
                 return
-            size = PAGE_EVENTS if page.rows else size * 2
+            size = PAGE_EVENTS if page else size * 2
             low, high = (low, page.reached - 1) if descending else (page.reached + 1, high)
 
     async def _page(
         self, plan: "Sequence[_Lookup]", low: int, high: int, size: int, *, descending: bool
-    ) -> "_Page":
-        """The next rows that any alternative finds, up to where all of them have looked."""
+    ) -> Found:
+        """The next events that any alternative finds, up to where all of them have looked."""
         found: set[int] = set()
         reached: int | None = None
         with translated_errors():
             if [lookup.is_a_scan for lookup in plan] == [True]:
-                return await self._scanned(plan[0], low, high, size, descending=descending)
+                scanned = await plan[0].scanned(self._store, low, high, SCANNED_PAGES * size)
+                return _cut(scanned, low, high, descending)
             for lookup in plan:
                 window = await lookup.keys(self._store, low, high, size)
                 found.update(window.keys)
@@ -231,106 +271,128 @@ class Reader:
             if reached is not None:
                 reached = _whole_groups(reached, low, high, descending)
                 found = {key for key in found if _within(key, reached, descending)}
-            return _Page(await self._rows(sorted(found)), reached)
+            return replace(await self._found(sorted(found)), reached=reached)
 
-    async def _scanned(
-        self, lookup: "_Lookup", low: int, high: int, size: int, *, descending: bool
-    ) -> "_Page":
-        """The same for a selection of everything, whose rows can be read at once."""
-        rows = await lookup.scanned(self._store, 'key, "offset", bytes', low, high, size)
-        if len(rows) < size:
-            return _Page(rows, None)
-        reached = _whole_groups(rows[-1][0], low, high, descending)
-        return _Page([row for row in rows if _within(row[0], reached, descending)], reached)
-
-    async def _rows(self, keys: Sequence[int]) -> list[_Row]:
-        rows: list[_Row] = []
-        for start in range(0, len(keys), PAGE_EVENTS):
-            part = keys[start : start + PAGE_EVENTS]
-            marks = ",".join("?" * len(part))
-            sql = f'SELECT key, "offset", bytes FROM events WHERE key IN ({marks})'  # noqa: S608 - marks only
-            rows.extend(await self._store.reader.fetch(sql, part))
-        return rows
+    async def _found(self, keys: Sequence[int]) -> Found:
+        """What stands under these keys, a page's worth at a time."""
+        parts = [keys[at : at + PAGE_EVENTS] for at in range(0, len(keys), PAGE_EVENTS)]
+        found = [await self._store.events.find(part) for part in parts]
+        return Found(
+            [row for one in found for row in one.rows],
+            [part for one in found for part in one.parts],
+        )
 
     def _decoded(
-        self,
-        rows: Sequence[_Row],
-        where: Where,
-        bounds: Bounds,
-        cut: Branches,
-        *,
-        descending: bool,
+        self, found: Found, where: Where, bounds: Bounds, cut: Branches, *, descending: bool
     ) -> list[Event]:
-        return sorted(self._admitted(rows, where, bounds, cut), key=_KEY, reverse=descending)
+        events = self._admitted(found, where, bounds, cut)
+        if len(found.parts) > 1 or found.rows or descending:
+            events.sort(key=_KEY, reverse=descending)
+        return events
 
-    def _admitted(
-        self, rows: Iterable[_Row], where: Where, bounds: Bounds, cut: Branches
-    ) -> Iterator[Event]:
-        """Decode the rows that lie within the bounds; the tag index may have found too much."""
-        own, everything, after = self._store.own.node, where == ALL_EVENTS, bounds.after
-        retracted, parts = self._store.retracted, cut.parts
-        spans: dict[int | StreamId, tuple[StreamId, int, int, Mapping[int, object]]] = {}
-        for key, offset, data in rows:
-            row: int | StreamId = key & MAX_STREAMS - 1
-            if row in parts:
-                row = cut.at(key & MAX_STREAMS - 1, offset)
-            if row not in spans:
-                stream = self._store.stream_of(row) if isinstance(row, int) else row
-                lower = max(bounds.lower.of(stream), self.kept_from(stream) - 1)
-                spans[row] = stream, lower, bounds.upper.of(stream), retracted.of(stream)
-            stream, lower, upper, hidden = spans[row]
-            if not lower < offset <= upper:
-                continue
-            lamport = key >> STREAM_BITS
-            if lamport in hidden and retracted.hides(EventKey(lamport, stream), bounds.as_of):
-                continue
-            event = decode_stored(stream, offset, lamport, data)
-            if after is not None and event.key <= after:
-                continue
-            if everything or where.matches(event.tags, is_local=stream.node == own):
-                yield event
+    def _admitted(self, found: Found, where: Where, bounds: Bounds, cut: Branches) -> list[Event]:
+        """Decode what lies within the bounds; the tag index may have found too much."""
+        events: list[Event] = []
+        spans: dict[int, tuple[_Span, ...]] = {}
+        for block, positions in found.parts:
+            for span in spans.get(block.row) or self._spans(block.row, bounds, cut, spans):
+                events += block.events(span.stream, span.among(block, positions))
+        for row in found.rows:
+            number = row.key & MAX_STREAMS - 1
+            for span in spans.get(number) or self._spans(number, bounds, cut, spans):
+                if span.wants(row):
+                    events.append(_decoded_row(span.stream, row))
+        after, own = bounds.after, self._store.own.node
+        if after is not None:
+            events = [event for event in events if event[0] > after]
+        if where == ALL_EVENTS:
+            return events
+        matches = where.matches
+        return [one for one in events if matches(one[3], is_local=one[0][1].node == own)]
+
+    def _spans(
+        self, row: int, bounds: Bounds, cut: Branches, spans: "dict[int, tuple[_Span, ...]]"
+    ) -> "tuple[_Span, ...]":
+        """The parts of a row and what of them lies within the bounds, remembered for the page."""
+        parts = cut.parts.get(row) or ((0, self._store.stream_of(row)),)
+        ends = [first - 1 for first, _ in parts[1:]] + [MAX_LAMPORT]
+        found = tuple(
+            self._span(stream, first, end, bounds)
+            for (first, stream), end in zip(parts, ends, strict=True)
+        )
+        spans[row] = found
+        return found
+
+    def _span(self, stream: StreamId, first: int, end: int, bounds: Bounds) -> "_Span":
+        lower = max(bounds.lower.of(stream), self.kept_from(stream) - 1, first - 1)
+        upper = min(bounds.upper.of(stream), end)
+        return _Span(stream, lower, upper, self._store.retracted, bounds.as_of)
 
     async def _lowest_row_key(self, bounds: Bounds) -> int | None:
         """Where a scan for what lies within must begin; None where nothing does."""
         keys = []
         for wanted in missing(bounds.lower, bounds.upper) if bounds.lower else ():
             row = self._store.row_of(wanted.stream)
-            with translated_errors():
-                keys += await self._store.reader.fetch(
-                    'SELECT key FROM events WHERE stream = ? AND "offset" >= ? ORDER BY "offset" LIMIT 1',
-                    (row, wanted.first),
-                )
-        if bounds.lower and not keys:
+            if row is not None:
+                with translated_errors():
+                    keys.append(await self._store.events.lowest_key(row, wanted.first))
+        if bounds.lower and keys.count(None) == len(keys):
             return None
-        lowest = min((key for (key,) in keys), default=0)
+        lowest = min((key for key in keys if key is not None), default=0)
         return lowest if bounds.after is None else max(lowest, row_key(bounds.after.lamport, 0))
 
     async def _read_streams(
         self, where: Where, bounds: Bounds, cut: Branches
     ) -> AsyncIterator[list[Event]]:
         for wanted in missing(bounds.lower, bounds.upper):
-            first = max(wanted.first, cut.first(wanted.stream))
-            while first <= wanted.last:
+            first, row = (
+                max(wanted.first, cut.first(wanted.stream)),
+                self._store.row_of(wanted.stream),
+            )
+            while row is not None and first <= wanted.last:
                 with translated_errors():
-                    rows: list[Any] = await self._store.reader.fetch(
-                        'SELECT key, "offset", bytes FROM events WHERE stream = ?'
-                        ' AND "offset" BETWEEN ? AND ? ORDER BY "offset" LIMIT ?',
-                        (self._store.row_of(wanted.stream), first, wanted.last, PAGE_EVENTS),
-                    )
-                chosen = list(self._admitted(rows, where, bounds, cut))
+                    found = await self._store.events.following(row, first, wanted.last, PAGE_EVENTS)
+                chosen = self._admitted(found, where, bounds, cut)
                 if chosen:
                     yield chosen
-                if not rows:
+                if not found:
                     break
-                first = rows[-1][1] + 1
+                first = found.last_offset + 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """Rows, and the row key up to which (from which, when descending) nothing was left out; None for the end."""
+class _Span(NamedTuple):
+    """A stream, and the offsets between which its events are wanted, unless they are hidden.
 
-    rows: list[_Row]
-    reached: int | None
+    Above `lower`, not above `upper`, not hidden by what is retracted up to `as_of`.
+    """
+
+    stream: StreamId
+    lower: int
+    upper: int
+    retracted: Retracted
+    as_of: OffsetMap | None
+
+    def among(self, block: Block, positions: Sequence[int]) -> Sequence[int]:
+        """Those of a block's positions that are wanted."""
+        first, stop = self.lower + 1 - block.offset, self.upper + 1 - block.offset
+        if isinstance(positions, range):
+            positions = range(max(positions.start, first), min(positions.stop, stop))
+        else:
+            positions = [at for at in positions if first <= at < stop]
+        if not self.retracted.of(self.stream):
+            return positions
+        seen = [at for at in positions if not self.hides(block.lamports[at])]
+        return seen if len(seen) < len(positions) else positions  # a range is decoded at once
+
+    def wants(self, row: Row) -> bool:
+        """Whether a fresh event is wanted."""
+        return self.lower < row.offset <= self.upper and not self.hides(row.key >> STREAM_BITS)
+
+    def hides(self, lamport: int) -> bool:
+        """Whether the event with this timestamp is left out."""
+        if lamport not in self.retracted.of(self.stream):
+            return False
+        return self.retracted.hides(EventKey(lamport, self.stream), self.as_of)
 
 
 class _Lookup:
@@ -355,8 +417,9 @@ class _Lookup:
         if self._impossible or self._local == frozenset():
             return Window([], None)
         if self.is_a_scan:
-            keys = [key for (key,) in await self.scanned(store, "key", low, high, size)]
-            return Window(keys, keys[-1] if len(keys) == size else None)
+            found = await self.scanned(store, low, high, size)
+            keys = sorted(_cut(found, low, high, self._descending).keys())
+            return Window(keys, found.reached)
         await self._rank(store)
         first, *others = self._tags
         window = await store.tags.window(first, low, high, size, descending=self._descending)
@@ -365,19 +428,9 @@ class _Lookup:
             keys = await store.tags.narrowed(keys, tag) if keys else keys
         return Window(keys, window.reached)
 
-    async def scanned(
-        self, store: Store, columns: str, low: int, high: int, size: int
-    ) -> list[Any]:
-        """At most `size` rows of the table of events."""
-        rows = sorted(self._local) if self._local is not None else []
-        marks = ",".join("?" * len(rows))
-        among = f"AND key & {MAX_STREAMS - 1} IN ({marks})" if self._local is not None else ""
-        direction = "DESC" if self._descending else "ASC"
-        return await store.reader.fetch(
-            f"SELECT {columns} FROM events WHERE key BETWEEN ? AND ? {among}"  # noqa: S608 - no values in it
-            f" ORDER BY key {direction} LIMIT ?",
-            (low, high, *rows, size),
-        )
+    async def scanned(self, store: Store, low: int, high: int, size: int) -> Found:
+        """About `size` stored events."""
+        return await store.events.scan(low, high, size, self._local, descending=self._descending)
 
     def _is_local(self, key: int) -> bool:
         return self._local is None or key & MAX_STREAMS - 1 in self._local
@@ -389,6 +442,24 @@ class _Lookup:
         sizes = {tag: await store.tags.size(tag) for tag in self._tags}
         self._tags.sort(key=lambda tag: sizes[tag])
         self._ranked = True
+
+
+def _decoded_row(stream: StreamId, row: Row) -> Event:
+    key, offset, data, crc = row
+    lamport = key >> STREAM_BITS
+    event = decode_stored(stream, offset, lamport, data)
+    if crc is not None and crc != row_checksum(key, offset, data):
+        raise damaged_event(EventKey(lamport, stream), offset)
+    return event
+
+
+def _cut(found: Found, low: int, high: int, descending: bool) -> Found:  # noqa: FBT001 - internal
+    """What of a scan is complete: whole groups of equal Lamport timestamps."""
+    if found.reached is None:
+        return found.within(low, high)
+    reached = _whole_groups(found.reached, low, high, descending)
+    low, high = (max(low, reached), high) if descending else (low, min(high, reached))
+    return replace(found.within(low, high), reached=reached)
 
 
 def _damaged(stream: StreamId, first: int, last: int) -> DamagedRange:

@@ -2,7 +2,7 @@
 
     a read, or `shoal verify`, finds damage ── Damages ──> Repair.piece: the offsets between two seals that still hold
     a peer sends that piece ── Mending: chained from the seal before, it must reach the hash that is kept here behind it
-    Repair.replace: exactly the rows that differ, in one transaction
+    Repair.replace: exactly the rows that differ, or all blocks of the piece anew, in one transaction
 
 So nothing that a peer says can change what this node holds: it can only give back bytes that hash to what was known all
 the time. Heads do not move. The tag index needs no repair, for it was made of the events as they were. Snapshots of
@@ -11,18 +11,23 @@ fish are dropped: they may have been folded from what was damaged.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from lamport.blocks import Filed, pack_events
 from lamport.chain import MAX_SEALED_EVENTS, Head, Keys, Seal, SealedRange, chained, check_range
 from lamport.codec import verify_event
 from lamport.errors import CorruptRange, DamagedRange, DivergedStream
 from lamport.event import Event
+from lamport.event_table import Row, checked_block
 from lamport.ids import StreamId
 from lamport.offsets import OffsetRange
+from lamport.row_keys import MAX_STREAMS, STREAM_BITS, row_checksum, row_key
 from lamport.seams import Statement
-from lamport.store import Store, row_key, translated_errors
+from lamport.store import Store, translated_errors
 from lamport.stream_check import is_genuine
 
 MAX_DAMAGED = 1_000
@@ -36,6 +41,34 @@ LOOKED_AROUND = 100
 
 _Read = TypeVar("_Read")
 
+_Placed = tuple[int, int, int, bytes, int | None]
+"""A row of the table of events: row key, local number of the stream, offset, bytes, checksum."""
+
+_Run = tuple[int, Sequence[Row]]
+"""Events that follow each other, behind the offset of the first of them."""
+
+_BY_KEY = (
+    'SELECT key, stream, "offset", bytes, crc FROM events'
+    " WHERE key IN (SELECT value FROM json_each(?))"
+)
+_BLOCKS_BY_KEY = (
+    'SELECT key, last, "offset", count, data FROM blocks WHERE stream = ? AND key BETWEEN ? AND ?'
+)
+# One statement, so that nothing is moved from rows into blocks between two.
+_FILED = """
+SELECT * FROM (
+  SELECT stream, key, last, "offset", count, data FROM blocks
+  WHERE stream = ?1 AND "offset" BETWEEN ?2 - ?4 AND ?3 AND "offset" + count > ?2 ORDER BY "offset")
+UNION ALL SELECT * FROM (
+  SELECT NULL, key, NULL, "offset", crc, bytes FROM events
+  WHERE stream = ?1 AND "offset" BETWEEN ?2 AND ?3 ORDER BY "offset")
+"""
+# Blocks that hold events of a piece and others: one behind a horizon, or one in which a stream forks.
+_CROSSING = """
+SELECT key, last, "offset", count, data FROM blocks
+WHERE stream = ?1 AND "offset" BETWEEN ?2 - ?4 AND ?3 AND "offset" + count > ?2
+AND ("offset" < ?2 OR "offset" + count > ?3 + 1)
+"""
 _SEAL_COLUMNS = 'SELECT "offset", hash, clock, horizon, signature FROM seals WHERE stream = ?'
 
 
@@ -183,7 +216,7 @@ class Repair:
             StoreError: SQLite cannot read it.
         """
         row, head = self._store.row_of(damage.stream), self._store.head(damage.stream)
-        begin = self._beginning(damage.stream).offset + 1
+        begin = self._store.beginning(damage.stream).offset + 1
         if row is None or not self._is_certified(damage.stream):
             first = max(begin, damage.first)
             return None if row is None else await self._between(row, first, head)
@@ -208,51 +241,53 @@ class Repair:
         stream = mending.piece.stream
         row = self._store.row_of(stream)
         assert row is not None, "a piece of it is held"
-        right = [
-            (row_key(event.lamport, row), row, event.offset, data)
-            for event, data in zip(mending.events, mending.data, strict=True)
-        ]
-        held = await self._held([key for key, *_ in right])
-        wrong = [one for one in right if held.get(one[0]) != one]
-        await self._store.write(*self._replacement(mending, row, right, wrong))
+        right = list(_rows(row, mending))
+        # Meanwhile nothing moves from rows into blocks.
+        async with self._store.compaction.lock:
+            rows, packed = await self._held(row, right)
+            outside = await self._outside(row, mending.piece)
+            if await self._is_packed(row, mending.piece, right[0][0]):
+                held, statements = packed | rows, _as_blocks(row, mending, right)
+            else:
+                wrong = [one for one in right if rows.get(one[0]) != one]
+                held, statements = packed | rows, _as_rows(row, mending, right, wrong)
+            await self._store.write(*statements, _filed(row, outside), *_around(row, mending))
+            with translated_errors():
+                await self._store.compaction.mended(row)
         if mending.certificate:
             self._store.authors[stream.node] = mending.certificate
-        return len(wrong)
+        return sum(held.get(one[0]) != one for one in right)
 
-    def _replacement(
-        self, mending: Mending, row: int, right: Sequence[Any], wrong: Sequence[Any]
-    ) -> Iterator[Statement]:
-        """All that one repair writes."""
-        piece, seals = mending.piece, mending.seals
-        first, last, keys = piece.first, piece.last.offset, str([key for key, *_ in right])
-        yield Statement(
-            'DELETE FROM events WHERE stream = ? AND "offset" BETWEEN ? AND ?'
-            " AND key NOT IN (SELECT value FROM json_each(?))",
-            [(row, first, last, keys)],
+    async def _is_packed(self, row: int, piece: Piece, key: int) -> bool:
+        """Whether a piece, whose first event has this row key, has its place in blocks: none may follow a row.
+
+        Where the only block that says so is damaged itself, all is as well as rows.
+        """
+        sql = (
+            'SELECT 1 FROM blocks WHERE stream = ? AND "offset" >= ? AND "offset" + count > ?'
+            " AND last >= ? LIMIT 1"
         )
-        yield Statement("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?)", wrong)
-        # A seal that holds is a bound of every piece, so none but the last offset's can be in here.
-        yield Statement(
-            'DELETE FROM seals WHERE stream = ? AND "offset" BETWEEN ? AND ?',
-            [(row, first, last - 1)],
-        )
-        yield Statement(
-            "INSERT OR REPLACE INTO seals VALUES (?, ?, ?, ?, ?, ?)",
-            [(row, s.offset, s.hash, s.clock, s.horizon, s.signature) for s in seals],
-        )
-        certificates = [(bytes(piece.stream.node), mending.certificate)]
-        yield Statement(
-            "INSERT OR REPLACE INTO authors VALUES (?, ?)",
-            certificates if mending.certificate else [],
-        )
-        yield Statement("DELETE FROM snapshots")
+        before = piece.first - MAX_SEALED_EVENTS
+        return bool(await self._fetch(sql, row, before, piece.first, key))
+
+    async def _outside(self, row: int, piece: Piece) -> list[_Run]:
+        """Events before and behind a piece that share a block with it; those of a damaged block are another damage."""
+        found: list[_Run] = []
+        bounds = piece.first, piece.last.offset, MAX_SEALED_EVENTS
+        for block in await self._fetch(_CROSSING, row, *bounds):
+            with suppress(ValueError):
+                rows = list(_opened(row, *block))
+                before = [one for one in rows if one.offset < piece.first]
+                behind = [one for one in rows if one.offset > piece.last.offset]
+                found += [(part[0].offset, part) for part in (before, behind) if part]
+        return found
 
     async def _between(self, row: int, offset: int, head: Head) -> Piece:
         """The piece around an offset: from the last seal before it that holds to the first behind it.
 
         A part of a forked stream shares its row with others: it begins and ends where the fork does.
         """
-        before = self._beginning(head.stream)
+        before = self._store.beginning(head.stream)
         async for seal in self._seals(row, head.stream, '"offset" < ?', offset, "DESC"):
             if seal.offset > before.offset:
                 before = Head(head.stream, seal.offset, seal.hash)
@@ -262,13 +297,6 @@ class Repair:
             last = Head(head.stream, seal.offset, seal.hash)
             break
         return Piece(before, last)
-
-    def _beginning(self, stream: StreamId) -> Head:
-        """Where the kept part of a stream begins: nobody sends what was pruned."""
-        horizon = self._store.horizons.get(stream)
-        if horizon is None or not horizon.first:
-            return self._store.genesis(stream)
-        return Head(stream, horizon.first - 1, horizon.base)
 
     async def _seals(self, row: int, stream: StreamId, where: str, offset: int, order: str) -> Any:
         """The seals on one side of an offset that their author signed, nearest first."""
@@ -282,26 +310,18 @@ class Repair:
 
     async def _is_sound(self, row: int, piece: Piece) -> bool:
         """Whether a piece's rows, and the seal at its end, are what was written."""
-        rows = await self._fetch(
-            'SELECT key, "offset", bytes FROM events WHERE stream = ? AND "offset" BETWEEN ? AND ?'
-            ' ORDER BY "offset"',
-            row,
-            piece.first,
-            piece.last.offset,
-        )
-        if not all(isinstance(data, bytes) for *_, data in rows):
-            return False
         try:
-            events = [verify_event(piece.stream, offset, data) for _, offset, data in rows]
-        except CorruptRange:
+            rows = await self._filed(row, piece)
+            events = [verify_event(piece.stream, one.offset, one.data) for one in rows]
+        except (CorruptRange, ValueError):
             return False
         keys = [row_key(event.lamport, row) for event in events]
         within = await self._fetch(
             f'{_SEAL_COLUMNS} AND "offset" BETWEEN ? AND ?', row, piece.first, piece.last.offset
         )
         return (
-            [key for key, *_ in rows] == keys
-            and chained(piece.before.hash, [data for *_, data in rows]) == piece.last.hash
+            [one.key for one in rows] == keys
+            and chained(piece.before.hash, [one.data for one in rows]) == piece.last.hash
             and self._is_sealed(piece, within)
         )
 
@@ -318,16 +338,160 @@ class Repair:
         certificate = self._store.authors.get(stream.node, b"")
         return self._keys.certifies(certificate, stream.node)
 
-    async def _held(self, keys: Sequence[int]) -> dict[int, tuple[Any, ...]]:
-        """The rows with these keys, as they stand."""
-        held: dict[int, tuple[Any, ...]] = {}
-        for start in range(0, len(keys), MAX_SEALED_EVENTS):
-            part = keys[start : start + MAX_SEALED_EVENTS]
-            marks = ",".join("?" * len(part))
-            sql = f'SELECT key, stream, "offset", bytes FROM events WHERE key IN ({marks})'  # noqa: S608 - marks only
-            held.update({one[0]: one for one in await self._fetch(sql, *part)})
-        return held
+    async def _filed(self, row: int, piece: Piece) -> list[Row]:
+        """The events of a piece, those in blocks before those that are rows, each in their order.
 
-    async def _fetch(self, sql: str, *parameters: int) -> list[tuple[Any, ...]]:
+        Raises:
+            ValueError: a block or a row is damaged.
+        """
+        first, last = piece.first, piece.last.offset
+        found = await self._fetch(_FILED, row, first, last, MAX_SEALED_EVENTS)
+        filed: list[Row] = []
+        for number, *block in found:
+            if number is not None:
+                filed += [one for one in _opened(row, *block) if first <= one.offset <= last]
+        rows = [
+            Row(key, offset, data, crc)
+            for number, key, _, offset, crc, data in found
+            if number is None
+        ]
+        if not all(map(_is_sound, rows)):
+            raise ValueError("a row is damaged")
+        return [*filed, *rows]
+
+    async def _held(
+        self, row: int, right: Sequence[_Placed]
+    ) -> tuple[dict[int, _Placed], dict[int, _Placed]]:
+        """What stands under the row keys that are right, among the rows and in blocks."""
+        rows, packed = dict[int, _Placed](), dict[int, _Placed]()
+        for start in range(0, len(right), MAX_SEALED_EVENTS):
+            keys = [one[0] for one in right[start : start + MAX_SEALED_EVENTS]]
+            for one in await self._fetch(_BY_KEY, str(keys)):
+                rows[one[0]] = _with_checksum(*one)
+        for block in await self._fetch(_BLOCKS_BY_KEY, row, right[0][0], right[-1][0]):
+            with suppress(ValueError):
+                packed.update(
+                    (one.key, (one.key, row, one.offset, one.data, row_checksum(*one[:3])))
+                    for one in _opened(row, *block)
+                )
+        return rows, packed
+
+    async def _fetch(self, sql: str, *parameters: int | str) -> list[tuple[Any, ...]]:
         with translated_errors():
             return await self._store.reader.fetch(sql, parameters)
+
+
+def _rows(row: int, mending: Mending) -> Iterator[_Placed]:
+    """The events of a mending, as rows."""
+    for event, data in zip(mending.events, mending.data, strict=True):
+        key = row_key(event.lamport, row)
+        yield key, row, event.offset, data, row_checksum(key, event.offset, data)
+
+
+def _as_rows(
+    row: int, mending: Mending, right: Sequence[_Placed], wrong: Sequence[_Placed]
+) -> Iterator[Statement]:
+    """Put right those rows of a piece that are wrong, and no block in their place."""
+    first, last = mending.piece.first, mending.piece.last.offset
+    yield Statement(
+        'DELETE FROM events WHERE stream = ? AND "offset" BETWEEN ? AND ?'
+        " AND key NOT IN (SELECT value FROM json_each(?))",
+        [(row, first, last, str([one[0] for one in right]))],
+    )
+    yield _without_blocks(row, mending, right)
+    yield Statement("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)", wrong)
+
+
+def _as_blocks(row: int, mending: Mending, right: Sequence[_Placed]) -> Iterator[Statement]:
+    """Pack a piece anew. Its blocks end where its seals are, as they always do."""
+    first, last = mending.piece.first, mending.piece.last.offset
+    yield Statement(
+        'DELETE FROM events WHERE stream = ?1 AND "offset" BETWEEN ?2 AND ?3'
+        " OR key IN (SELECT value FROM json_each(?4))",
+        [(row, first, last, str([one[0] for one in right]))],
+    )
+    yield _without_blocks(row, mending, right)
+    ends = sorted({last, *(seal.offset for seal in mending.seals)})
+    rows = [Row(key, offset, data, crc) for key, _, offset, data, crc in right]
+    parts = [
+        (start + 1, rows[start + 1 - first : end + 1 - first])
+        for start, end in pairwise([first - 1, *ends])
+    ]
+    yield _filed(row, parts)
+
+
+def _filed(row: int, runs: Sequence[_Run]) -> Statement:
+    """Blocks of these events."""
+    blocks = [
+        (row_key(one.first_lamport, row), row_key(one.last_lamport, row), row, *one[2:])
+        for first, rows in runs
+        for one in pack_events(
+            row, first, [Filed(each.key >> STREAM_BITS, each.data) for each in rows]
+        )
+    ]
+    return Statement("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?)", blocks)
+
+
+def _without_blocks(row: int, mending: Mending, right: Sequence[_Placed]) -> Statement:
+    """Take away all blocks of a piece; one whose columns are damaged is found by its key, and the other way round."""
+    return Statement(
+        'DELETE FROM blocks WHERE stream = ?1 AND "offset" BETWEEN ?2 - ?4 AND ?3'
+        ' AND ("offset" >= ?2 OR "offset" + count > ?2)'
+        " OR key BETWEEN ?5 AND ?6 AND key % ?7 = ?1",
+        [
+            (
+                row,
+                mending.piece.first,
+                mending.piece.last.offset,
+                MAX_SEALED_EVENTS,
+                right[0][0],
+                right[-1][0],
+                MAX_STREAMS,
+            )
+        ],
+    )
+
+
+def _around(row: int, mending: Mending) -> Iterator[Statement]:
+    """All else that one repair writes."""
+    piece, seals = mending.piece, mending.seals
+    # A seal that holds is a bound of every piece, so none but the last offset's can be in here.
+    yield Statement(
+        'DELETE FROM seals WHERE stream = ? AND "offset" BETWEEN ? AND ?',
+        [(row, piece.first, piece.last.offset - 1)],
+    )
+    yield Statement(
+        "INSERT OR REPLACE INTO seals VALUES (?, ?, ?, ?, ?, ?)",
+        [(row, s.offset, s.hash, s.clock, s.horizon, s.signature) for s in seals],
+    )
+    certificates = [(bytes(piece.stream.node), mending.certificate)]
+    yield Statement(
+        "INSERT OR REPLACE INTO authors VALUES (?, ?)",
+        certificates if mending.certificate else [],
+    )
+    yield Statement("DELETE FROM snapshots")
+
+
+def _opened(row: int, key: Any, last: Any, offset: Any, count: Any, data: Any) -> Iterator[Row]:  # noqa: PLR0917 - columns
+    """The events of a stored block; `ValueError` where it is damaged, or another stream's."""
+    block = checked_block(key, last, offset, count, data)
+    if block.row != row:
+        raise ValueError("it is another stream's")
+    places = range(block.count)
+    for at, one in zip(places, block.bytes_at(places), strict=True):
+        yield Row(row_key(block.lamports[at], row), offset + at, one, None)
+
+
+def _with_checksum(key: int, stream: Any, offset: Any, data: Any, crc: Any) -> _Placed:
+    """A row as it would stand here if an older schema had given it a checksum, too."""
+    if crc is None and isinstance(data, bytes) and isinstance(offset, int):
+        crc = row_checksum(key, offset, data)
+    return key, stream, offset, data, crc
+
+
+def _is_sound(row: Row) -> bool:
+    """Whether a row's bytes are any, and those that it was written with."""
+    data: Any = row.data  # what stands in a damaged row may be of any type
+    if not isinstance(data, bytes):
+        return False
+    return row.crc is None or row.crc == row_checksum(row.key, row.offset, data)

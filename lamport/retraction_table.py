@@ -13,9 +13,11 @@ from lamport.chain import Keys
 from lamport.codec import verify_event
 from lamport.errors import CorruptRange, VoidRetraction
 from lamport.event import Event
+from lamport.event_table import EventTable
 from lamport.ids import EventKey, NodeId, StreamId
 from lamport.postings import tag_hash
 from lamport.retraction import RETRACT_TAG, Retracted, Retraction, is_retraction, read_retraction
+from lamport.row_keys import MAX_STREAMS
 from lamport.seams import Connection, Statement
 from lamport.tag_index import TagIndex
 
@@ -69,18 +71,24 @@ async def load_retracted(connection: Connection) -> Retracted:
 
 
 async def make_table(
-    writer: Connection, tags: TagIndex, stream_of: Callable[[int], StreamId], keys: Keys
+    writer: Connection,
+    tags: TagIndex,
+    events: EventTable,
+    stream_of: Callable[[int], StreamId],
+    keys: Keys,
 ) -> None:
     """Make the table from the events, page by page; the mark comes last, so that an interruption does no harm.
 
-    `stream_of` gives the stream of an event's row key.
+    `stream_of` gives the stream behind a local number.
     """
     low, size, tag = 0, PAGE_EVENTS, tag_hash(RETRACT_TAG)
     while True:
         window = await tags.window(tag, low, _LAST_ROW_KEY, size, descending=False)
         for start in range(0, len(window.keys), PAGE_EVENTS):
             part = window.keys[start : start + PAGE_EVENTS]
-            await _take_up(writer, part, stream_of, keys)
+            found = await _retractions(events, part, stream_of, keys)
+            if found:
+                await writer.transact([inserted(found)])
         if window.reached is None:
             break
         # A page that got nowhere, for blocks that overlap, is asked for again, twice as long.
@@ -88,22 +96,24 @@ async def make_table(
     await writer.transact([Statement("INSERT OR REPLACE INTO facts VALUES (?, 1)", [(MARK,)])])
 
 
-async def _take_up(
-    writer: Connection,
+async def _retractions(
+    events: EventTable,
     row_keys: Sequence[int],
     stream_of: Callable[[int], StreamId],
     keys: Keys,
-) -> None:
-    marks = ",".join("?" * len(row_keys))
-    sql = f'SELECT key, "offset", bytes FROM events WHERE key IN ({marks})'  # noqa: S608 - marks only
-    rows = await writer.fetch(sql, row_keys)
-    found = [
+) -> list[Retraction]:
+    """Those under these row keys, which rise. What is damaged on this disk is left out: `shoal verify` tells it."""
+    table, _ = await events.find_sound(row_keys)
+    stored = [(row.key & MAX_STREAMS - 1, row.offset, row.data) for row in table.rows]
+    for block, positions in table.parts:
+        data = block.bytes_at(positions)
+        places = zip(positions, data, strict=True)
+        stored += [(block.row, block.offset + at, one) for at, one in places]
+    return [
         retraction
-        for key, offset, data in rows
-        for retraction in readable(stream_of(key), offset, data, keys)
+        for number, offset, data in stored
+        for retraction in readable(stream_of(number), offset, data, keys)
     ]
-    if found:
-        await writer.transact([inserted(found)])
 
 
 def readable(stream: StreamId, offset: int, data: bytes, keys: Keys) -> list[Retraction]:

@@ -7,7 +7,8 @@ authors, clock) moves to it. Reading stands in `lamport.reader`. The schema is m
 
 import logging
 import sqlite3
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.resources import files
@@ -16,29 +17,28 @@ from typing import Any, NoReturn
 from lamport.branches import Branch, Branches
 from lamport.chain import Head, Keys, Seal, genesis
 from lamport.clock import LamportClock
-from lamport.codec import StoredEvent
 from lamport.commit import Commit, CommitBuilder
+from lamport.commit_table import commit_statements, tag_entries
+from lamport.compaction import Compaction
 from lamport.errors import StoreBusy, StoreFailed, StoreFull, StoreMismatch, StoreRefused
-from lamport.forks import Adoption, encode_proof
+from lamport.event_table import EventTable
+from lamport.forks import Adoption
 from lamport.horizon import Horizon
 from lamport.horizon_table import clear_step, horizon_statements, load_horizons
 from lamport.ids import STREAM_NUMBER_LIMIT, NodeId, StreamId
 from lamport.lineage import Lineage
-from lamport.postings import tag_hashes
 from lamport.retraction import Retracted
-from lamport.retraction_table import MARK, inserted, load_retracted, make_table
+from lamport.retraction_table import MARK, load_retracted, make_table
 from lamport.routes import NO_ROUTES, OwnStreams, Routes
+from lamport.row_keys import MAX_STREAMS
 from lamport.seams import Connection, Disk, Statement, Work
-from lamport.tag_index import Run, TagIndex
-
-STREAM_BITS = 20
-"""Bits of a row key that hold the stream's local number."""
-
-MAX_STREAMS = 1 << STREAM_BITS
-"""Most streams one database can hold."""
+from lamport.tag_index import TagIndex
 
 APPLICATION_ID = 0x53484F4C
 """`PRAGMA application_id` of our databases: "SHOL"."""
+
+_SHRINKING = "PRAGMA auto_vacuum = INCREMENTAL"
+"""Lets a file give back what merges set free. Means something only before a database's first table is made."""
 
 _DURABLE = (
     "PRAGMA journal_mode = WAL",
@@ -51,11 +51,6 @@ _log = logging.getLogger("shoal.log")
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _FULL = {sqlite3.SQLITE_FULL}
 _MISFITS = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
-
-
-def row_key(lamport: int, row: int) -> int:
-    """The key of an event's row: order by Lamport timestamp, then by the stream's local number."""
-    return lamport << STREAM_BITS | row
 
 
 def migrations() -> tuple[str, ...]:
@@ -86,6 +81,8 @@ class Store:
         self.clock = LamportClock()
         self.retracted = Retracted()
         self.tags = TagIndex(writer, reader)
+        self.events = EventTable(reader, self.stream_of)
+        self.compaction = Compaction(writer, self._start_of)
         self._writer = writer
         self._keys = keys
         self._row_of: dict[StreamId, int] = {}
@@ -117,7 +114,8 @@ class Store:
             writer = await disk.open_writer()
             try:
                 await check_ours(writer)
-                for pragma in _DURABLE:
+                [(pages,)] = await writer.fetch("PRAGMA page_count")
+                for pragma in _DURABLE if pages else (_SHRINKING, *_DURABLE):
                     await writer.fetch(pragma)
                 await _migrate(writer)
                 made = await _claim(writer, keys, draw_number)
@@ -186,11 +184,14 @@ class Store:
         """
         # Known before the rows are on the disk: a reader may see them before this task goes on.
         self._number_streams(commit)
-        runs = self.tags.cut(self._entries(commit))
+        runs = self.tags.cut(tag_entries(commit, self._row_of))
         with translated_errors():
             await self._record_lineage()
-            await self._writer.transact(one for one in self._statements(commit, runs) if one.rows)
+            await self._writer.transact(
+                one for one in commit_statements(commit, runs, self._row_of) if one.rows
+            )
         self.tags.add(runs)
+        self.compaction.added(Counter(self._row_of[one.event.stream] for one in commit.events))
         self.heads.update(commit.heads)
         for adoption in commit.forks:
             self._adopt(adoption)
@@ -232,8 +233,11 @@ class Store:
     async def clear(self, stream: StreamId, work: Work) -> None:
         """Make one step of deleting what a stream does not keep; raises as `commit` does."""
         row, known = self._row_of[stream], self.horizons[stream]
-        with translated_errors():
-            self.horizons[stream] = await clear_step(self._writer, self.tags, row, known, work)
+        async with self.compaction.lock:
+            with translated_errors():
+                swept = await clear_step(self._writer, self.tags, row, known, work)
+        self.horizons[stream] = swept.horizon
+        self.compaction.removed(row, swept.rows)
 
     async def write(self, *statements: Statement) -> None:
         """Run other statements (snapshots) as one transaction on the one connection that writes."""
@@ -249,10 +253,31 @@ class Store:
         with suppress(StoreRefused), translated_errors():
             await self._writer.fetch("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def is_merge_due(self, *, idle: bool) -> bool:
+        """Whether a step of merging is to be made now."""
+        return self.tags.is_due(idle=idle) or self.compaction.is_due(idle=idle)
+
+    def is_merge_overdue(self) -> bool:
+        """Whether appends must wait for it."""
+        return self.tags.is_overdue() or self.compaction.is_overdue()
+
+    async def merge(self, work: Work, *, idle: bool) -> None:
+        """Make one step that is due; raises as `commit` does."""
+        if self.tags.is_due(idle=idle):
+            await self.merge_tags(work)
+        else:
+            await self.merge_events(work)
+
     async def merge_tags(self, work: Work) -> None:
         """Make one step of the tag index's merge; raises as `commit` does."""
         with translated_errors():
             await self.tags.merge(work)
+
+    async def merge_events(self, work: Work) -> None:
+        """Make one step of turning old events into blocks; raises as `commit` does."""
+        async with self.compaction.lock:
+            with translated_errors():
+                await self.compaction.step(work)
 
     def head(self, stream: StreamId) -> Head:
         """How far a stream is held; its genesis where nothing of it is."""
@@ -262,6 +287,22 @@ class Store:
         """The head of a stream before its first event; of a branch, that of its last common event."""
         branch = self.branches.known.get(stream)
         return genesis(self._keys.swarm, stream) if branch is None else branch.origin
+
+    def beginning(self, stream: StreamId) -> Head:
+        """The head of a stream before the first event that is kept of it."""
+        horizon = self.horizons.get(stream)
+        if horizon is None or not horizon.first:
+            return self.genesis(stream)
+        return Head(stream, horizon.first - 1, horizon.base)
+
+    def _start_of(self, row: int) -> Head | None:
+        """What stands before the first event of a row; None while its beginning is being deleted."""
+        parts = self.branches.parts.get(row)
+        stream = self._stream_of[row] if parts is None else parts[0][1]
+        horizon = self.horizons.get(stream)
+        if horizon is not None and horizon.cleared < horizon.first:
+            return None
+        return self.beginning(stream)
 
     def grows(self, stream: StreamId) -> bool:
         """Whether more of a stream can be taken in under this name: no fork ends it, and no other one begins it."""
@@ -314,13 +355,10 @@ class Store:
     async def _load_retracted(self) -> None:
         facts = await _facts(self._writer)
         if MARK not in facts:
-            await make_table(self._writer, self.tags, self._stream_of_row_key, self._keys)
+            await make_table(self._writer, self.tags, self.events, self.stream_of, self._keys)
         self.retracted = await load_retracted(self._writer)
         if self.branches.known:
             self.retracted.rename(self.branches.named_now)
-
-    def _stream_of_row_key(self, key: int) -> StreamId:
-        return self._stream_of[key & MAX_STREAMS - 1]
 
     async def _load(self) -> None:
         await self.tags.load()
@@ -337,6 +375,7 @@ class Store:
                 self.heads[stream] = Head(stream, head, hash_, lamport)
         ends = {row: (head, hash_, lamport) for row, _, _, head, hash_, lamport in rows}
         await self._load_branches(ends)
+        await self.compaction.load()
         self.authors = dict(await self._writer.fetch("SELECT node, certificate FROM authors"))
         facts = await _facts(self._writer)
         # Heads carry the clock: every event that moved it is the head of its stream, or behind it.
@@ -410,91 +449,6 @@ class Store:
         self._row_of[stream] = row
         self._stream_of[row] = stream
         self._next_row = max(self._next_row, row + 1)
-
-    def _entries(self, commit: Commit) -> list[int]:
-        """The commit's entries for the tag index."""
-        row_of, entries = self._row_of, list[int]()
-        for event, _ in commit.events:
-            lamport, stream = event.key
-            key = lamport << STREAM_BITS | row_of[stream]
-            for tag in tag_hashes(event.tags):
-                entries += (tag, key)
-        return entries
-
-    def _statements(self, commit: Commit, runs: Sequence[Run]) -> Iterator[Statement]:
-        row_of = self._row_of
-        yield Statement(
-            "INSERT INTO authors VALUES (?, ?) ON CONFLICT DO NOTHING",
-            list(commit.certificates.items()),
-        )
-        yield Statement(
-            "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (row)"
-            " DO UPDATE SET head = excluded.head, hash = excluded.hash, lamport = excluded.lamport",
-            [
-                (
-                    row_of[stream],
-                    bytes(stream.node),
-                    STREAM_NUMBER_LIMIT + row_of[stream] if stream.branch else stream.number,
-                    head.offset,
-                    head.hash,
-                    head.lamport,
-                )
-                for stream, head in commit.heads.items()
-            ],
-        )
-        for adoption in commit.forks:
-            yield from _fork_statements(adoption, row_of)
-        yield Statement(
-            "INSERT INTO events VALUES (?, ?, ?, ?)",
-            [_event_row(one, row_of) for one in commit.events],
-        )
-        yield from horizon_statements(commit.horizons, row_of)
-        yield Statement("INSERT INTO tag_runs VALUES (?, ?)", runs)
-        yield inserted(commit.retractions)
-        yield Statement(
-            "INSERT OR REPLACE INTO seals VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (row_of[s.stream], s.offset, s.hash, s.clock, s.horizon, s.signature)
-                for s in commit.seals
-            ],
-        )
-
-
-def _fork_statements(adoption: Adoption, row_of: Mapping[StreamId, int]) -> Iterator[Statement]:
-    origin, parent = adoption.origin, adoption.origin.stream
-    node, trunk = bytes(parent.node), row_of[parent]
-    place = (trunk, origin.offset, origin.hash, origin.lamport)
-    yield Statement(  # of which nothing may be held: then both histories have nothing in common
-        "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING",
-        [(trunk, node, parent.number, origin.offset, origin.hash, origin.lamport)],
-    )
-    rows = {grown.head.stream: row_of[grown.head.stream] for grown in adoption.grown}
-    if adoption.tail is not None:
-        rows[adoption.tail] = trunk
-    yield Statement(
-        "INSERT INTO branches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [(node, parent.number, one.branch, row, *place) for one, row in rows.items()],
-    )
-    alarm = int(adoption.found)
-    yield Statement(
-        "INSERT OR IGNORE INTO forks VALUES (?, ?, ?, ?, ?, ?)",
-        [
-            (
-                node,
-                parent.number,
-                *(one.branch for one in proof.branches),
-                encode_proof(proof),
-                alarm,
-            )
-            for proof in adoption.proofs
-        ],
-    )
-
-
-def _event_row(one: StoredEvent, row_of: Mapping[StreamId, int]) -> tuple[Any, ...]:
-    lamport, stream = one.event.key
-    row = row_of[stream]
-    return row_key(lamport, row), row, one.event.offset, one.data
 
 
 def _draw_nothing() -> int:

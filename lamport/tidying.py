@@ -1,4 +1,4 @@
-"""Work on the log that nobody waits for: merging the tag index, pruning what retention gives up.
+"""Work on the log that nobody waits for: merging the tag index, packing old events, pruning what retention gives up.
 
 It is cut into short steps. One is made where the log has rested for a moment, and some behind a commit, so that what is
 left to do stays within its bounds however busy the log is. On a full disk nothing is tidied up until there is room.
@@ -43,24 +43,24 @@ class Tidying:
     @property
     def pause_s(self) -> float | None:
         """How long the log is to rest before `step`; None where nothing is to be done."""
-        if self._store.tags.is_due(idle=True) or self._prune_step() is not None:
+        if self._store.is_merge_due(idle=True) or self._prune_step() is not None:
             return IDLE_S if self._has_room else RETRY_S
         return self._pruning.idle_s
 
     async def step(self) -> None:
         """Make a step, the log being at rest."""
         self._has_room = True
-        if self._store.tags.is_due(idle=True):
-            await self._merge()
+        if self._store.is_merge_due(idle=True):
+            await self._merge(idle=True)
         await self._prune(1)
 
     async def behind_commit(self, events: int) -> None:
         """Keep what is left to do within its bounds, behind a commit of so many events."""
         self._has_room = True
-        if self._store.tags.is_due(idle=False):
-            await self._merge()
-        while self._has_room and self._store.tags.is_overdue():
-            await self._merge()
+        if self._store.is_merge_due(idle=False):
+            await self._merge(idle=False)
+        while self._has_room and self._store.is_merge_overdue():
+            await self._merge(idle=False)
         await self._prune(1 + events // MAX_CLEARED)
 
     async def require_room(self) -> None:
@@ -68,10 +68,10 @@ class Tidying:
         if not await self._reserve.stands():
             raise StoreFull("the disk is full: nothing was stored; free some space")
 
-    async def _merge(self) -> None:
+    async def _merge(self, *, idle: bool) -> None:
         try:
             await self.require_room()
-            await self._store.merge_tags(self._work)
+            await self._store.merge(self._work, idle=idle)
         except StoreRefused:
             self._has_room = False
 

@@ -1,9 +1,9 @@
 """Does the database hold what its authors signed? Every byte of it is looked at, in bounded memory.
 
-The table of events is read once from end to end, in the order of its keys. That is the order of offsets within each
-stream, too, so one `StreamCheck` per stream goes along and is fed its events, and its seals where they stand. Both
-indexes are held against the events by the sum of their entries' hashes: a flipped bit, a missing or a superfluous entry
-changes it.
+The table of blocks and then the table of events are read once from end to end, in the order of their keys. That is the
+order of offsets within each stream, too (its blocks stand before its rows), so one `StreamCheck` per stream goes along
+and is fed its events, and its seals where they stand. All indexes are held against the events by the sum of their
+entries' hashes: a flipped bit, a missing or a superfluous entry changes it.
 
 A connection goes in, which needs only read; `Finding`s and `Progress` come out as they are made. What SQLite cannot
 read is a finding, not an error: what it can read is looked at all the same.
@@ -12,18 +12,20 @@ read is a finding, not an error: what it can read is looked at all the same.
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from lamport.chain import MAX_SEALED_EVENTS, Head, Keys, Seal
 from lamport.codec import verify_event
 from lamport.errors import CorruptRange, InvalidInput, StoreError, StoreMismatch
 from lamport.event import Event
+from lamport.event_table import checked_block
 from lamport.ids import STREAM_NUMBER_LIMIT, EventKey, NodeId, StreamId
 from lamport.postings import tag_hash
 from lamport.retraction import Retraction
 from lamport.retraction_table import MARK, counting, stored_retractions
+from lamport.row_keys import MAX_STREAMS, STREAM_BITS, row_checksum, row_key
 from lamport.seams import Connection
-from lamport.store import MAX_STREAMS, STREAM_BITS, translated_errors
+from lamport.store import translated_errors
 from lamport.stream_check import FiledEvent, Finding, StreamCheck, is_genuine
 from lamport.tag_index import stored_entries
 
@@ -34,9 +36,19 @@ PAGE_ENTRIES = 10_000
 """Index entries read at once."""
 
 _SUM = 2**64 - 1
+_BAD_ROW = "its row is damaged"
 
-_Row = tuple[int, Any, Any, str, bytes]
-"""Key, stream, offset, the type of the bytes, the bytes themselves."""
+PAGE_BLOCKS = 8
+"""Blocks read at once: about as many events."""
+
+
+class _Row(NamedTuple):
+    """An event as it is filed: `fault` is what is wrong with that, "" where nothing is."""
+
+    key: int
+    offset: Any
+    data: bytes
+    fault: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,27 @@ async def offset_entries(
         stream, offset, _ = page[-1]
 
 
+async def block_entries(connection: Connection) -> AsyncIterator[Sequence[tuple[Any, ...]]]:
+    """Pages of the indexes of blocks, each entry beside a number for its index."""
+    for number, (index, columns) in enumerate(_BLOCK_INDEXES):
+        last: tuple[Any, ...] = (-1,) * len(columns)
+        names, marks = ", ".join(columns), ",".join("?" * len(columns))
+        while page := await connection.fetch(
+            f"SELECT {names} FROM blocks INDEXED BY {index} WHERE ({names}) > ({marks})"  # noqa: S608 - constants
+            f" ORDER BY {names} LIMIT ?",
+            (*last, PAGE_ENTRIES),
+        ):
+            yield [(number, *row) for row in page]
+            last = page[-1]
+
+
+_BLOCK_INDEXES = (
+    ("blocks_by_offset", ("stream", '"offset"', "count", "key")),
+    ("blocks_by_key", ("stream", "key")),
+    ("blocks_by_last", ("last", "key")),
+)
+
+
 class Verification:
     """One look at a whole database. `streams`, by local number, says how far each is sound once `run` has ended."""
 
@@ -75,9 +108,12 @@ class Verification:
         self.certified: set[bytes] = set()
         self.strays = 0
         self.seals = 0
+        self.bad_blocks: set[int] = set()
         self._connection = connection
         self._keys = keys
+        self._total = 0
         self._by_offset = _Tally()
+        self._by_block = _Tally()
         self._by_tag = _Tally()
         self._retractions: set[Retraction] = set()
 
@@ -86,11 +122,11 @@ class Verification:
 
         Beside a writer it is the picture of one moment, held by one reading transaction.
         """
-        parts = (self._structure, self._facts, self._authors, self._streams, self._events)
+        parts = (self._structure, self._facts, self._authors, self._streams, self._blocks)
         with translated_errors():
             await self._connection.fetch("BEGIN")
         try:
-            for part in (*parts, self._ends, self._retracted, self._indexes):
+            for part in (*parts, self._events, self._ends, self._retracted, self._indexes):
                 try:
                     with translated_errors():
                         async for step in part():
@@ -165,24 +201,94 @@ class Verification:
         rows = await self._connection.fetch(f"SELECT {columns} FROM horizons")  # noqa: S608 - no values in it
         return {row: (seal, base) for row, *seal, base in rows}
 
+    async def _blocks(self) -> AsyncIterator[Step]:
+        self._total = await self._count()
+        key = -(2**63)
+        while stored := await self._connection.fetch(
+            'SELECT key, last, stream, "offset", count, CAST(data AS BLOB) FROM blocks NOT INDEXED'
+            " WHERE key > ? ORDER BY key LIMIT ?",
+            (key, PAGE_BLOCKS),
+        ):
+            key, rows = stored[-1][0], list[_Row]()
+            for one in stored:
+                try:
+                    rows += self._unpacked(*one)
+                except (ValueError, TypeError) as error:
+                    async for step in self._take(rows):  # what lies before it is judged before it
+                        yield step
+                    rows = []
+                    yield self._bad_block(one[0], one[3], one[4], error)
+            async for step in self._take(rows):
+                yield step
+
+    def _unpacked(  # noqa: PLR0917 - the columns of its row, as they come
+        self, key: int, last: Any, row: Any, offset: Any, count: Any, data: bytes
+    ) -> list[_Row]:
+        """The events of a block, as if they were rows."""
+        self._by_block.update(
+            (number, *(values[name] for name in columns))
+            for values in (
+                {"key": key, "last": last, "stream": row, '"offset"': offset, "count": count},
+            )
+            for number, (_, columns) in enumerate(_BLOCK_INDEXES)
+        )
+        block = checked_block(key, last, offset, count, data)
+        if row != block.row:
+            raise ValueError(f"it is filed under the stream {row!r}")
+        places = range(block.count)
+        keys = (row_key(lamport, row) for lamport in block.lamports)
+        filed = zip(keys, places, block.bytes_at(places), strict=True)
+        return [_Row(one, offset + at, bytes_, "") for one, at, bytes_ in filed]
+
+    def _bad_block(self, key: int, offset: Any, count: Any, error: Exception) -> Finding:
+        self.bad_blocks.add(key)
+        check, text = self.streams.get(key & MAX_STREAMS - 1), f"this block is damaged: {error}"
+        if check is None or not isinstance(offset, int) or not isinstance(count, int):
+            return Finding(f"the block with the key {key}: {text}")
+        return check.fault(text, offset, offset + count - 1)
+
+    async def _count(self) -> int:
+        """How many events there are, as far as that is known before they are looked at."""
+        [(rows,)] = await self._connection.fetch("SELECT count(*) FROM events NOT INDEXED")
+        [(packed,)] = await self._connection.fetch(
+            "SELECT total(count) FROM blocks WHERE typeof(count) = 'integer'"
+        )
+        return int(rows) + int(packed)
+
     async def _events(self) -> AsyncIterator[Step]:
-        [(total,)] = await self._connection.fetch("SELECT count(*) FROM events NOT INDEXED")
         key = -1
         while rows := await self._page(key):
-            if rows[-1][0] <= key:
+            if rows[-1].key <= key:
                 raise StoreMismatch("the table of events is damaged: it runs in circles")
-            key = rows[-1][0]
-            for finding in await self._look_at(rows):
-                yield finding
-            self.events += len(rows)
-            yield Progress(self.events, total)
+            key = rows[-1].key
+            async for step in self._take(rows):
+                yield step
 
     async def _page(self, key: int) -> Sequence[_Row]:
-        return await self._connection.fetch(
-            'SELECT key, stream, "offset", typeof(bytes), coalesce(CAST(bytes AS BLOB), zeroblob(0)) FROM events'
+        found = await self._connection.fetch(
+            'SELECT key, stream, "offset", typeof(bytes), coalesce(CAST(bytes AS BLOB), zeroblob(0)), crc FROM events'
             " NOT INDEXED WHERE key > ? ORDER BY key LIMIT ?",
             (key, PAGE_ROWS),
         )
+        return [self._filed(*one) for one in found]
+
+    def _filed(  # noqa: PLR0917 - as above
+        self, key: int, stream: Any, offset: Any, kind: str, data: bytes, crc: Any
+    ) -> _Row:
+        self._by_offset.add((stream, offset, key))
+        fault = ""
+        if kind != "blob" or stream != key & MAX_STREAMS - 1:
+            fault = _BAD_ROW
+        elif crc is not None and isinstance(offset, int) and crc != row_checksum(key, offset, data):
+            fault = "its bytes are not those that were stored"
+        return _Row(key, offset, data, fault)
+
+    async def _take(self, rows: Sequence[_Row]) -> AsyncIterator[Step]:
+        for finding in await self._look_at(rows):
+            yield finding
+        self.events += len(rows)
+        if rows:
+            yield Progress(self.events, max(self.events, self._total))
 
     async def _look_at(self, rows: Sequence[_Row]) -> list[Finding]:
         places = [(row, *self._place(row)) for row in rows if not self._is_leaving(row)]
@@ -199,35 +305,32 @@ class Verification:
         return findings
 
     def _is_leaving(self, row: _Row) -> bool:
-        """Whether an event lies behind the horizon and is about to be deleted; both indexes still name it."""
-        key, stream, offset, _, data = row
-        check = self.streams.get(key & MAX_STREAMS - 1)
-        if check is None or not isinstance(offset, int) or offset >= check.kept:
+        """Whether an event lies behind the horizon and is to be deleted; until then the tag index names it."""
+        check = self.streams.get(row.key & MAX_STREAMS - 1)
+        if check is None or not isinstance(row.offset, int) or row.offset >= check.kept:
             return False
-        self._by_offset.add((stream, offset, key))
         with suppress(CorruptRange):
-            self._by_tag.update(_entries(verify_event(check.stream, offset, data), key))
+            event = verify_event(check.stream, row.offset, row.data)
+            self._by_tag.update(_entries(event, row.key))
         return True
 
     def _place(self, row: _Row) -> tuple[StreamCheck | None, int]:
         """The stream of a row, which its key names, and its place in there."""
-        check = self.streams.get(row[0] & MAX_STREAMS - 1)
-        return check, -1 if check is None else check.place(row[2])
+        check = self.streams.get(row.key & MAX_STREAMS - 1)
+        return check, -1 if check is None else check.place(row.offset)
 
     def _stray(self, row: _Row) -> list[Finding]:
         self.strays += 1
-        return [Finding(f"the event with the key {row[0]} is of no stream")]
+        return [Finding(f"the event with the key {row.key} is of no stream")]
 
     def _event(self, row: _Row, check: StreamCheck, offset: int) -> list[Finding]:
-        key, stream, filed_offset, kind, data = row
-        filed = FiledEvent(filed_offset, key >> STREAM_BITS, data)
+        filed = FiledEvent(row.offset, row.key >> STREAM_BITS, row.data)
         event, findings = check.event(offset, filed)
-        self._by_offset.add((stream, filed_offset, key))
         if event is not None:
-            self._by_tag.update(_entries(event, key))
+            self._by_tag.update(_entries(event, row.key))
             self._retractions.update(counting(event, self._keys))
-        if kind != "blob" or stream != key & MAX_STREAMS - 1:
-            findings.append(check.fault("its row is damaged", offset))
+        if row.fault and (event is not None or row.fault == _BAD_ROW):
+            findings.append(check.fault(row.fault, offset))
         return findings
 
     async def _seals(
@@ -237,7 +340,7 @@ class Verification:
         spans: dict[int, tuple[int, int]] = {}
         for row, check, offset in places:
             if check is not None:
-                number = row[0] & MAX_STREAMS - 1
+                number = row.key & MAX_STREAMS - 1
                 spans[number] = (spans.get(number, (offset, offset))[0], offset)
         if not spans:
             return {}
@@ -279,6 +382,11 @@ class Verification:
             by_offset.update(entries)
         if by_offset != self._by_offset:
             yield Finding("the index by offset disagrees with the events")
+        by_block = _Tally()
+        async for listed in block_entries(self._connection):
+            by_block.update(listed)
+        if by_block != self._by_block:
+            yield Finding("an index of the blocks disagrees with them")
         try:
             async for tags in stored_entries(self._connection):
                 by_tag.update(tags)

@@ -1,8 +1,8 @@
 """A disk that loses a bit: which one, how that comes to light, and whether it has been mended.
 
-Struck is an event that every healthy neighbour holds, and one at a time in the whole world: what all have lost nobody
-can give back. The bit is one whose loss a read notices (of others only `shoal verify` tells). From then on nobody may
-be handed those bytes, and in the end they must be what they were.
+Struck is an event, or a block of events, that every healthy neighbour holds, and one at a time in the whole world: what
+all have lost nobody can give back. The bit is one whose loss a read notices (of others only `shoal verify` tells). From
+then on nobody may be handed those bytes, and in the end they must be what they were.
 """
 
 import random
@@ -13,25 +13,77 @@ from typing import NamedTuple
 
 from lamport.codec import decode_stored
 from lamport.errors import DamagedEvent, DamagedRange
+from lamport.event_table import checked_block
 from lamport.ids import NodeId, StreamId
+from lamport.row_keys import STREAM_BITS
 from lamport.seams import Statement
-from lamport.store import STREAM_BITS
 from lamport.tags import ALL_EVENTS
 from simulations.device import Device
 from simulations.laws import Auditor
 from simulations.trace import Kind
 
 TRIES = 64
-"""Bits of one event that are tried; most show."""
+"""Bits of one event or block that are tried; most show."""
 
 
 class Flip(NamedTuple):
-    """A bit that was flipped: on which disk, in the row with which key, and what stands there now."""
+    """A bit that was flipped: on which disk, in what with which key, and what stands there now."""
 
     device: Device
     restores: int
+    kind: str
     key: int
     data: bytes
+
+
+class _Stored(NamedTuple):
+    """What may be struck: an event in a row of its own, or a block of several; `last` is the last offset in it."""
+
+    kind: str
+    key: int
+    place: tuple[int, int, int]
+    data: bytes
+    node: bytes
+    number: int
+
+    @property
+    def stream(self) -> StreamId:
+        return StreamId(NodeId(self.node), self.number)
+
+    @property
+    def last(self) -> int:
+        _, offset, count = self.place
+        return offset + count - 1
+
+    def is_noticed(self, altered: bytes) -> bool:
+        """Whether a read notices that these bytes stand there instead."""
+        last, offset, count = self.place
+        try:
+            if self.kind == _BLOCK:
+                checked_block(self.key, last, offset, count, altered)
+            else:
+                decode_stored(self.stream, offset, self.key >> STREAM_BITS, altered)
+        except (DamagedEvent, ValueError):
+            return True
+        return False
+
+
+_ROW, _BLOCK = "event", "block"
+_READ = {
+    _ROW: "SELECT bytes FROM events WHERE key = ?",
+    _BLOCK: "SELECT data FROM blocks WHERE key = ?",
+}
+_WRITE = {
+    _ROW: "UPDATE events SET bytes = ? WHERE key = ?",
+    _BLOCK: "UPDATE blocks SET data = ? WHERE key = ?",
+}
+_ALL = """
+SELECT 'event', e.key, e.key, e."offset", 1, e.bytes, s.node, s.number FROM events e JOIN streams s ON s.row = e.stream
+UNION ALL
+SELECT 'block', b.key, b.last, b."offset", b.count, b.data, s.node, s.number FROM blocks b JOIN streams s
+  ON s.row = b.stream
+ORDER BY 2
+"""
 
 
 @dataclass(slots=True)
@@ -48,42 +100,40 @@ class Flips:
         return bool(self.made)
 
     def strike(self, device: Device, holders: Sequence[Device], amount: float) -> bool:
-        """Flip a bit of an event that all of the holders have, too; returns whether there was one to flip."""
-        rows = device.platter.fetch(
-            'SELECT e.key, e."offset", e.bytes, s.node, s.number FROM events e'
-            " JOIN streams s ON s.row = e.stream ORDER BY e.key"
-        )
-        if not rows or not holders or device.platter.full or self.outstanding:
+        """Flip a bit of something that all of the holders have, too; returns whether there was one to flip."""
+        stored = [
+            _Stored(kind, key, (last, offset, count), *rest)
+            for kind, key, last, offset, count, *rest in device.platter.fetch(_ALL)
+        ]
+        if not stored or not holders or device.platter.full or self.outstanding:
             return False
-        key, offset, data, node, number = rows[int(amount * len(rows))]
-        stream = StreamId(NodeId(node), number)
-        altered = _altered(stream, offset, key, data, random.Random(f"{device.name} {key}"))  # noqa: S311 - repeatable on purpose
-        if altered is None or not all(self.auditor.holds(one, stream, offset) for one in holders):
+        struck = stored[int(amount * len(stored))]
+        altered = _altered(struck, random.Random(f"{device.name} {struck.key}"))  # noqa: S311 - repeatable on purpose
+        if altered is None or not all(
+            self.auditor.holds(one, struck.stream, struck.last) for one in holders
+        ):
             return False
-        change = Statement("UPDATE events SET bytes = ? WHERE key = ?", [(altered, key)])
-        device.platter.transact([change])
-        self.made.append(Flip(device, device.restores, key, altered))
-        device.world.note(device.name, Kind.DISK, f"a bit of {stream} {offset} flipped")
+        device.platter.transact([Statement(_WRITE[struck.kind], [(altered, struck.key)])])
+        self.made.append(Flip(device, device.restores, struck.kind, struck.key, altered))
+        said = f"a bit of {struck.stream} {struck.place[1]} flipped"
+        device.world.note(device.name, Kind.DISK, said)
         return True
 
 
 async def read_everything(device: Device) -> None:
     """Read all that a device holds, as far as it can be read."""
+    device.node.log.store.events.forget()  # else what was read before the damage is read again
     with suppress(DamagedRange):
         async for _ in device.node.query(ALL_EVENTS):
             pass
 
 
-def _altered(
-    stream: StreamId, offset: int, key: int, data: bytes, draw: random.Random
-) -> bytes | None:
+def _altered(struck: _Stored, draw: random.Random) -> bytes | None:
     """The bytes with one bit flipped, so that a read notices."""
     for _ in range(TRIES):
-        altered = bytearray(data)
-        altered[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
-        try:
-            decode_stored(stream, offset, key >> STREAM_BITS, bytes(altered))
-        except DamagedEvent:
+        altered = bytearray(struck.data)
+        altered[draw.randrange(len(altered))] ^= 1 << draw.randrange(8)
+        if struck.is_noticed(bytes(altered)):
             return bytes(altered)
     return None
 
@@ -91,5 +141,5 @@ def _altered(
 def _is_there(flip: Flip) -> bool:
     if flip.device.restores != flip.restores:
         return False
-    rows = flip.device.platter.fetch("SELECT bytes FROM events WHERE key = ?", (flip.key,))
+    rows = flip.device.platter.fetch(_READ[flip.kind], (flip.key,))
     return rows == [(flip.data,)]

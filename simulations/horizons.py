@@ -64,7 +64,10 @@ class HorizonWatch:
     @staticmethod
     def _count(device: Device, row: int, stream: StreamId, head: int, kept: int) -> None:
         [(count,)] = device.platter.fetch(
-            'SELECT count(*) FROM events WHERE stream = ? AND "offset" >= ?', (row, kept)
+            'SELECT (SELECT count(*) FROM events WHERE stream = ?1 AND "offset" >= ?2)'
+            ' + (SELECT ifnull(sum("offset" + count - max("offset", ?2)), 0) FROM blocks'
+            ' WHERE stream = ?1 AND "offset" + count > ?2)',
+            (row, kept),
         )
         if count != head + 1 - kept:
             raise LawBroken(

@@ -10,7 +10,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import fish.pond
+import lamport.blocks
 import lamport.commit
+import lamport.compaction
+import lamport.event_table
 import lamport.follower
 import lamport.log
 import lamport.postings
@@ -41,6 +44,9 @@ KNOBS: Mapping[str, Knob] = {
     "every range is checked by a worker": Knob(lamport.log, "CHECKED_INLINE", 0),
     "tags are merged by the run": Knob(lamport.tag_index, "IDLE_RUNS", 2),
     "tags of 8 to the block": Knob(lamport.postings, "BLOCK_KEYS", 8),
+    "blocks of 4 events": Knob(lamport.blocks, "BLOCK_EVENTS", 4),
+    "3 events stay rows": Knob(lamport.compaction, "IDLE_ROWS", 3),
+    "blocks are forgotten at once": Knob(lamport.event_table, "OPENED_BYTES", 1),
     "pages of 3 events": Knob(lamport.reader, "PAGE_EVENTS", 3),
     "a seal every 5 events": Knob(lamport.commit, "MAX_SEALED_EVENTS", 5),
     "one stored snapshot": Knob(lamport.snapshot_table, "KEPT_SNAPSHOTS", 1),

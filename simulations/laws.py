@@ -15,7 +15,7 @@ import hashlib
 import math
 import struct
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,8 +24,10 @@ import msgpack
 import lamport.log
 from fish.definition import Fish, Metadata
 from fish.states import encode_state
+from lamport.blocks import open_block
 from lamport.event import Event
 from lamport.ids import NodeId, StreamId
+from lamport.row_keys import row_key
 from lamport.tags import ALL_EVENTS
 from shoal.alarms import ALARM_TAG
 from simulations.device import Device
@@ -58,6 +60,8 @@ class _Known:
 
     hash: bytes = b""
     lamport: int = 0
+    packed: int = 0
+    """The first offset behind the blocks that were looked at."""
     first: int = 0
     hashes: list[bytes] = field(default_factory=list)
 
@@ -130,6 +134,11 @@ class Auditor:
         rows = device.platter.fetch(
             "SELECT row, node, number, head, hash, horizon FROM streams ORDER BY node, number"
         )
+        if not rows:
+            return  # the tables may still be in the making
+        packed = dict(
+            device.platter.fetch('SELECT stream, max("offset" + count) FROM blocks GROUP BY stream')
+        )
         self.horizons.look(device)
         for row, node, number, head, hash_, horizon in rows:
             stream = StreamId(NodeId(node), origins[row][0] if row in origins else number)
@@ -142,6 +151,8 @@ class Auditor:
                 )
             if head > known.offset:
                 self._read_on(device, row, stream, known, head)
+            if packed.get(row, known.packed) != known.packed:
+                self._check_blocks(device, row, stream, known, horizon)
             if known.hash != hash_:
                 raise LawBroken(f"law 3: {device.name} has a wrong chain of {stream} at {head}")
 
@@ -225,11 +236,7 @@ class Auditor:
     def _read_on(
         self, device: Device, row: int, stream: StreamId, known: _Known, head: int
     ) -> None:
-        events = device.platter.fetch(
-            'SELECT "offset", bytes, key FROM events WHERE stream = ? AND "offset" > ?'
-            ' ORDER BY "offset"',
-            (row, known.offset),
-        )
+        events = _events_on(device, row, known.offset + 1)
         own, first = stream.node == device.identity.node, known.offset + 1
         for offset, data, key in events:
             if offset != known.offset + 1:
@@ -247,6 +254,24 @@ class Auditor:
             raise LawBroken(
                 f"law 2: {device.name} claims {stream} up to {head}, has {known.offset}"
             )
+
+    def _check_blocks(
+        self, device: Device, row: int, stream: StreamId, known: _Known, horizon: int
+    ) -> None:
+        """Laws 1 to 3: what was packed is what was there before, and what was not packed is there still."""
+        due = max(known.packed, known.first, horizon)
+        for offset, data, _ in _in_blocks(device, row, known.packed):
+            hash_ = known.at(offset)
+            if offset > due or hash_ is None or self.said[stream, offset][hash_] != data:
+                raise LawBroken(f"law 2: {device.name} packed {stream} {known.packed} wrongly")
+            due = max(due, offset + 1)
+            known.packed = offset + 1
+        [(rows, first)] = device.platter.fetch(
+            'SELECT count(*), min("offset") FROM events WHERE stream = ? AND "offset" >= ?',
+            (row, horizon),
+        )
+        if due + rows != known.offset + 1 or first not in {due, None}:
+            raise LawBroken(f"law 2: {device.name} keeps {rows} events of {stream} beside blocks")
 
     def _check_event(
         self,
@@ -356,6 +381,28 @@ def draft_bytes(tags: Collection[str], payload: Any) -> bytes:
     """What an application asks to be published, as one value."""
     packed: bytes = msgpack.packb([sorted(tags), payload])
     return packed
+
+
+def _events_on(device: Device, row: int, first: int) -> list[tuple[int, bytes, int]]:
+    """Offset, bytes and key of a stream's events from an offset on, as they are stored."""
+    fresh = device.platter.fetch(
+        'SELECT "offset", bytes, key FROM events WHERE stream = ? AND "offset" >= ? ORDER BY "offset"',
+        (row, first),
+    )
+    return [*_in_blocks(device, row, first), *((one[0], one[1], one[2]) for one in fresh)]
+
+
+def _in_blocks(device: Device, row: int, first: int) -> Iterator[tuple[int, bytes, int]]:
+    """The same of those that stand in blocks."""
+    blocks = device.platter.fetch(
+        'SELECT "offset", data FROM blocks WHERE stream = ? AND "offset" + count > ? ORDER BY "offset"',
+        (row, first),
+    )
+    for offset, data in blocks:
+        block = open_block(data)
+        places = range(max(first - offset, 0), block.count)
+        for at, event in zip(places, block.bytes_at(places), strict=True):
+            yield offset + at, event, row_key(block.lamports[at], row)
 
 
 def _disk(device: Device) -> str:

@@ -12,6 +12,7 @@ from functools import wraps
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import lamport.compaction
 import lamport.log
 from fish.running import RunningFish
 from fish.snapshots import SnapshotShelf
@@ -19,6 +20,7 @@ from fish.timeline import Timeline
 from fish.work import WorkIds
 from lamport.commit import CommitBuilder
 from lamport.errors import StoreFull
+from lamport.event_table import EventTable
 from lamport.follower import Follower
 from lamport.lineage import Lineage
 from lamport.log import EventLog
@@ -190,6 +192,14 @@ def _hidden_on_arrival(call: Call) -> bool:
     return bool(hidden - counting)
 
 
+def _both_kinds(call: Call) -> bool:
+    return call.error is None and bool(call.result) and bool(call.result.rows and call.result.parts)
+
+
+def _in_a_block(call: Call) -> bool:
+    return call.error is None and call.result is not None and bool(call.result.parts)
+
+
 def _ties(call: Call) -> bool:
     return any(a.lamport == b.lamport for a, b in pairwise(call.result))
 
@@ -235,6 +245,9 @@ MARKERS: tuple[Marker, ...] = (
     Marker("pruned behind somebody's horizon", Store, "give_up", _always),
     Marker("pruned events deleted", Store, "clear", _always),
     Marker("jumped over what was pruned", CommitBuilder, "_follow", _jumped),
+    Marker("events packed into blocks", lamport.compaction, "_packed", lambda c: bool(c.result)),
+    Marker("read from blocks and rows", EventTable, "scan", _both_kinds),
+    Marker("found in a block by tag", EventTable, "find", _in_a_block),
     # fish
     Marker("late event behind a checkpoint", Timeline, "rewind_to", lambda c: c.result is not None),
     Marker("late event behind every checkpoint", Timeline, "rewind_to", _returned(value=None)),

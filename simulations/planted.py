@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import lamport.commit
+import lamport.compaction
+import lamport.event_table
 import lamport.horizon_table
 import lamport.log
 import lamport.reader
@@ -26,7 +28,9 @@ from fish.work import WorkIds
 from lamport.chain import CheckedRange, Head, VerifiedRange
 from lamport.clock import LamportClock
 from lamport.commit import Commit, CommitBuilder
+from lamport.commit_table import commit_statements, tag_entries
 from lamport.errors import StoreFull
+from lamport.event_table import Part
 from lamport.follower import Follower
 from lamport.ids import NodeId
 from lamport.lineage import Lineage
@@ -75,8 +79,8 @@ def hunt(bug: Bug, seeds: range) -> Outcome | None:
 def _acknowledged_too_early(_right: Any) -> Any:
     async def commit(self: Store, commit: Commit) -> None:
         self._number_streams(commit)
-        runs = self.tags.cut(self._entries(commit))
-        statements = list(self._statements(commit, runs))
+        runs = self.tags.cut(tag_entries(commit, self._row_of))
+        statements = list(commit_statements(commit, runs, self._row_of))
         asyncio.ensure_future(self._writer.transact(statements)).add_done_callback(_forgotten)
         self.tags.add(runs)
         self.heads.update(commit.heads)
@@ -94,10 +98,14 @@ def _forgotten(task: "asyncio.Future[None]") -> None:
 
 def _unsorted(_right: Any) -> Any:
     def decoded(
-        self: Reader, rows: Any, where: Any, bounds: Any, cut: Any, *, descending: bool
+        self: Reader, found: Any, where: Any, bounds: Any, cut: Any, *, descending: bool
     ) -> Any:
-        rows = sorted(rows, reverse=descending)
-        return list(self._admitted(rows, where, bounds, cut))
+        row_of = self._store.row_of
+        return sorted(
+            self._admitted(found, where, bounds, cut),
+            key=lambda event: (event.lamport, row_of(event.stream)),
+            reverse=descending,
+        )
 
     return decoded
 
@@ -208,9 +216,22 @@ def _covers_too_much(right: Any) -> Any:
 def _page_without_its_last(right: Any) -> Any:
     async def page(self: Reader, *arguments: Any, **named: Any) -> Any:
         found = await right(self, *arguments, **named)
-        return found if found.reached is None else replace(found, rows=found.rows[:-1])
+        if found.reached is None or not found:
+            return found
+        *before, (block, places) = found.parts or [(None, ())]
+        parts = [*before, Part(block, places[:-1])] if places else ()
+        return replace(found, rows=found.rows[:-1], parts=parts)
 
     return page
+
+
+def _last_of_a_block_forgotten(right: Any) -> Any:
+    def pack_events(row: int, offset: int, events: Any) -> Any:
+        for packed in right(row, offset, events):
+            kept = events[packed.offset - offset :][: max(packed.events - 1, 1)]
+            yield next(iter(right(row, packed.offset, kept)))
+
+    return pack_events
 
 
 def _written_twice(right: Any) -> Any:
@@ -343,6 +364,8 @@ UNSYNCED = tuple(
     p.replace("synchronous = FULL", "synchronous = OFF") for p in lamport.store._DURABLE
 )
 
+ROWS_BY_KEY = lamport.event_table._BY_KEY.partition("UNION ALL")[0]
+
 BUGS: tuple[Bug, ...] = (
     Bug("acknowledged before the commit", Store, "commit", _acknowledged_too_early),
     Bug("no clock raise on receive", LamportClock, "raised", lambda _: lambda self, _lamport: self),
@@ -379,6 +402,13 @@ BUGS: tuple[Bug, ...] = (
     Bug("one liar, and everybody is banned", Peers, "_note_end", _everybody_banned),
     Bug("a replaced link lives on", Peers, "_register", _both_links_kept),
     Bug("a merge forgets the tails", TagIndex, "tails", _never_async({})),
+    Bug(
+        "a block forgets its last event",
+        lamport.compaction,
+        "pack_events",
+        _last_of_a_block_forgotten,
+    ),
+    Bug("only rows are read by key", lamport.event_table, "_BY_KEY", _instead(ROWS_BY_KEY)),
     Bug("pages skip or repeat an event", lamport.reader, "_whole_groups", _part_of_a_group),
     Bug("the token is not looked at", Lineage, "agrees", _never_async(value=True)),
     Bug("the own head is not asked for", Peers, "_settle", _settled_at_once),

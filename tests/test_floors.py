@@ -38,7 +38,8 @@ FLOORS = (
     (
         "lamport.clock lamport.codec lamport.chain lamport.horizon lamport.retention lamport.retraction"
         " lamport.upcasters lamport.forks lamport.branches"
-        " lamport.commit lamport.requests lamport.stream_check lamport.archive lamport.postings"
+        " lamport.row_keys lamport.blocks lamport.commit lamport.requests lamport.stream_check lamport.archive"
+        " lamport.postings"
         " fish.states fish.work fish.definition fish.timeline"
         " fish.protocols fish.protocols.values fish.protocols.problems fish.protocols.wellformed"
         " fish.protocols.equivalence fish.protocols.projection fish.protocols.reading fish.protocols.running"
@@ -58,7 +59,7 @@ FLOORS = (
         "lamport.lineage lamport.tag_index lamport.tag_removal lamport.retraction_table lamport.horizon_table"
         " lamport.store lamport.reader lamport.snapshot_table lamport.proving"
         " lamport.verification lamport.healing lamport.repair"
-        " lamport.pruning"
+        " lamport.pruning lamport.event_table lamport.compaction lamport.commit_table"
     ),
     # 3: the async middle
     (

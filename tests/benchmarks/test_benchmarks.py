@@ -28,6 +28,7 @@ ROWS = {
         "append, 64 publishers": "higher",
     },
     "query": {
+        "query, tag of 1 % of the events, fresh": "lower",
         "query, tag of 1 % of the events": "lower",
         "query, rare tag": "lower",
         "query, rare tag, first page": "lower",

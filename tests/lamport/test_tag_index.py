@@ -14,6 +14,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+import lamport.blocks
+import lamport.compaction
+import lamport.event_table
 import lamport.postings
 import lamport.reader
 import lamport.tag_index
@@ -60,6 +63,12 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(lamport.tag_index, "MAX_STEP_ENTRIES", 5)
     patch.setattr(lamport.tag_index, "NARROWING_BLOCKS", 2)
     patch.setattr(lamport.reader, "PAGE_EVENTS", 3)
+    patch.setattr(lamport.tidying, "IDLE_S", 3_600.0)  # tests say when something is merged
+    patch.setattr(lamport.blocks, "BLOCK_EVENTS", 2)
+    patch.setattr(lamport.event_table, "BLOCK_EVENTS", 2)
+    patch.setattr(lamport.event_table, "OPENED_BYTES", 2_000)
+    patch.setattr(lamport.compaction, "IDLE_ROWS", 1)
+    patch.setattr(lamport.compaction, "UNIT_EVENTS", 5)
 
 
 @dataclass
@@ -115,6 +124,8 @@ def test_through_appends_receipts_merges_and_restarts_answers_equal_a_list_in_me
                 for question in questions[:3]:
                     await world.ask(log, question)
                 await merge(log, merges)
+                for _ in range(merges):
+                    await log.store.merge_events(INLINE)
                 if restart:
                     return True
                 for question in questions:

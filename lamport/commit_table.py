@@ -1,0 +1,108 @@
+"""A commit as rows: what `lamport.store` writes of it in one transaction, and what the tag index takes in.
+
+Values in, statements out. `row_of` gives the local number of each stream that the commit names.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lamport.codec import StoredEvent
+from lamport.commit import Commit
+from lamport.forks import Adoption, encode_proof
+from lamport.horizon_table import horizon_statements
+from lamport.ids import STREAM_NUMBER_LIMIT, StreamId
+from lamport.postings import tag_hashes
+from lamport.retraction_table import inserted
+from lamport.row_keys import STREAM_BITS, row_checksum, row_key
+from lamport.seams import Statement
+from lamport.tag_index import Run
+
+
+def tag_entries(commit: Commit, row_of: Mapping[StreamId, int]) -> list[int]:
+    """The commit's entries for the tag index."""
+    entries: list[int] = []
+    for event, _ in commit.events:
+        lamport, stream = event.key
+        key = lamport << STREAM_BITS | row_of[stream]
+        for tag in tag_hashes(event.tags):
+            entries += (tag, key)
+    return entries
+
+
+def commit_statements(
+    commit: Commit, runs: Sequence[Run], row_of: Mapping[StreamId, int]
+) -> Iterator[Statement]:
+    """All that a commit writes; some of the statements may have no rows."""
+    yield Statement(
+        "INSERT INTO authors VALUES (?, ?) ON CONFLICT DO NOTHING",
+        list(commit.certificates.items()),
+    )
+    yield Statement(
+        "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (row)"
+        " DO UPDATE SET head = excluded.head, hash = excluded.hash, lamport = excluded.lamport",
+        [
+            (
+                row_of[stream],
+                bytes(stream.node),
+                STREAM_NUMBER_LIMIT + row_of[stream] if stream.branch else stream.number,
+                head.offset,
+                head.hash,
+                head.lamport,
+            )
+            for stream, head in commit.heads.items()
+        ],
+    )
+    for adoption in commit.forks:
+        yield from _fork_statements(adoption, row_of)
+    yield Statement(
+        "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
+        [_event_row(one, row_of) for one in commit.events],
+    )
+    yield from horizon_statements(commit.horizons, row_of)
+    yield Statement("INSERT INTO tag_runs VALUES (?, ?)", runs)
+    yield inserted(commit.retractions)
+    yield Statement(
+        "INSERT OR REPLACE INTO seals VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (row_of[s.stream], s.offset, s.hash, s.clock, s.horizon, s.signature)
+            for s in commit.seals
+        ],
+    )
+
+
+def _fork_statements(adoption: Adoption, row_of: Mapping[StreamId, int]) -> Iterator[Statement]:
+    origin, parent = adoption.origin, adoption.origin.stream
+    node, trunk = bytes(parent.node), row_of[parent]
+    place = (trunk, origin.offset, origin.hash, origin.lamport)
+    yield Statement(  # of which nothing may be held: then both histories have nothing in common
+        "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING",
+        [(trunk, node, parent.number, origin.offset, origin.hash, origin.lamport)],
+    )
+    rows = {grown.head.stream: row_of[grown.head.stream] for grown in adoption.grown}
+    if adoption.tail is not None:
+        rows[adoption.tail] = trunk
+    yield Statement(
+        "INSERT INTO branches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [(node, parent.number, one.branch, row, *place) for one, row in rows.items()],
+    )
+    alarm = int(adoption.found)
+    yield Statement(
+        "INSERT OR IGNORE INTO forks VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (
+                node,
+                parent.number,
+                *(one.branch for one in proof.branches),
+                encode_proof(proof),
+                alarm,
+            )
+            for proof in adoption.proofs
+        ],
+    )
+
+
+def _event_row(one: StoredEvent, row_of: Mapping[StreamId, int]) -> tuple[Any, ...]:
+    lamport, stream = one.event.key
+    row, offset, data = row_of[stream], one.event.offset, one.data
+    key = row_key(lamport, row)
+    return key, row, offset, data, row_checksum(key, offset, data)

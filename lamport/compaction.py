@@ -1,0 +1,214 @@
+"""Compaction: old events move from rows into blocks in the background, a step at a time.
+
+A step takes one *unit*: the oldest rows of the stream that has the most of them, up to a seal. It checks that they are
+what the seal vouches for, packs them (through the `Work` seam), and in one transaction writes the blocks, deletes the
+rows, and deletes the seals within the unit but the last. A unit fits a frame, as every sealed range does: so whoever
+asks for events from any offset in it is served up to its seal, and the hash at any offset is a short way from one.
+Blocks are never written again; those of a stream follow each other, and its rows follow the last of them.
+
+A unit that does not hold is left as it is, with everything behind it: reads and `shoal verify` tell what is damaged.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
+
+from lamport.blocks import BLOCK_EVENTS, Filed, pack_events
+from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Head, chained
+from lamport.event_table import Row
+from lamport.row_keys import STREAM_BITS, row_checksum, row_key
+from lamport.seams import Connection, Statement, Work
+
+MAX_ROWS = 65_536
+"""Beyond so many fresh events (some 20 MB) a step is made after each commit, …"""
+
+MAX_BACKLOG_ROWS = 4 * MAX_ROWS
+"""… and beyond so many appends wait until there are fewer."""
+
+IDLE_ROWS = 4_096
+"""An idle log keeps so many as rows: the latest are read most, one by one, and singly a row is cheaper than a block."""
+
+UNIT_EVENTS = 3 * BLOCK_EVENTS
+"""Events of a step, where seals allow: some milliseconds, and one seal for them costs less than a byte each."""
+
+MAX_FREE_PAGES = 128
+"""Beyond so many unused pages (half a megabyte) in its file an idle log gives some back …"""
+
+FREED_PAGES = 128
+"""… so many in a step: a millisecond or two."""
+
+Place = tuple[int, int, int, int, int, bytes]
+"""A block as a row of its table."""
+
+_INCREMENTAL = 2
+
+_log = logging.getLogger("shoal.log")
+
+
+class Compaction:
+    """Which events of one database are still rows, and how they become blocks.
+
+    `start_of` gives the head before the first event of a row, by its number; None for one to be left alone now.
+    """
+
+    def __init__(self, writer: Connection, start_of: Callable[[int], Head | None]) -> None:
+        """Use `load` before anything else."""
+        self._writer = writer
+        self._start_of = start_of
+        self._rows: Counter[int] = Counter()
+        self._stuck: set[int] = set()
+        self._has_freed = True
+        self.lock = asyncio.Lock()
+        """Held while events are moved or deleted, and while damaged ones are replaced where they stand."""
+        self.rows = 0
+        """Events that are still rows."""
+
+    async def load(self) -> None:
+        """Find out how many events of each stream are rows."""
+        self._rows = Counter(
+            dict(await self._writer.fetch("SELECT stream, count(*) FROM events GROUP BY stream"))
+        )
+        self.rows = self._rows.total()
+
+    def added(self, rows: Mapping[int, int]) -> None:
+        """Take note of so many more events as rows, by their streams' local numbers."""
+        self._rows.update(rows)
+        self.rows += sum(rows.values())
+
+    def removed(self, row: int, count: int) -> None:
+        """Take note of so many fewer rows of a stream."""
+        self._rows[row] -= count
+        self.rows -= count
+
+    async def mended(self, row: int) -> None:
+        """Damaged events of a stream stand right again, perhaps as rows: count them. Hold the lock."""
+        [(count,)] = await self._writer.fetch(
+            "SELECT count(*) FROM events WHERE stream = ?", (row,)
+        )
+        self.removed(row, self._rows[row] - count)
+        self._stuck.discard(row)
+
+    def is_due(self, *, idle: bool) -> bool:
+        """Whether a step is to be made now."""
+        if idle and self._has_freed:
+            return True
+        return self.rows > (IDLE_ROWS if idle else MAX_ROWS) and self.can_pack
+
+    @property
+    def can_pack(self) -> bool:
+        """Whether there is a stream with enough rows for a block."""
+        return self._longest() is not None
+
+    def is_overdue(self) -> bool:
+        """Whether appends must wait for it."""
+        return self.rows > MAX_BACKLOG_ROWS and self.can_pack
+
+    async def step(self, work: Work) -> None:
+        """Turn one unit into blocks, where there is one."""
+        row = self._longest() if self.rows > IDLE_ROWS else None
+        if row is None:
+            await self._give_back()
+            return
+        [(first,)] = await self._writer.fetch(
+            'SELECT min("offset") FROM events WHERE stream = ?', (row,)
+        )
+        unit, end = await self._unit(row, first)
+        before, sealed = await self._hash(row, first - 1), await self._hash(row, end)
+        packed = await work.run(_packed, row, unit, before, sealed) if unit else None
+        if packed is None:
+            self._stuck.add(row)
+            _log.error(
+                "a stream's fresh events do not hold: stop the daemon and run `shoal verify`"
+            )
+            return
+        await self._writer.transact(_statements(row, first, end, packed))
+        self.removed(row, len(unit))
+        self._has_freed = True
+
+    async def _give_back(self) -> None:
+        """Shrink the file by a step, where much of it is unused and the database was made to allow it."""
+        [(free,)] = await self._writer.fetch("PRAGMA freelist_count")
+        [(kind,)] = await self._writer.fetch("PRAGMA auto_vacuum")
+        self._has_freed = kind == _INCREMENTAL and free > MAX_FREE_PAGES
+        if self._has_freed:
+            await self._writer.fetch(f"PRAGMA incremental_vacuum({FREED_PAGES})")
+
+    def _longest(self) -> int | None:
+        """The stream with the most rows, if those are enough for a block."""
+        least = min(BLOCK_EVENTS, IDLE_ROWS)
+        for row, count in self._rows.most_common():
+            if count < least:
+                break
+            if row not in self._stuck and self._start_of(row) is not None:
+                return row
+        return None
+
+    async def _unit(self, row: int, first: int) -> tuple[list[Row], int]:
+        """The oldest rows of a stream, from offset `first` on, up to a seal, and where that is; none without a seal."""
+        count = await self._fitting(row, first)
+        seals = await self._writer.fetch(
+            'SELECT "offset" FROM seals WHERE stream = ? AND "offset" BETWEEN ? AND ? ORDER BY "offset"',
+            (row, first, first + count - 1),
+        )
+        if not seals:
+            return [], first
+        near = [offset for (offset,) in seals if offset < first + UNIT_EVENTS]
+        end: int = near[-1] if near else seals[0][0]
+        rows = await self._writer.fetch(
+            'SELECT key, "offset", bytes, crc FROM events WHERE stream = ? AND "offset" BETWEEN ? AND ?'
+            ' ORDER BY "offset"',
+            (row, first, end),
+        )
+        return [Row(*one) for one in rows], end
+
+    async def _fitting(self, row: int, first: int) -> int:
+        """How many rows fit a sealed range, at least one; measured before they are read."""
+        sizes = await self._writer.fetch(
+            'SELECT length(bytes) FROM events WHERE stream = ? AND "offset" >= ? ORDER BY "offset" LIMIT ?',
+            (row, first, MAX_SEALED_EVENTS),
+        )
+        totals: Iterable[int] = accumulate(size for (size,) in sizes)
+        return max(1, sum(total <= MAX_SEALED_BYTES for total in totals))
+
+    async def _hash(self, row: int, offset: int) -> bytes:
+        """The chain's hash at a seal, or before all that is kept; of no use where there is neither."""
+        start = self._start_of(row)
+        if start is not None and start.offset == offset:
+            return start.hash
+        sql = 'SELECT hash FROM seals WHERE stream = ? AND "offset" = ?'
+        found = await self._writer.fetch(sql, (row, offset))
+        return bytes(found[0][0]) if found else b""
+
+
+def _packed(row: int, unit: Sequence[Row], before: bytes, sealed: bytes) -> list[Place] | None:
+    """Blocks of rows; None where these are not what was sealed."""
+    try:
+        if chained(before, [one.data for one in unit]) != sealed or not all(map(_is_sound, unit)):
+            return None
+    except TypeError:  # what stands in a damaged row may be of any type
+        return None
+    first = unit[0].offset
+    events = [Filed(one.key >> STREAM_BITS, one.data) for one in unit]
+    return [
+        (row_key(one.first_lamport, row), row_key(one.last_lamport, row), row, *one[2:])
+        for one in pack_events(row, first, events)
+    ]
+
+
+def _is_sound(one: Row) -> bool:
+    return one.crc is None or one.crc == row_checksum(one.key, one.offset, one.data)
+
+
+def _statements(row: int, first: int, end: int, packed: Sequence[Place]) -> list[Statement]:
+    return [
+        Statement("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?)", packed),
+        Statement(
+            'DELETE FROM events WHERE stream = ? AND "offset" BETWEEN ? AND ?', [(row, first, end)]
+        ),
+        Statement(
+            'DELETE FROM seals WHERE stream = ? AND "offset" >= ? AND "offset" < ?',
+            [(row, first, end)],
+        ),
+    ]

@@ -1,0 +1,419 @@
+"""The stored events, read as one table: fresh ones are rows of `events`, old ones stand in the blocks of `blocks`.
+
+Both are ordered by row key. Events only ever move from rows to blocks, in one transaction; each question here is one
+statement on both tables, so that nothing is missed or seen twice whatever is moved meanwhile. What is found in blocks
+is told as positions in opened blocks, and decoded only as far as it is wanted. The latest opened blocks are kept: a
+page of a read often ends in the middle of some.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import zstandard
+
+from lamport.blocks import BLOCK_EVENTS, Block, open_block
+from lamport.errors import DAMAGE_REMEDY, DamagedEvent
+from lamport.ids import EventKey, StreamId
+from lamport.offsets import OffsetRange
+from lamport.row_keys import MAX_STREAMS, STREAM_BITS
+from lamport.seams import Connection
+
+OPENED_BYTES = 16 * 1024 * 1024
+"""Bytes of opened blocks that are kept, decompressed: some hundreds of common events."""
+
+_Stored = tuple[int, int, int, int, bytes]
+"""A block's row: key, last key, offset, count, data."""
+
+
+class Row(NamedTuple):
+    """A fresh event: row key, offset, bytes, checksum (None: an older schema wrote none)."""
+
+    key: int
+    offset: int
+    data: bytes
+    crc: int | None
+
+
+class Part(NamedTuple):
+    """Events in a block: their positions there, rising."""
+
+    block: Block
+    positions: Sequence[int]
+
+    def keys(self) -> Iterator[int]:
+        """Their row keys."""
+        for at in self.positions:
+            yield self.block.lamports[at] << STREAM_BITS | self.block.row
+
+
+class Lost(NamedTuple):
+    """A row key that may be one of an event's in a block that is damaged, and the error that says so."""
+
+    key: int
+    error: DamagedEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Fresh events and those in blocks, and the row key up to which none was left out; None for the end."""
+
+    rows: Sequence[Row]
+    parts: Sequence[Part]
+    reached: int | None = None
+
+    def __bool__(self) -> bool:
+        """Whether anything was found."""
+        return bool(self.rows or self.parts)
+
+    def keys(self) -> Iterator[int]:
+        """The row keys of everything found, in no order."""
+        yield from (row.key for row in self.rows)
+        for part in self.parts:
+            yield from part.keys()
+
+    @property
+    def last_offset(self) -> int:
+        """The offset of the last event of what `EventTable.following` found."""
+        if self.rows:
+            return self.rows[-1].offset
+        block, positions = self.parts[-1]
+        last: int = block.offset + positions[-1]
+        return last
+
+    def pieces(self, size: int, *, descending: bool) -> "Iterator[Found]":
+        """The same in pieces of about `size` events, in reading direction; groups of equal timestamps stay whole."""
+        total = len(self.rows) + sum(len(positions) for _, positions in self.parts)
+        if total <= size + size // 2:
+            if total:
+                yield self
+            return
+        starts = [next(part.keys()) for part in self.parts] + [row.key for row in self.rows[::size]]
+        starts.sort()
+        cuts = [
+            key >> STREAM_BITS << STREAM_BITS for key in starts[:: len(starts) * size // total + 1]
+        ]
+        edges = [0, *dict.fromkeys(cuts[1:]), 2**63]
+        windows = [(low, high - 1) for low, high in pairwise(edges)]
+        for low, high in reversed(windows) if descending else windows:
+            piece = self.within(low, high)
+            if piece:
+                yield piece
+
+    def within(self, low: int, high: int) -> "Found":
+        """What of it lies from `low` to `high`."""
+        parts = [Part(block, _meeting(block, low, high, places)) for block, places in self.parts]
+        rows = [row for row in self.rows if low <= row.key <= high]
+        return Found(rows, [part for part in parts if part.positions], self.reached)
+
+
+class EventTable:
+    """Reads the events of one database. `name` gives the stream behind a local number."""
+
+    def __init__(self, reader: Connection, name: Callable[[int], StreamId]) -> None:
+        self._reader = reader
+        self._name = name
+        self._opened: dict[int, Block] = {}
+        self._bytes = 0
+        self._decompress = zstandard.ZstdDecompressor().decompress
+
+    async def scan(
+        self, low: int, high: int, size: int, among: Iterable[int] | None, *, descending: bool
+    ) -> Found:
+        """About `size` events from `low` to `high` in reading direction, `among` those streams (None: all).
+
+        Raises:
+            DamagedEvent: a block of them is damaged.
+        """
+        blocks = size // BLOCK_EVENTS + 1
+        sql = (_DESCENDING if descending else _ASCENDING).format(**_only(among))
+        found = await self._reader.fetch(sql, (low, high, blocks, size))
+        reached = next((key for kind, key, *_ in found if kind == _BEYOND), None)
+        rows = [Row(*one) for kind, *one, _ in found if kind == _ROW]
+        if len(rows) == size:
+            last = rows[-1].key
+            reached = last if reached is None else (max if descending else min)(last, reached)
+        near = [one[:4] for kind, *one, _ in found if kind == _REACHING]
+        opened = await self._opened_all(near)
+        if opened is None:
+            return await self.scan(low, high, size, among, descending=descending)
+        opened += [self._open(tuple(one)) for kind, *one in found if kind == _NEXT]
+        parts = [Part(block, range(block.count)) for block in opened]
+        return Found(rows, parts, reached)
+
+    async def find(self, keys: Sequence[int]) -> Found:
+        """The events with these row keys, which rise; some may not be there.
+
+        Raises:
+            DamagedEvent: a block of them is damaged.
+        """
+        found, lost = await self.find_sound(keys)
+        for one in lost:
+            raise one.error
+        return found
+
+    async def find_sound(self, keys: Sequence[int]) -> tuple[Found, list[Lost]]:
+        """The same, and which of the keys lie within damaged blocks: whether there are such events cannot be told."""
+        listed = f"[{','.join(map(str, keys))}]"
+        found = await self._reader.fetch(_BY_KEY, (listed,))
+        rows = [Row(*one) for kind, *one, _ in found if kind == _ROW]
+        stored = [one for kind, *one in found if kind == _NEXT]
+        by_row: defaultdict[int, list[int]] = defaultdict(list)
+        for key in keys if stored else ():
+            by_row[key & MAX_STREAMS - 1].append(key)
+        parts, lost = list[Part](), list[Lost]()
+        for one in stored:
+            key, last = one[:2]
+            wanted = by_row[key & MAX_STREAMS - 1]
+            inside = wanted[bisect_left(wanted, key) : bisect_right(wanted, last)]
+            try:
+                block = self._open(one) if inside else None
+            except DamagedEvent as error:
+                lost += [Lost(key, error) for key in inside]
+                continue
+            if block is not None:
+                parts.append(Part(block, _positions_of(block, inside)))
+        return Found(rows, parts), lost
+
+    async def following(
+        self, row: int, first: int, last: int, size: int, rows: int | None = None
+    ) -> Found:
+        """About `size` events of a stream from offset `first` to `last`, in their order: parts first, then rows.
+
+        At most `rows` of them are fresh ones. Fewer, where a block behind the first is damaged.
+
+        Raises:
+            DamagedEvent: the first block is.
+        """
+        blocks = size // BLOCK_EVENTS + 1
+        most = size if rows is None else rows
+        found = await self._reader.fetch(_BY_OFFSET, (row, first, last, blocks, most))
+        stored = list(self._sound(one for kind, *one in found if kind == _NEXT))
+        parts = [
+            Part(one, range(max(first - one.offset, 0), min(last - one.offset + 1, one.count)))
+            for one in stored
+        ]
+        told = sum(kind == _NEXT for kind, *_ in found)
+        if (
+            len(stored) < told or told == blocks
+        ):  # there are, or may be, more blocks before the first row
+            return Found((), parts)
+        return Found([Row(*one) for kind, *one, _ in found if kind == _ROW], parts)
+
+    async def lowest_key(self, row: int, first: int) -> int | None:
+        """A row key that no event of a stream from offset `first` on lies below; None where there is none."""
+        found = await self._reader.fetch(_LOWEST, (row, first))
+        return min((key for (key,) in found), default=None)
+
+    async def fitting(self, row: int, first: int, events: int, size: int) -> int:
+        """How many fresh events of a stream from an offset on are within these limits, measured and not read."""
+        sizes = await self._reader.fetch(_SIZES, (row, first, events))
+        total = 0
+        for count, (one,) in enumerate(sizes):
+            total += one
+            if total > size:
+                return max(count, 1)
+        return max(len(sizes), 1)
+
+    async def _opened_all(self, near: Sequence[Sequence[Any]]) -> list[Block] | None:
+        """The blocks that a page reaches into; mostly they were opened for the page before.
+
+        None where others stand in their place meanwhile: damage was mended.
+        """
+        kept = [self._kept(*one) for one in near]
+        missing = [one for one, block in zip(near, kept, strict=True) if block is None]
+        stored: list[Any] = []
+        if missing:
+            marks = ",".join(str(one[0]) for one in missing)
+            stored = await self._reader.fetch(f"{_BLOCKS} WHERE key IN ({marks}) ORDER BY key")
+        if [tuple(one[:4]) for one in stored] != sorted(map(tuple, missing)):
+            return None
+        return [one for one in kept if one is not None] + [self._open(one) for one in stored]
+
+    def forget(self) -> None:
+        """Read every block from the disk again."""
+        self._opened.clear()
+        self._bytes = 0
+
+    def _sound(self, stored: Iterable[Sequence[Any]]) -> Iterator[Block]:
+        """The blocks before the first damaged one, which is an error where it is the very first."""
+        for number, one in enumerate(stored):
+            try:
+                yield self._open(one)
+            except DamagedEvent:
+                if number == 0:
+                    raise
+                return
+
+    def _open(self, stored: Any) -> Block:
+        key, last, offset, count, data = stored
+        block = self._kept(key, last, offset, count)
+        if block is None:
+            try:
+                block = checked_block(key, last, offset, count, data, self._decompress)
+            except ValueError as error:
+                raise self._damaged(key, offset, count, error) from error
+            self._keep(key, block)
+        return block
+
+    def _kept(self, key: int, _: int, offset: int, count: int) -> Block | None:
+        """A block that is open already; not one in whose place another stands by now."""
+        block = self._opened.get(key)
+        return (
+            block if block is not None and (block.offset, block.count) == (offset, count) else None
+        )
+
+    def _keep(self, key: int, block: Block) -> None:
+        before = self._opened.pop(key, None)
+        self._opened[key] = block
+        self._bytes += block.size - (0 if before is None else before.size)
+        while self._bytes > OPENED_BYTES and len(self._opened) > 1:
+            oldest = next(iter(self._opened))
+            self._bytes -= self._opened.pop(oldest).size
+
+    def _damaged(self, key: int, offset: Any, count: Any, error: ValueError) -> DamagedEvent:
+        stream = self._name(key & MAX_STREAMS - 1)
+        first, last = _extent(offset, count)
+        if isinstance(error, MisplacedBlock) and error.block.lamports[0] == key >> STREAM_BITS:
+            other = error.block  # it is the columns that do not fit it
+            first = min(first, other.offset)
+            last = max(last, other.offset + other.count - 1)
+        fault = f"offsets {first} to {last} of stream {stream}, one block, are damaged on this disk: {DAMAGE_REMEDY}"
+        return DamagedEvent(
+            EventKey(key >> STREAM_BITS, stream), OffsetRange(stream, first, last), fault
+        )
+
+
+class MisplacedBlock(ValueError):
+    """`block` is not what the columns beside it say."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__("it belongs in another place")
+        self.block = block
+
+
+def checked_block(  # noqa: PLR0917 - the columns of its row, as they come
+    key: int,
+    last: int,
+    offset: int,
+    count: int,
+    data: bytes,
+    decompress: Callable[[bytes], bytes] | None = None,
+) -> Block:
+    """Open a block as it is stored.
+
+    Raises:
+        ValueError: it is damaged, or not the block that belongs in this place.
+    """
+    block = open_block(data, decompress)
+    row, lamports = block.row, block.lamports
+    named = lamports[0] << STREAM_BITS | row, lamports[-1] << STREAM_BITS | row, block.offset
+    if (*named, block.count) != (key, last, offset, count):
+        raise MisplacedBlock(block)
+    return block
+
+
+def _extent(offset: Any, count: Any) -> tuple[int, int]:
+    """The offsets of a block by its columns, in which anything may stand: then all that there can be."""
+    if not isinstance(offset, int) or not isinstance(count, int):
+        return 0, 2**63 - 1
+    return max(offset, 0), max(offset, 0) + max(count, 1) - 1
+
+
+def _meeting(block: Block, low: int, high: int, places: Sequence[int]) -> Sequence[int]:
+    """Those of some positions in a block whose row keys lie from `low` to `high`."""
+    first = bisect_left(block.lamports, (low - block.row + MAX_STREAMS - 1) >> STREAM_BITS)
+    stop = bisect_right(block.lamports, (high - block.row) >> STREAM_BITS)
+    if isinstance(places, range):
+        return range(max(first, places.start), min(stop, places.stop))
+    return [at for at in places if first <= at < stop]
+
+
+def _positions_of(block: Block, keys: Iterable[int]) -> list[int]:
+    lamports, found = block.lamports, []
+    for key in keys:
+        lamport = key >> STREAM_BITS
+        at = bisect_left(lamports, lamport)
+        if at < len(lamports) and lamports[at] == lamport:
+            found.append(at)
+    return found
+
+
+def _only(among: Iterable[int] | None) -> dict[str, str]:
+    """Conditions that leave only some streams in: on blocks, on rows, on the list of streams."""
+    if among is None:
+        return {"blocks": "", "rows": "", "streams": ""}
+    listed = ",".join(map(str, sorted(among)))
+    return {
+        "blocks": f"AND stream IN ({listed})",
+        "rows": f"AND key & {MAX_STREAMS - 1} IN ({listed})",
+        "streams": f"WHERE s.row IN ({listed})",
+    }
+
+
+_REACHING, _NEXT, _BEYOND, _ROW = range(4)
+"""What a row of an answer is: a block that reaches into a page, one that begins in it, where the first block behind
+the page begins, a fresh event."""
+
+_BLOCKS = 'SELECT key, last, "offset", count, data FROM blocks'
+
+# Parameters: ?1 and ?2 the lowest and highest key, ?3 blocks and ?4 rows at most. Of each stream one block at most
+# begins before a page and reaches into it.
+_ASCENDING = """
+SELECT 0, key, last, "offset", count, NULL FROM blocks WHERE last >= ?1 AND key IN (
+  SELECT (SELECT max(b.key) FROM blocks b WHERE b.stream = s.row AND b.key < ?1) FROM streams s {streams})
+UNION ALL SELECT * FROM (
+  SELECT 1, key, last, "offset", count, data FROM blocks
+  WHERE key BETWEEN ?1 AND ?2 {blocks} ORDER BY key LIMIT ?3)
+UNION ALL SELECT * FROM (
+  SELECT 2, key - 1, NULL, NULL, NULL, NULL FROM blocks
+  WHERE key BETWEEN ?1 AND ?2 {blocks} ORDER BY key LIMIT 1 OFFSET ?3)
+UNION ALL SELECT * FROM (
+  SELECT 3, key, "offset", bytes, crc, NULL FROM events WHERE key BETWEEN ?1 AND ifnull((
+    SELECT key FROM blocks WHERE key BETWEEN ?1 AND ?2 {blocks} ORDER BY key LIMIT 1 OFFSET ?3), ?2)
+  {rows} ORDER BY key LIMIT ?4)
+"""
+_DESCENDING = """
+SELECT 0, key, last, "offset", count, NULL FROM blocks WHERE last > ?2 AND key IN (
+  SELECT (SELECT max(b.key) FROM blocks b WHERE b.stream = s.row AND b.key <= ?2) FROM streams s {streams})
+UNION ALL SELECT * FROM (
+  SELECT 1, key, last, "offset", count, data FROM blocks
+  WHERE last BETWEEN ?1 AND ?2 {blocks} ORDER BY last DESC LIMIT ?3)
+UNION ALL SELECT * FROM (
+  SELECT 2, last + 1, NULL, NULL, NULL, NULL FROM blocks
+  WHERE last BETWEEN ?1 AND ?2 {blocks} ORDER BY last DESC LIMIT 1 OFFSET ?3)
+UNION ALL SELECT * FROM (
+  SELECT 3, key, "offset", bytes, crc, NULL FROM events WHERE key BETWEEN ifnull((
+    SELECT last FROM blocks WHERE last BETWEEN ?1 AND ?2 {blocks} ORDER BY last DESC LIMIT 1 OFFSET ?3), ?1) AND ?2
+  {rows} ORDER BY key DESC LIMIT ?4)
+"""
+_MASK = MAX_STREAMS - 1
+_BY_KEY = f"""
+SELECT 3, key, "offset", bytes, crc, NULL FROM events WHERE key IN (SELECT value FROM json_each(?1))
+UNION ALL SELECT 1, key, last, "offset", count, data FROM blocks WHERE key IN (
+  SELECT (SELECT max(b.key) FROM blocks b WHERE b.stream = k.value & {_MASK} AND b.key <= k.value)
+  FROM json_each(?1) k)
+"""  # noqa: S608 - a number of ours
+# ?1 the stream, ?2 and ?3 the first and last offset, ?4 blocks and ?5 rows at most.
+_BY_OFFSET = """
+SELECT * FROM (
+  SELECT 1, key, last, "offset", count, data FROM blocks WHERE stream = ?1 AND "offset" <= ?3 AND "offset" >= ifnull((
+    SELECT max(b."offset") FROM blocks b WHERE b.stream = ?1 AND b."offset" <= ?2), 0) AND "offset" + count > ?2
+  ORDER BY "offset" LIMIT ?4)
+UNION ALL SELECT * FROM (
+  SELECT 3, key, "offset", bytes, crc, NULL FROM events WHERE stream = ?1 AND "offset" BETWEEN ?2 AND ?3
+  ORDER BY "offset" LIMIT ?5)
+"""
+_LOWEST = """
+SELECT key FROM (
+  SELECT key, "offset" + count AS stop FROM blocks WHERE stream = ?1 AND "offset" <= ?2
+  ORDER BY "offset" DESC LIMIT 1) WHERE stop > ?2
+UNION ALL SELECT * FROM (
+  SELECT key FROM events WHERE stream = ?1 AND "offset" >= ?2 ORDER BY "offset" LIMIT 1)
+"""
+_SIZES = """
+SELECT length(bytes) FROM events WHERE stream = ?1 AND "offset" >= ?2 ORDER BY "offset" LIMIT ?3
+"""

@@ -1,0 +1,18 @@
+-- Schema 6: old events stand in compressed blocks, and each row bears a checksum (docs/log.md).
+
+-- CRC-32 of the bytes, begun with the lower 32 bits of key XOR offset. Rows of older schemas have none.
+ALTER TABLE events ADD COLUMN crc INTEGER;
+
+-- Up to 64 consecutive events of one stream: the columns of lamport/blocks.py, compressed, with a checksum. A block is
+-- never written again. It is found by its first event's key, which is its own, or by stream and offset.
+CREATE TABLE blocks (
+  key      INTEGER PRIMARY KEY,
+  last     INTEGER NOT NULL,  -- the last event's key
+  stream   INTEGER NOT NULL,
+  "offset" INTEGER NOT NULL,  -- the first event's
+  count    INTEGER NOT NULL,
+  data     BLOB    NOT NULL
+);
+CREATE UNIQUE INDEX blocks_by_offset ON blocks (stream, "offset", count);
+CREATE INDEX blocks_by_key ON blocks (stream, key);
+CREATE INDEX blocks_by_last ON blocks (last);

@@ -1,0 +1,264 @@
+"""Old events in blocks: served, verified, found damaged and healed like those in rows, and not packed where unsound."""
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lamport.compaction
+from lamport.chain import MAX_SEALED_EVENTS
+from lamport.errors import DamagedEvent, DamagedRange
+from lamport.healing import heal
+from lamport.log import EventLog
+from lamport.reader import Order
+from lamport.seams import INLINE
+from lamport.sqlite import DATABASE_NAME, SqliteDisk
+from lamport.tags import Tag
+from lamport.verification import Verification
+from tests.lamport.keys import Author, drafts, member, open_log, read_all, taken
+
+BOB = Author(member("bob")).stream
+SCHEMA_2 = Path(__file__).parent / "fixtures" / "schema-2.sqlite"
+"""Seven events of ours and nine of bob's, as a node of schema 2 left them: rows without checksums."""
+
+Act = Callable[[EventLog], Awaitable[None]]
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pack everything, ten events to a block, when a test says so."""
+    monkeypatch.setattr("lamport.tidying.IDLE_S", 3_600.0)
+    monkeypatch.setattr(lamport.compaction, "IDLE_ROWS", 1)
+    monkeypatch.setattr(lamport.compaction, "UNIT_EVENTS", 40)
+    monkeypatch.setattr("lamport.blocks.BLOCK_EVENTS", 10)
+
+
+async def pack(log: EventLog) -> None:
+    """Make steps until nothing changes any more."""
+    while log.store.compaction.rows > 1 and log.store.compaction.can_pack:
+        await log.store.merge_events(INLINE)
+
+
+def execute(folder: Path, *statements: str) -> list[Any]:
+    with closing(sqlite3.connect(folder / DATABASE_NAME)) as connection:
+        found = [connection.execute(statement).fetchall() for statement in statements]
+        connection.commit()
+    return found[-1]
+
+
+def filled(folder: Path, act: Act | None = None, *, packed: bool = True) -> None:
+    """Twelve sealed ranges of ten events each of bob among a few of ours, packed."""
+
+    async def run() -> None:
+        bob = Author(member("bob"))
+        async with open_log(folder) as log:
+            for number in range(12):
+                await log.receive(bob.count(10, tags=("said", f"range:{number}")))
+                await log.publish(drafts(2, "own"))
+            if packed:
+                await pack(log)
+            if act is not None:
+                await act(log)
+
+    asyncio.run(run())
+
+
+def reopened(folder: Path, act: Act) -> None:
+    async def run() -> None:
+        async with open_log(folder) as log:
+            await act(log)
+
+    asyncio.run(run())
+
+
+def findings(folder: Path) -> list[str]:
+    return looked_at(folder)[0]
+
+
+def looked_at(folder: Path, *, mend: bool = False) -> tuple[list[str], list[str]]:
+    async def look() -> tuple[list[str], list[str]]:
+        connection = await SqliteDisk(folder).open_writer()
+        try:
+            look = Verification(connection, member())
+            found = [str(step) async for step in look.run() if not hasattr(step, "done")]
+            cuts = await heal(connection, look, member()) if mend else ()
+            return found, list(map(str, cuts))
+        finally:
+            await connection.close()
+
+    return asyncio.run(look())
+
+
+def test_packing_changes_no_answer_and_leaves_a_seal_for_each_unit(tmp_path: Path) -> None:
+    async def compare(log: EventLog) -> None:
+        orders = [await read_all(log, order=order) for order in Order]
+        tagged = await read_all(log, Tag("range:7"))
+        await pack(log)
+        assert [await read_all(log, order=order) for order in Order] == orders
+        assert await read_all(log, Tag("range:7")) == tagged
+        assert len(tagged) == 10
+
+    filled(tmp_path, compare, packed=False)
+    assert execute(tmp_path, "SELECT count(*) FROM events") == [(0,)]
+    ends = execute(tmp_path, 'SELECT "offset" FROM seals ORDER BY "offset"')
+    assert [end for (end,) in ends] == [23, 39, 79, 119]
+    assert findings(tmp_path) == []
+
+
+@pytest.mark.parametrize("first", [0, 5, 39, 40, 77, 119])
+def test_a_peer_is_served_from_any_offset_up_to_a_seal_that_holds(
+    tmp_path: Path, first: int
+) -> None:
+    bob = Author(member("bob"))
+    whole = [one for _ in range(12) for one in bob.count(10, ("said",)).events]
+
+    async def serve(log: EventLog) -> None:
+        sealed = await log.served_range(BOB, first, 10)
+        assert sealed is not None
+        assert len(sealed.events) <= MAX_SEALED_EVENTS
+        assert sealed.seal.offset in {39, 79, 119}
+        assert await log.hash_at(BOB, first) is not None
+        if first == 0:
+            assert taken(sealed, log.store.genesis(BOB), member("peer")) is not None
+
+    filled(tmp_path, serve)
+    assert len(whole) == 120
+
+
+DAMAGE = {
+    "data": "UPDATE blocks SET data = CAST(substr(data, 1, 60) || x'00' || substr(data, 62) AS BLOB)",
+    "truncated": "UPDATE blocks SET data = substr(data, 1, 50)",
+    "swapped": 'UPDATE blocks SET data = (SELECT data FROM blocks WHERE stream = 1 AND "offset" = 20)',
+    "offset": 'UPDATE blocks SET "offset" = "offset" + 1',
+    "count": "UPDATE blocks SET count = count - 1",
+    "last": "UPDATE blocks SET last = last - 1048576",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_block_is_told_found_and_healed_and_the_rest_is_read(
+    tmp_path: Path, name: str
+) -> None:
+    filled(tmp_path)
+    execute(tmp_path, f'{DAMAGE[name]} WHERE stream = 1 AND "offset" = 50')
+
+    async def read(log: EventLog) -> None:
+        with pytest.raises(DamagedEvent, match=r"offsets 5\d to \d+ of stream .*verify --heal"):
+            await read_all(log, Tag("range:5"))
+        for other in ("range:4", "range:6"):
+            assert len(await read_all(log, Tag(other))) == 10
+        with pytest.raises(DamagedRange):
+            await log.served_range(BOB, 40, 10)
+        for sound in (0, 80):
+            assert await log.served_range(BOB, sound, 10) is not None
+
+    reopened(tmp_path, read)
+    found, cuts = looked_at(tmp_path, mend=True)
+    assert any("this block is damaged" in one for one in found), found
+    assert cuts == [f"stream {BOB}: cut back from offset 119 to 39"]
+    assert findings(tmp_path) == []
+
+    async def again(log: EventLog) -> None:
+        bob = Author(member("bob"))
+        for number in range(12):
+            await log.receive(bob.count(10, tags=("said", f"range:{number}")))
+        await pack(log)
+        assert len(await read_all(log, Tag("said"))) == 120
+
+    reopened(tmp_path, again)
+    assert findings(tmp_path) == []
+
+
+def test_a_missing_block_is_found_and_healed(tmp_path: Path) -> None:
+    filled(tmp_path)
+    execute(tmp_path, 'DELETE FROM blocks WHERE stream = 1 AND "offset" = 50')
+    found, cuts = looked_at(tmp_path, mend=True)
+    assert any("offsets 50 to 59: these events are missing" in one for one in found), found
+    assert cuts == [f"stream {BOB}: cut back from offset 119 to 39"]
+    assert findings(tmp_path) == []
+
+
+def test_a_flipped_payload_that_is_still_an_event_is_not_given_to_readers(tmp_path: Path) -> None:
+    filled(tmp_path, packed=False)
+    execute(
+        tmp_path,
+        "UPDATE events SET bytes = CAST(substr(bytes, 1, length(bytes) - 1) || x'63' AS BLOB)"
+        ' WHERE stream = 1 AND "offset" = 14',
+    )
+
+    async def read(log: EventLog) -> None:
+        with pytest.raises(DamagedEvent, match="event 14 of stream"):
+            await read_all(log, Tag("range:1"))
+        assert len(await read_all(log, Tag("range:0"))) == 10
+
+    reopened(tmp_path, read)
+    assert any("offsets 14 to 14: its bytes are not those" in one for one in findings(tmp_path))
+
+
+@pytest.mark.parametrize("column", ['"offset" = 200', "crc = crc + 1"])
+def test_a_row_in_another_place_is_not_given_to_readers(tmp_path: Path, column: str) -> None:
+    filled(tmp_path, packed=False)
+    execute(tmp_path, f'UPDATE events SET {column} WHERE stream = 1 AND "offset" = 14')  # noqa: S608
+
+    async def read(log: EventLog) -> None:
+        if "crc" in column:
+            with pytest.raises(DamagedEvent):
+                await read_all(log, Tag("range:1"))
+        else:
+            assert [one.offset for one in await read_all(log, Tag("range:1"))] == [
+                offset for offset in range(10, 20) if offset != 14
+            ]
+
+    reopened(tmp_path, read)
+
+
+def test_what_does_not_hold_is_not_packed(tmp_path: Path) -> None:
+    filled(tmp_path, packed=False)
+    execute(
+        tmp_path,
+        "UPDATE events SET bytes = CAST(substr(bytes, 1, length(bytes) - 1) || x'63' AS BLOB),"
+        ' crc = NULL WHERE stream = 1 AND "offset" = 55',
+    )
+    reopened(tmp_path, pack)
+    kept = 'SELECT min("offset"), count(*) FROM events WHERE stream = 1'
+    assert execute(tmp_path, kept) == [(40, 80)]
+    assert execute(tmp_path, "SELECT count(*) FROM events WHERE stream = 0") == [(0,)]
+
+
+def test_a_database_of_schema_2_is_migrated_packed_and_answers(tmp_path: Path) -> None:
+    shutil.copy(SCHEMA_2, tmp_path / DATABASE_NAME)
+
+    async def read(log: EventLog) -> None:
+        before = await read_all(log)
+        assert len(before) == 16
+        assert len(await read_all(log, Tag("said"))) == 9
+        await pack(log)
+        assert await read_all(log) == before
+        await log.publish(drafts(1, "after"))
+
+    reopened(tmp_path, read)
+    assert execute(tmp_path, "SELECT count(*) FROM events") == [(1,)]
+    assert findings(tmp_path) == []
+
+
+def test_an_idle_log_gives_back_what_packing_set_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lamport.compaction, "MAX_FREE_PAGES", 0)
+
+    async def shrink(log: EventLog) -> None:
+        before = execute(tmp_path, "PRAGMA page_count")
+        await pack(log)
+        while log.store.compaction.is_due(idle=True):
+            await log.store.merge_events(INLINE)
+        after = execute(tmp_path, "PRAGMA page_count")
+        assert after < before
+        assert execute(tmp_path, "PRAGMA freelist_count") == [(0,)]
+        assert len(await read_all(log)) == 144
+
+    filled(tmp_path, shrink, packed=False)
