@@ -1,74 +1,59 @@
-"""Blocks: consecutive events of one stream in columns, compressed, from which their exact bytes come back.
+"""Blocks: old events of one stream as they are stored: a directory, and behind it compressed frames.
 
-    head        version, the stream's local number, first offset, number of events, bytes of the shapes
-    numbers     Lamport timestamps and wall clock timestamps as differences, numbers of shapes, sizes of payloads
-    shapes      each distinct pair of tags and application id, as the bytes that it has within an event
-    payloads    as the bytes that they have within their events
+    directory   version, dictionary, the last event's timestamp; of each frame its first event's, its events, its bytes;
+                CRC-32
+    frames      each of `lamport.frames`, one zstd frame with a checksum of its content
 
-An event's bytes are an array of five: `[lamport, timestamp, tags, app id, payload]`. Where its author encoded the first
-four as we do, they are rebuilt from the columns; an event of any other shape (a foreign encoder, a newer version's
-fields) stands whole in the place of its payload. So nothing is ever encoded anew that could come out otherwise, and as
-both are msgpack, all payloads of a block are decoded by one call. The whole is one zstd frame with a checksum of its
-content, and names its own place: a bit that flips is noticed wherever it is, and so is a block in a wrong place.
+A reader of one event decompresses the one frame that holds it, and a block is still large enough to cost the database
+little. Frames are compressed with a dictionary (`lamport.dictionaries`) of what events have in common, as they are too
+short to learn it by themselves. A frame names its own place: a bit that flips is noticed wherever it is, and so is a
+frame in a wrong place.
 
 Pure functions and values; where blocks are kept is `lamport.event_table`'s business.
 """
 
 import struct
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
-from itertools import accumulate, pairwise, repeat
-from typing import Any, NamedTuple
+from itertools import accumulate, groupby, pairwise
+from typing import NamedTuple, Protocol
+from zlib import crc32
 
 import msgpack
 import zstandard
 
 from lamport.codec import MAX_EVENT_BYTES
 from lamport.event import Event
-from lamport.ids import EventKey, StreamId
+from lamport.frames import Filed, Frame, Pack, pack_frame
+from lamport.ids import StreamId
 
-BLOCK_EVENTS = 170
-"""Most events of a block: with fewer they compress worse, with more one costs more to get at. Six make 1,000."""
+BLOCK_EVENTS = 128
+"""Most events of a block: the more, the less does the database's own share weigh."""
+
+FRAME_EVENTS = 32
+"""Most events of a frame: with fewer they compress worse, with more one costs more to get at."""
 
 BLOCK_BYTES = 64 * 1024
 """Beyond so many bytes of events a block takes no more. (One event is always allowed.)"""
 
-LEVEL = 6
-"""Of compression: three takes less than half the time, in the background, and four bytes more for each event."""
-
 _MAX_CONTENT = 4 * (BLOCK_BYTES + MAX_EVENT_BYTES)
-"""Of what a block is decompressed to: more was never put in."""
+"""Of what a frame is decompressed to: more was never put in."""
 
 _VERSION = 1
-_HEAD = struct.Struct("<BIQHI")
-_NUMBER = struct.Struct("<H")
-_WHOLE = 0
-"""The number of the shape of an event that stands in its block whole; shapes are counted from 1."""
-
-_FAR = 2**61
-"""Events with a timestamp further from zero stand in their block whole, so that differences have 64 bits."""
-
-_NO_SHAPE = b"\x90\xa0"
-"""What stands for it there: no tags, and an empty application id."""
-
-_KEPT_SHAPES = 4_096
-_EVENT_OVERHEAD = 150
-_ARRAY_OF_FIVE = b"\x95"
-_FIELDS = 5
-
-_unpack = msgpack.unpackb
-_new = tuple.__new__
-"""Makes named tuples by the million at half the price of calling their class."""
+_HEAD = struct.Struct("<BBHQ")
+_ENTRY = struct.Struct("<QHI")
+_CHECKSUM = struct.Struct("<I")
 
 Decompress = Callable[[bytes], bytes]
-Pack = Callable[[Any], bytes]
 
 
-class Filed(NamedTuple):
-    """An event's bytes, and the Lamport timestamp in them."""
+class Dictionary(Protocol):
+    """What frames are compressed with. `number` names it in blocks, 0 is none at all."""
 
-    lamport: int
-    data: bytes
+    number: int
+
+    def compress(self, content: bytes) -> bytes:
+        """A zstd frame with a checksum."""
 
 
 class Packed(NamedTuple):
@@ -81,163 +66,187 @@ class Packed(NamedTuple):
     data: bytes
 
 
-class Block:
-    """An opened block. The event at position `i`, from 0, has the offset `offset + i`.
+class Directory(NamedTuple):
+    """What a block says of its frames: timestamps of their first events, first positions, where their bytes end.
 
-    Columns are read when they are asked for: one event of a block takes little more than its own decoding.
+    And the timestamp of the last event of all.
     """
 
-    __slots__ = (
-        "_content",
-        "_ends",
-        "_payloads",
-        "_shapes",
-        "_stamps",
-        "lamports",
-        "offset",
-        "row",
-    )
+    dictionary: int
+    last_lamport: int
+    lamports: tuple[int, ...]
+    positions: tuple[int, ...]
+    ends: tuple[int, ...]
 
-    def __init__(self, content: bytes) -> None:
-        """Use `open_block`."""
-        version, self.row, self.offset, count, listed = _HEAD.unpack_from(content)
-        if version != _VERSION:
-            raise ValueError(f"it is of version {version}, this program reads {_VERSION}")
-        columns = _columns(count)
-        self._content = content
-        self._payloads = columns.end + listed
-        self.lamports = tuple(accumulate(columns.lamports.unpack_from(content, _HEAD.size)))
-        sizes = columns.sizes.unpack_from(content, columns.sizes_at)
-        self._ends = tuple(accumulate(sizes, initial=self._payloads))
-        self._stamps: tuple[int, ...] = ()
-        self._shapes: list[bytes] | None = None
+
+class Block:
+    """A block whose frames are opened when they are asked for. The event at position `i` has the offset `offset + i`.
+
+    All that opens a frame raises `ValueError` where that is damaged or belongs elsewhere.
+    """
+
+    __slots__ = ("_data", "_decompress", "_directory", "_frames", "_lamports", "offset", "row")
+
+    def __init__(
+        self, row: int, offset: int, data: bytes, directory: Directory, decompress: Decompress
+    ) -> None:
+        self.row = row
+        self.offset = offset
+        self._data = data
+        self._directory = directory
+        self._decompress = decompress
+        self._frames: list[Frame | None] = [None] * len(directory.lamports)
+        self._lamports: tuple[int, ...] = ()
 
     @property
     def count(self) -> int:
         """How many events there are."""
-        return len(self.lamports)
+        return self._directory.positions[-1]
 
     @property
     def size(self) -> int:
         """Bytes of memory that it takes, about."""
-        return len(self._content) + _EVENT_OVERHEAD * self.count
+        return len(self._data) + sum(frame.size for frame in self._frames if frame is not None)
+
+    @property
+    def lamports(self) -> tuple[int, ...]:
+        """The timestamps of all events."""
+        if not self._lamports:
+            frames = map(self._frame, range(len(self._frames)))
+            self._lamports = tuple(lamport for frame in frames for lamport in frame.lamports)
+        return self._lamports
+
+    def open(self) -> None:
+        """Open all frames."""
+        if self.lamports[-1] != self._directory.last_lamport:
+            raise ValueError("it ends at another event than its directory says")
+
+    def find(self, lamport: int) -> int | None:
+        """The position of the event with this timestamp; None where there is none."""
+        number = bisect_right(self._directory.lamports, lamport) - 1
+        if number < 0:
+            return None
+        lamports = self._frame(number).lamports
+        at = bisect_left(lamports, lamport)
+        found = at < len(lamports) and lamports[at] == lamport
+        return self._directory.positions[number] + at if found else None
+
+    def lamport_at(self, position: int) -> int:
+        """The timestamp of the event at a position."""
+        number, at = self._place(position)
+        lamport: int = self._frame(number).lamports[at]
+        return lamport
 
     def events(self, stream: StreamId, positions: Sequence[int]) -> list[Event]:
         """The events at these positions, decoded; a range of them at once."""
-        if isinstance(positions, range):
-            return self._span(stream, positions.start, positions.stop)
-        return [self._single(stream, at) for at in positions]
+        if not isinstance(positions, range):
+            places = map(self._place, positions)
+            return [self._frame(number).single(stream, at) for number, at in places]
+        return [
+            event
+            for number, start, stop in self._parts(positions)
+            for event in self._frame(number).span(stream, start, stop)
+        ]
 
     def bytes_at(self, positions: Iterable[int]) -> Iterator[bytes]:
         """The bytes of the events at these positions, as their author wrote them."""
-        pack: Pack = msgpack.Packer().pack
-        stamps, numbers, shapes = self._timestamps(), self._numbers(), self._listed()
-        for at in positions:
-            payload = self._content[self._ends[at] : self._ends[at + 1]]
-            if numbers[at] == _WHOLE:
-                yield payload
-            else:
-                head = _event_head(self.lamports[at], stamps[at], pack)
-                yield b"".join((head, shapes[numbers[at]], payload))
+        for number, places in groupby(map(self._place, positions), key=lambda place: place[0]):
+            yield from self._frame(number).bytes_at(at for _, at in places)
 
-    def _single(self, stream: StreamId, at: int) -> Event:
-        payload = _unpack(self._content[self._ends[at] : self._ends[at + 1]])
-        columns = _columns(self.count)
-        [number] = _NUMBER.unpack_from(self._content, columns.numbers_at + at * _NUMBER.size)
-        tags, app_id = _shape(self._listed()[number])
-        key = _new(EventKey, (self.lamports[at], stream))
-        stamp = self._timestamps()[at]
-        event: Event = _new(Event, (key, self.offset + at, stamp, tags, app_id, payload))
-        return event if number else _taken_apart(event)
+    def _place(self, position: int) -> tuple[int, int]:
+        """The number of the frame that holds a position, and the position in it."""
+        number = bisect_right(self._directory.positions, position) - 1
+        return number, position - self._directory.positions[number]
 
-    def _span(self, stream: StreamId, start: int, stop: int) -> list[Event]:
-        if start >= stop:
-            return []
-        part = self._content[self._ends[start] : self._ends[stop]]
-        payloads = _unpack(_array_head(stop - start) + part)
-        numbers = self._numbers()[start:stop]
-        known = map(_shape, map(self._listed().__getitem__, numbers))
-        keys = map(_new, repeat(EventKey), zip(self.lamports[start:stop], repeat(stream)))
-        offsets = range(self.offset + start, self.offset + stop)
-        tags, app_ids = zip(*known, strict=True)
-        stamps = self._timestamps()[start:stop]
-        fields = zip(keys, offsets, stamps, tags, app_ids, payloads, strict=True)
-        events: list[Event] = list(map(_new, repeat(Event), fields))
-        if _WHOLE in numbers:
-            return [
-                event if n else _taken_apart(event)
-                for event, n in zip(events, numbers, strict=True)
-            ]
-        return events
+    def _parts(self, positions: range) -> Iterator[tuple[int, int, int]]:
+        """The frames that hold these positions, and from where to where in each."""
+        for number, (first, stop) in enumerate(pairwise(self._directory.positions)):
+            if positions.start < stop and positions.stop > first:
+                yield number, max(positions.start - first, 0), min(positions.stop, stop) - first
 
-    def _timestamps(self) -> tuple[int, ...]:
-        if not self._stamps:
-            columns = _columns(self.count)
-            steps = columns.stamps.unpack_from(self._content, columns.stamps_at)
-            self._stamps = tuple(accumulate(steps))
-        return self._stamps
-
-    def _numbers(self) -> tuple[int, ...]:
-        columns = _columns(self.count)
-        return columns.numbers.unpack_from(self._content, columns.numbers_at)
-
-    def _listed(self) -> list[bytes]:
-        if self._shapes is None:
-            listed = _unpack(self._content[_columns(self.count).end : self._payloads])
-            self._shapes = [_NO_SHAPE, *listed]
-        return self._shapes
+    def _frame(self, number: int) -> Frame:
+        frame = self._frames[number]
+        if frame is None:
+            start, end = self._directory.ends[number : number + 2]
+            frame = self._frames[number] = _opened(self._data[start:end], self._decompress)
+            first, stop = self._directory.positions[number : number + 2]
+            here = self.row, self.offset + first, stop - first, self._directory.lamports[number]
+            if (frame.row, frame.offset, frame.count, frame.lamports[0]) != here:
+                self._frames[number] = None
+                raise MisplacedFrame(frame, first)
+        return frame
 
 
-class _Columns(NamedTuple):
-    """The columns of numbers of a block, and where they stand in it."""
+class MisplacedFrame(ValueError):
+    """`frame` is sound, but not the one that belongs in this place, at `position` of a block."""
 
-    lamports: struct.Struct
-    stamps: struct.Struct
-    numbers: struct.Struct
-    sizes: struct.Struct
-    stamps_at: int
-    numbers_at: int
-    sizes_at: int
-    end: int
+    def __init__(self, frame: Frame, position: int) -> None:
+        super().__init__("it belongs in another place")
+        self.frame = frame
+        self.position = position
 
 
-@lru_cache(maxsize=2 * BLOCK_EVENTS)
-def _columns(count: int) -> _Columns:
-    structs = [struct.Struct(f"<{count}{kind}") for kind in "QqHI"]
-    lamports, stamps, numbers, sizes = structs
-    places = tuple(accumulate((one.size for one in structs), initial=_HEAD.size))
-    return _Columns(lamports, stamps, numbers, sizes, *places[1:])
-
-
-def pack_events(row: int, offset: int, events: Sequence[Filed]) -> Iterator[Packed]:
+def pack_events(
+    row: int, offset: int, events: Sequence[Filed], dictionary: Dictionary
+) -> Iterator[Packed]:
     """Blocks of consecutive events from `offset` on, of about the same length."""
-    compress = zstandard.ZstdCompressor(LEVEL, write_checksum=True).compress
     pack: Pack = msgpack.Packer().pack  # this may run in any thread
-    for part in _parts(events):
-        content = _content(row, offset, part, pack)
-        yield Packed(part[0].lamport, part[-1].lamport, offset, len(part), compress(content))
+    for part in _cut(events, BLOCK_EVENTS):
+        data = _packed(row, offset, part, dictionary, pack)
+        yield Packed(part[0].lamport, part[-1].lamport, offset, len(part), data)
         offset += len(part)
 
 
-def open_block(data: bytes, decompress: Decompress | None = None) -> Block:
-    """Decompress a block and read its columns. `decompress` may be kept by who opens many, in one thread.
+def frame_contents(events: Sequence[Filed]) -> Iterator[bytes]:
+    """What would be compressed of these events, for a dictionary to learn from."""
+    pack: Pack = msgpack.Packer().pack
+    for part in _cut(events, FRAME_EVENTS):
+        yield pack_frame(0, 0, part, pack)
+
+
+def dictionary_of(data: bytes) -> int:
+    """The number of the dictionary that a block was compressed with; 0 where that cannot be read."""
+    return int(_HEAD.unpack_from(data)[2]) if len(data) >= _HEAD.size else 0
+
+
+def read_directory(data: bytes) -> Directory:
+    """The directory of a block as it is stored.
 
     Raises:
         ValueError: these are not the bytes of a block.
     """
     try:
+        version, frames, dictionary, last = _HEAD.unpack_from(data)
+        end = _HEAD.size + frames * _ENTRY.size
+        [checksum] = _CHECKSUM.unpack_from(data, end)
+        if checksum != crc32(data[:end]):
+            raise ValueError("its directory is damaged")
+        if version != _VERSION:
+            raise ValueError(f"it is of version {version}, this program reads {_VERSION}")
+        entries = list(_ENTRY.iter_unpack(data[_HEAD.size : end]))
+    except (struct.error, TypeError) as error:
+        raise ValueError(f"it has no directory ({error})") from error
+    lamports, counts, sizes = zip(*entries, strict=True) if entries else ((), (), ())
+    if not lamports:
+        raise ValueError("it is empty")
+    positions = tuple(accumulate(counts, initial=0))
+    ends = tuple(accumulate(sizes, initial=end + _CHECKSUM.size))
+    return Directory(dictionary, last, lamports, positions, ends)
+
+
+def _opened(data: bytes, decompress: Decompress) -> Frame:
+    try:
         frame = zstandard.get_frame_parameters(data)
         if not frame.has_checksum or not 0 < frame.content_size <= _MAX_CONTENT:
             raise ValueError("no frame of a block")
-        content = (decompress or zstandard.ZstdDecompressor().decompress)(data)
-        return Block(content)
-    except (zstandard.ZstdError, struct.error, msgpack.UnpackException, TypeError) as error:
+        return Frame(decompress(data))
+    except (zstandard.ZstdError, struct.error) as error:
         raise ValueError(f"it cannot be decompressed ({error})") from error
 
 
-def _parts(events: Sequence[Filed]) -> Iterator[Sequence[Filed]]:
-    """Cut events into parts for one block each, as even as their number allows."""
-    whole = -(-len(events) // BLOCK_EVENTS)
+def _cut(events: Sequence[Filed], most: int) -> Iterator[Sequence[Filed]]:
+    """Cut events into parts for one block or frame each, as even as their number allows."""
+    whole = -(-len(events) // most)
     most = -(-len(events) // whole) if whole else 0
     start = size = 0
     for at, (_, data) in enumerate(events):
@@ -249,59 +258,15 @@ def _parts(events: Sequence[Filed]) -> Iterator[Sequence[Filed]]:
         yield events[start:]
 
 
-def _content(row: int, offset: int, events: Sequence[Filed], pack: Pack) -> bytes:
-    numbers: dict[bytes, int] = {}
-    timestamps, shapes, payloads = list[int](), list[int](), list[bytes]()
-    timestamp = 0
-    for event in events:
-        shape, payload, stamp = _apart(event, pack)
-        timestamp = timestamp if stamp is None else stamp
-        timestamps.append(timestamp)
-        shapes.append(_WHOLE if shape is None else numbers.setdefault(shape, len(numbers) + 1))
-        payloads.append(payload)
-    listed, count = pack(list(numbers)), len(events)
-    columns, head = _columns(count), _HEAD.pack(_VERSION, row, offset, count, len(listed))
-    numbers_of = (
-        columns.lamports.pack(*_steps([lamport for lamport, _ in events])),
-        columns.stamps.pack(*_steps(timestamps)),
-        columns.numbers.pack(*shapes),
-        columns.sizes.pack(*map(len, payloads)),
-    )
-    return b"".join((head, *numbers_of, listed, *payloads))
-
-
-def _apart(event: Filed, pack: Pack) -> tuple[bytes | None, bytes, int | None]:
-    """Shape, payload and timestamp of an event; None, its bytes and None where they could not be put together again."""
-    lamport, data = event
-    fields = _unpack(data)
-    if len(fields) == _FIELDS:
-        stamp, tags, app_id = fields[1:4]
-        head, shape = _event_head(lamport, stamp, pack), pack(tags) + pack(app_id)
-        if -_FAR < stamp < _FAR and data.startswith(head + shape):
-            return shape, data[len(head) + len(shape) :], stamp
-    return None, data, None
-
-
-def _taken_apart(event: Event) -> Event:
-    """An event that stands whole where its payload should be."""
-    timestamp, tags, app_id, payload = event.payload[1:_FIELDS]
-    return event._replace(timestamp=timestamp, tags=tuple(tags), app_id=app_id, payload=payload)
-
-
-def _event_head(lamport: int, timestamp: int, pack: Pack) -> bytes:
-    return b"".join((_ARRAY_OF_FIVE, pack(lamport), pack(timestamp)))
-
-
-@lru_cache(maxsize=_KEPT_SHAPES)
-def _shape(data: bytes) -> tuple[tuple[str, ...], str]:
-    """Tags and application id: two msgpack values, one behind the other."""
-    tags, app_id = _unpack(_array_head(2) + data)
-    return tuple(tags), app_id
-
-
-def _array_head(count: int) -> bytes:
-    return struct.pack("!BI", 0xDD, count)
-
-
-def _steps(numbers: Sequence[int]) -> list[int]:
-    return [numbers[0], *(after - before for before, after in pairwise(numbers))]
+def _packed(
+    row: int, offset: int, events: Sequence[Filed], dictionary: Dictionary, pack: Pack
+) -> bytes:
+    entries, frames = list[bytes](), list[bytes]()
+    for part in _cut(events, FRAME_EVENTS):
+        frame = dictionary.compress(pack_frame(row, offset, part, pack))
+        entries.append(_ENTRY.pack(part[0].lamport, len(part), len(frame)))
+        frames.append(frame)
+        offset += len(part)
+    head = _HEAD.pack(_VERSION, len(frames), dictionary.number, events[-1].lamport)
+    directory = b"".join((head, *entries))
+    return b"".join((directory, _CHECKSUM.pack(crc32(directory)), *frames))

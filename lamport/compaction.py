@@ -15,9 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 
-from lamport.blocks import BLOCK_EVENTS, Filed, pack_events
+from lamport.blocks import BLOCK_EVENTS, Dictionary, frame_contents, pack_events
 from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Head, chained
+from lamport.dictionaries import SAMPLE_EVENTS, Dictionaries, inserted, learn
 from lamport.event_table import Row
+from lamport.frames import Filed
 from lamport.row_keys import STREAM_BITS, row_checksum, row_key
 from lamport.seams import Connection, Statement, Work
 
@@ -30,7 +32,7 @@ MAX_BACKLOG_ROWS = 4 * MAX_ROWS
 IDLE_ROWS = 4_096
 """An idle log keeps so many as rows: the latest are read most, one by one, and singly a row is cheaper than a block."""
 
-UNIT_EVENTS = 3 * BLOCK_EVENTS
+UNIT_EVENTS = 4 * BLOCK_EVENTS
 """Events of a step, where seals allow: some milliseconds, and one seal for them costs less than a byte each."""
 
 MAX_FREE_PAGES = 128
@@ -53,15 +55,22 @@ class Compaction:
     `start_of` gives the head before the first event of a row, by its number; None for one to be left alone now.
     """
 
-    def __init__(self, writer: Connection, start_of: Callable[[int], Head | None]) -> None:
+    def __init__(
+        self,
+        writer: Connection,
+        dictionaries: Dictionaries,
+        start_of: Callable[[int], Head | None],
+    ) -> None:
         """Use `load` before anything else."""
         self._writer = writer
+        self._dictionaries = dictionaries
         self._start_of = start_of
         self._rows: Counter[int] = Counter()
         self._stuck: set[int] = set()
         self._has_freed = True
         self.lock = asyncio.Lock()
         """Held while events are moved or deleted, and while damaged ones are replaced where they stand."""
+        self._packed = 0
         self.rows = 0
         """Events that are still rows."""
 
@@ -71,6 +80,8 @@ class Compaction:
             dict(await self._writer.fetch("SELECT stream, count(*) FROM events GROUP BY stream"))
         )
         self.rows = self._rows.total()
+        [(packed,)] = await self._writer.fetch("SELECT total(count) FROM blocks")
+        self._packed = int(packed)
 
     def added(self, rows: Mapping[int, int]) -> None:
         """Take note of so many more events as rows, by their streams' local numbers."""
@@ -111,12 +122,14 @@ class Compaction:
         if row is None:
             await self._give_back()
             return
+        if self._dictionaries.is_due(self._packed):
+            await self._learn(work)
         [(first,)] = await self._writer.fetch(
             'SELECT min("offset") FROM events WHERE stream = ?', (row,)
         )
         unit, end = await self._unit(row, first)
         before, sealed = await self._hash(row, first - 1), await self._hash(row, end)
-        packed = await work.run(_packed, row, unit, before, sealed) if unit else None
+        packed = await self._pack(row, unit, before, sealed, work)
         if packed is None:
             self._stuck.add(row)
             _log.error(
@@ -125,7 +138,27 @@ class Compaction:
             return
         await self._writer.transact(_statements(row, first, end, packed))
         self.removed(row, len(unit))
+        self._packed += len(unit)
         self._has_freed = True
+
+    async def _pack(
+        self, row: int, unit: Sequence[Row], before: bytes, sealed: bytes, work: Work
+    ) -> list[Place] | None:
+        if not unit:
+            return None
+        newest = self._dictionaries.newest
+        return await work.run(_packed, row, unit, before, sealed, newest)
+
+    async def _learn(self, work: Work) -> None:
+        """Learn one more dictionary from the oldest rows, where they have enough in common."""
+        found = await self._writer.fetch(
+            'SELECT key, "offset", bytes, crc FROM events ORDER BY key LIMIT ?', (SAMPLE_EVENTS,)
+        )
+        data = await work.run(_learnt, [Row(*one) for one in found])
+        if data:
+            rows = self._dictionaries.next_rows(data)
+            await self._writer.transact([inserted(rows)])
+            self._dictionaries.take(rows)
 
     async def _give_back(self) -> None:
         """Shrink the file by a step, where much of it is unused and the database was made to allow it."""
@@ -182,7 +215,15 @@ class Compaction:
         return bytes(found[0][0]) if found else b""
 
 
-def _packed(row: int, unit: Sequence[Row], before: bytes, sealed: bytes) -> list[Place] | None:
+def _learnt(rows: Sequence[Row]) -> bytes:
+    """A dictionary from these rows; empty where they are too few, or damaged."""
+    sound = [Filed(one.key >> STREAM_BITS, one.data) for one in rows if _is_sound(one)]
+    return learn(list(frame_contents(sound)))
+
+
+def _packed(
+    row: int, unit: Sequence[Row], before: bytes, sealed: bytes, dictionary: Dictionary
+) -> list[Place] | None:
     """Blocks of rows; None where these are not what was sealed."""
     try:
         if chained(before, [one.data for one in unit]) != sealed or not all(map(_is_sound, unit)):
@@ -193,7 +234,7 @@ def _packed(row: int, unit: Sequence[Row], before: bytes, sealed: bytes) -> list
     events = [Filed(one.key >> STREAM_BITS, one.data) for one in unit]
     return [
         (row_key(one.first_lamport, row), row_key(one.last_lamport, row), row, *one[2:])
-        for one in pack_events(row, first, events)
+        for one in pack_events(row, first, events, dictionary)
     ]
 
 

@@ -9,13 +9,13 @@ page of a read often ends in the middle of some.
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import zstandard
-
-from lamport.blocks import BLOCK_EVENTS, Block, open_block
+from lamport.blocks import BLOCK_EVENTS, Block, MisplacedFrame, dictionary_of, read_directory
+from lamport.dictionaries import Dictionaries
 from lamport.errors import DAMAGE_REMEDY, DamagedEvent
 from lamport.ids import EventKey, StreamId
 from lamport.offsets import OffsetRange
@@ -47,7 +47,12 @@ class Part(NamedTuple):
     def keys(self) -> Iterator[int]:
         """Their row keys."""
         for at in self.positions:
-            yield self.block.lamports[at] << STREAM_BITS | self.block.row
+            yield self.block.lamport_at(at) << STREAM_BITS | self.block.row
+
+    def meets(self, low: int, high: int) -> bool:
+        """Whether the block may hold events from one row key to another."""
+        lamports = self.block.lamports
+        return lamports[0] << STREAM_BITS <= high and low < lamports[-1] + 1 << STREAM_BITS
 
 
 class Lost(NamedTuple):
@@ -85,9 +90,12 @@ class Found:
         return last
 
     def pieces(self, size: int, *, descending: bool) -> "Iterator[Found]":
-        """The same in pieces of about `size` events, in reading direction; groups of equal timestamps stay whole."""
+        """What a scan found in pieces of about `size` events, in reading direction; what a search by key did, as it is.
+
+        Groups of equal timestamps stay whole.
+        """
         total = len(self.rows) + sum(len(positions) for _, positions in self.parts)
-        if total <= size + size // 2:
+        if total <= size + size // 2 or not all(isinstance(at, range) for _, at in self.parts):
             if total:
                 yield self
             return
@@ -99,7 +107,8 @@ class Found:
         edges = [0, *dict.fromkeys(cuts[1:]), 2**63]
         windows = [(low, high - 1) for low, high in pairwise(edges)]
         for low, high in reversed(windows) if descending else windows:
-            piece = self.within(low, high)
+            near = [part for part in self.parts if part.meets(low, high)]
+            piece = Found(self.rows, near).within(low, high)
             if piece:
                 yield piece
 
@@ -113,12 +122,15 @@ class Found:
 class EventTable:
     """Reads the events of one database. `name` gives the stream behind a local number."""
 
-    def __init__(self, reader: Connection, name: Callable[[int], StreamId]) -> None:
+    def __init__(
+        self, reader: Connection, name: Callable[[int], StreamId], dictionaries: Dictionaries
+    ) -> None:
         self._reader = reader
         self._name = name
+        self._dictionaries = dictionaries
         self._opened: dict[int, Block] = {}
+        self._sizes: dict[int, int] = {}
         self._bytes = 0
-        self._decompress = zstandard.ZstdDecompressor().decompress
 
     async def scan(
         self, low: int, high: int, size: int, among: Iterable[int] | None, *, descending: bool
@@ -140,7 +152,7 @@ class EventTable:
         opened = await self._opened_all(near)
         if opened is None:
             return await self.scan(low, high, size, among, descending=descending)
-        opened += [self._open(tuple(one)) for kind, *one in found if kind == _NEXT]
+        opened += await self._open_whole([one for kind, *one in found if kind == _NEXT])
         parts = [Part(block, range(block.count)) for block in opened]
         return Found(rows, parts, reached)
 
@@ -161,6 +173,7 @@ class EventTable:
         found = await self._reader.fetch(_BY_KEY, (listed,))
         rows = [Row(*one) for kind, *one, _ in found if kind == _ROW]
         stored = [one for kind, *one in found if kind == _NEXT]
+        await self._learn(stored)
         by_row: defaultdict[int, list[int]] = defaultdict(list)
         for key in keys if stored else ():
             by_row[key & MAX_STREAMS - 1].append(key)
@@ -169,14 +182,21 @@ class EventTable:
             key, last = one[:2]
             wanted = by_row[key & MAX_STREAMS - 1]
             inside = wanted[bisect_left(wanted, key) : bisect_right(wanted, last)]
+            if not inside:
+                continue
             try:
-                block = self._open(one) if inside else None
+                parts.append(self._part(one, inside))
             except DamagedEvent as error:
                 lost += [Lost(key, error) for key in inside]
-                continue
-            if block is not None:
-                parts.append(Part(block, _positions_of(block, inside)))
         return Found(rows, parts), lost
+
+    def _part(self, stored: Any, keys: Iterable[int]) -> Part:
+        """The events with these keys in a block; only their frames are opened."""
+        block = self._block(stored)
+        with self._told(stored):
+            found = [block.find(key >> STREAM_BITS) for key in keys]
+        self._keep(stored[0], block)
+        return Part(block, [at for at in found if at is not None])
 
     async def following(
         self, row: int, first: int, last: int, size: int, rows: int | None = None
@@ -191,16 +211,15 @@ class EventTable:
         blocks = size // BLOCK_EVENTS + 1
         most = size if rows is None else rows
         found = await self._reader.fetch(_BY_OFFSET, (row, first, last, blocks, most))
-        stored = list(self._sound(one for kind, *one in found if kind == _NEXT))
+        packed = [one for kind, *one in found if kind == _NEXT]
+        await self._learn(packed)
+        stored = list(self._sound(packed))
         parts = [
             Part(one, range(max(first - one.offset, 0), min(last - one.offset + 1, one.count)))
             for one in stored
         ]
-        told = sum(kind == _NEXT for kind, *_ in found)
-        if (
-            len(stored) < told or told == blocks
-        ):  # there are, or may be, more blocks before the first row
-            return Found((), parts)
+        if len(stored) < len(packed) or len(packed) == blocks:
+            return Found((), parts)  # there are, or may be, more blocks before the first row
         return Found([Row(*one) for kind, *one, _ in found if kind == _ROW], parts)
 
     async def lowest_key(self, row: int, first: int) -> int | None:
@@ -231,11 +250,12 @@ class EventTable:
             stored = await self._reader.fetch(f"{_BLOCKS} WHERE key IN ({marks}) ORDER BY key")
         if [tuple(one[:4]) for one in stored] != sorted(map(tuple, missing)):
             return None
-        return [one for one in kept if one is not None] + [self._open(one) for one in stored]
+        return [one for one in kept if one is not None] + await self._open_whole(stored)
 
     def forget(self) -> None:
         """Read every block from the disk again."""
         self._opened.clear()
+        self._sizes.clear()
         self._bytes = 0
 
     def _sound(self, stored: Iterable[Sequence[Any]]) -> Iterator[Block]:
@@ -248,16 +268,41 @@ class EventTable:
                     raise
                 return
 
+    async def _learn(self, stored: Iterable[Any]) -> None:
+        """Load the dictionaries of these blocks, where another program has learnt one meanwhile."""
+        numbers = {dictionary_of(one[-1]) for one in stored}
+        if not all(map(self._dictionaries.knows, numbers)):
+            await self._dictionaries.load(self._reader)
+
+    async def _open_whole(self, stored: Sequence[Any]) -> list[Block]:
+        await self._learn(stored)
+        return [self._open(one) for one in stored]
+
     def _open(self, stored: Any) -> Block:
+        """A block with all its frames open."""
+        block = self._block(stored)
+        with self._told(stored):
+            block.open()
+        self._keep(stored[0], block)
+        return block
+
+    def _block(self, stored: Any) -> Block:
+        """A block, its frames not opened yet unless they were before."""
         key, last, offset, count, data = stored
         block = self._kept(key, last, offset, count)
         if block is None:
-            try:
-                block = checked_block(key, last, offset, count, data, self._decompress)
-            except ValueError as error:
-                raise self._damaged(key, offset, count, error) from error
-            self._keep(key, block)
+            with self._told(stored):
+                block = unopened_block(key, last, offset, count, data, self._dictionaries)
         return block
+
+    @contextmanager
+    def _told(self, stored: Any) -> Iterator[None]:
+        """Tell damage as the error that names the block's events."""
+        key, _, offset, count, _ = stored
+        try:
+            yield
+        except ValueError as error:
+            raise self._damaged(key, offset, count, error) from error
 
     def _kept(self, key: int, _: int, offset: int, count: int) -> Block | None:
         """A block that is open already; not one in whose place another stands by now."""
@@ -267,53 +312,50 @@ class EventTable:
         )
 
     def _keep(self, key: int, block: Block) -> None:
-        before = self._opened.pop(key, None)
-        self._opened[key] = block
-        self._bytes += block.size - (0 if before is None else before.size)
+        self._opened.pop(key, None)
+        self._bytes += block.size - self._sizes.pop(key, 0)
+        self._opened[key], self._sizes[key] = block, block.size
         while self._bytes > OPENED_BYTES and len(self._opened) > 1:
             oldest = next(iter(self._opened))
-            self._bytes -= self._opened.pop(oldest).size
+            del self._opened[oldest]
+            self._bytes -= self._sizes.pop(oldest)
 
     def _damaged(self, key: int, offset: Any, count: Any, error: ValueError) -> DamagedEvent:
         stream = self._name(key & MAX_STREAMS - 1)
         first, last = _extent(offset, count)
-        if isinstance(error, MisplacedBlock) and error.block.lamports[0] == key >> STREAM_BITS:
-            other = error.block  # it is the columns that do not fit it
-            first = min(first, other.offset)
-            last = max(last, other.offset + other.count - 1)
+        if isinstance(error, MisplacedFrame) and error.frame.row == key & MAX_STREAMS - 1:
+            other = error.frame.offset - error.position  # it is the columns that do not fit it
+            first, last = min(first, other), max(last, other + BLOCK_EVENTS - 1)
         fault = f"offsets {first} to {last} of stream {stream}, one block, are damaged on this disk: {DAMAGE_REMEDY}"
         return DamagedEvent(
             EventKey(key >> STREAM_BITS, stream), OffsetRange(stream, first, last), fault
         )
 
 
-class MisplacedBlock(ValueError):
-    """`block` is not what the columns beside it say."""
-
-    def __init__(self, block: Block) -> None:
-        super().__init__("it belongs in another place")
-        self.block = block
-
-
 def checked_block(  # noqa: PLR0917 - the columns of its row, as they come
-    key: int,
-    last: int,
-    offset: int,
-    count: int,
-    data: bytes,
-    decompress: Callable[[bytes], bytes] | None = None,
+    key: int, last: int, offset: int, count: int, data: bytes, dictionaries: Dictionaries
 ) -> Block:
-    """Open a block as it is stored.
+    """Open all of a block as it is stored.
 
     Raises:
         ValueError: it is damaged, or not the block that belongs in this place.
     """
-    block = open_block(data, decompress)
-    row, lamports = block.row, block.lamports
-    named = lamports[0] << STREAM_BITS | row, lamports[-1] << STREAM_BITS | row, block.offset
-    if (*named, block.count) != (key, last, offset, count):
-        raise MisplacedBlock(block)
+    block = unopened_block(key, last, offset, count, data, dictionaries)
+    block.open()
     return block
+
+
+def unopened_block(  # noqa: PLR0917 - as above
+    key: int, last: int, offset: int, count: int, data: bytes, dictionaries: Dictionaries
+) -> Block:
+    """A block as it is stored, its frames not looked at yet; raises as `checked_block` does."""
+    directory = read_directory(data)
+    row, lamports = key & MAX_STREAMS - 1, (directory.lamports[0], directory.last_lamport)
+    keys = tuple(lamport << STREAM_BITS | row for lamport in lamports)
+    if (*keys, directory.positions[-1]) != (key, last, count):
+        raise ValueError("its directory belongs in another place")
+    decompress = dictionaries.decompressor(directory.dictionary)
+    return Block(row, offset, data, directory, decompress)
 
 
 def _extent(offset: Any, count: Any) -> tuple[int, int]:
@@ -330,16 +372,6 @@ def _meeting(block: Block, low: int, high: int, places: Sequence[int]) -> Sequen
     if isinstance(places, range):
         return range(max(first, places.start), min(stop, places.stop))
     return [at for at in places if first <= at < stop]
-
-
-def _positions_of(block: Block, keys: Iterable[int]) -> list[int]:
-    lamports, found = block.lamports, []
-    for key in keys:
-        lamport = key >> STREAM_BITS
-        at = bisect_left(lamports, lamport)
-        if at < len(lamports) and lamports[at] == lamport:
-            found.append(at)
-    return found
 
 
 def _only(among: Iterable[int] | None) -> dict[str, str]:

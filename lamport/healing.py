@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from lamport.chain import Keys
 from lamport.codec import verify_event
+from lamport.dictionaries import Dictionaries, inserted
 from lamport.errors import CorruptRange
 from lamport.event_table import checked_block
 from lamport.ids import StreamId
@@ -68,7 +69,9 @@ async def rebuild_tags(writer: Connection, streams: Mapping[int, StreamId]) -> N
 async def _pages_of_entries(
     writer: Connection, streams: Mapping[int, StreamId]
 ) -> AsyncIterator[list[int]]:
-    async for rows in _pages_of_blocks(writer):
+    dictionaries = Dictionaries()
+    await dictionaries.load(writer)
+    async for rows in _pages_of_blocks(writer, dictionaries):
         yield _numbers(rows, streams)
     key = -1
     while stored := await writer.fetch(
@@ -79,7 +82,9 @@ async def _pages_of_entries(
         yield _numbers(stored, streams)
 
 
-async def _pages_of_blocks(writer: Connection) -> AsyncIterator[list[tuple[int, int, bytes]]]:
+async def _pages_of_blocks(
+    writer: Connection, dictionaries: Dictionaries
+) -> AsyncIterator[list[tuple[int, int, bytes]]]:
     """Key, offset and bytes of all events in blocks that can be read."""
     key = -(2**63)
     while stored := await writer.fetch(
@@ -87,14 +92,14 @@ async def _pages_of_blocks(writer: Connection) -> AsyncIterator[list[tuple[int, 
         (key, PAGE_BLOCKS),
     ):
         key = stored[-1][0]
-        yield [event for one in stored for event in _of_block(*one)]
+        yield [event for one in stored for event in _of_block(dictionaries, *one)]
 
 
-def _of_block(
-    key: int, last: int, offset: int, count: int, data: bytes
+def _of_block(  # noqa: PLR0917 - the columns of its row, as they come
+    dictionaries: Dictionaries, key: int, last: int, offset: int, count: int, data: bytes
 ) -> Iterator[tuple[int, int, bytes]]:
     try:
-        block = checked_block(key, last, offset, count, data)
+        block = checked_block(key, last, offset, count, data, dictionaries)
     except (ValueError, TypeError):
         return  # one of this node's own that is damaged: what it held cannot be told
     places = range(block.count)
@@ -122,6 +127,7 @@ def _statements(
     looked: Verification, cut: Mapping[int, StreamCheck], keys: Keys
 ) -> Iterator[Statement]:
     yield _raised_clock()
+    yield inserted(looked.copies)
     yield from _cuts(cut)
     yield Statement(
         "DELETE FROM blocks WHERE key = ?",
@@ -189,7 +195,8 @@ def _unforked(cut: Mapping[int, StreamCheck]) -> Iterator[Statement]:
     bases = sorted({check.stream.base for check in cut.values()})
     names = [(bytes(stream.node), stream.number) for stream in bases]
     rows = "(SELECT row FROM branches WHERE node = ? AND number = ? AND row != trunk)"
-    yield Statement(f"DELETE FROM events WHERE {_OF_ROW} IN {rows}", names)  # noqa: S608 - names of columns
+    for table in ("events", "blocks"):
+        yield Statement(f"DELETE FROM {table} WHERE {_OF_ROW} IN {rows}", names)  # noqa: S608 - names of columns
     yield Statement(f"DELETE FROM seals WHERE stream IN {rows}", names)  # noqa: S608 - as above
     yield Statement(f"DELETE FROM streams WHERE row IN {rows}", names)  # noqa: S608 - as above
     yield Statement("DELETE FROM branches WHERE node = ? AND number = ?", names)

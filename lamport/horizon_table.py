@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from lamport.blocks import Block
 from lamport.chain import Seal
 from lamport.codec import verify_event
+from lamport.dictionaries import Dictionaries
 from lamport.errors import CorruptRange
 from lamport.event_table import checked_block
 from lamport.horizon import Horizon
@@ -69,14 +70,19 @@ async def load_horizons(
     }
 
 
-async def clear_step(
-    connection: Connection, tags: TagIndex, row: int, horizon: Horizon, work: Work
+async def clear_step(  # noqa: PLR0917 - the tables, what of them, and where
+    connection: Connection,
+    tags: TagIndex,
+    dictionaries: Dictionaries,
+    row: int,
+    horizon: Horizon,
+    work: Work,
 ) -> Swept:
     """Delete the next events behind a horizon, in one transaction.
 
     Blocks go as a whole: one that holds events from both sides of the horizon stays until that has moved past it.
     """
-    packed = await _next_block(connection, row, horizon.first)
+    packed = await _next_block(connection, dictionaries, row, horizon.first)
     end, events = packed or await _next_rows(connection, row, horizon.first)
     removal = await plan_removal(connection, tags, _entries(horizon.seal.stream, events), work)
     noted = Statement("UPDATE horizons SET cleared = ? WHERE stream = ?", [(end, row)])
@@ -88,7 +94,7 @@ async def clear_step(
 
 
 async def _next_block(
-    connection: Connection, row: int, first: int
+    connection: Connection, dictionaries: Dictionaries, row: int, first: int
 ) -> tuple[int, Sequence[_Row]] | None:
     """The oldest block of a stream if all of it lies below an offset: where it ends, and its events if it is sound."""
     sql = (
@@ -98,7 +104,7 @@ async def _next_block(
     for key, last, offset, count, data in await connection.fetch(sql, (row, first)):
         if offset + count <= first:
             try:
-                block = checked_block(key, last, offset, count, data)
+                block = checked_block(key, last, offset, count, data, dictionaries)
             except ValueError:
                 return (
                     offset + count,

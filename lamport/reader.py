@@ -381,7 +381,7 @@ class _Span(NamedTuple):
             positions = [at for at in positions if first <= at < stop]
         if not self.retracted.of(self.stream):
             return positions
-        seen = [at for at in positions if not self.hides(block.lamports[at])]
+        seen = [at for at in positions if not self.hides(block.lamport_at(at))]
         return seen if len(seen) < len(positions) else positions  # a range is decoded at once
 
     def wants(self, row: Row) -> bool:

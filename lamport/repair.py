@@ -17,12 +17,13 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from lamport.blocks import Filed, pack_events
+from lamport.blocks import pack_events
 from lamport.chain import MAX_SEALED_EVENTS, Head, Keys, Seal, SealedRange, chained, check_range
 from lamport.codec import verify_event
 from lamport.errors import CorruptRange, DamagedRange, DivergedStream
 from lamport.event import Event
 from lamport.event_table import Row, checked_block
+from lamport.frames import Filed
 from lamport.ids import StreamId
 from lamport.offsets import OffsetRange
 from lamport.row_keys import MAX_STREAMS, STREAM_BITS, row_checksum, row_key
@@ -247,16 +248,49 @@ class Repair:
             rows, packed = await self._held(row, right)
             outside = await self._outside(row, mending.piece)
             if await self._is_packed(row, mending.piece, right[0][0]):
-                held, statements = packed | rows, _as_blocks(row, mending, right)
+                held, statements = packed | rows, self._as_blocks(row, mending, right)
             else:
                 wrong = [one for one in right if rows.get(one[0]) != one]
                 held, statements = packed | rows, _as_rows(row, mending, right, wrong)
-            await self._store.write(*statements, _filed(row, outside), *_around(row, mending))
+            await self._store.write(*statements, self._packed(row, outside), *_around(row, mending))
             with translated_errors():
                 await self._store.compaction.mended(row)
         if mending.certificate:
             self._store.authors[stream.node] = mending.certificate
         return sum(held.get(one[0]) != one for one in right)
+
+    def _as_blocks(
+        self, row: int, mending: Mending, right: Sequence[_Placed]
+    ) -> Iterator[Statement]:
+        """Pack a piece anew. Its blocks end where its seals are, as they always do."""
+        first, last = mending.piece.first, mending.piece.last.offset
+        yield Statement(
+            'DELETE FROM events WHERE stream = ?1 AND "offset" BETWEEN ?2 AND ?3'
+            " OR key IN (SELECT value FROM json_each(?4))",
+            [(row, first, last, str([one[0] for one in right]))],
+        )
+        yield _without_blocks(row, mending, right)
+        ends = sorted({last, *(seal.offset for seal in mending.seals)})
+        rows = [Row(key, offset, data, crc) for key, _, offset, data, crc in right]
+        parts = [
+            (start + 1, rows[start + 1 - first : end + 1 - first])
+            for start, end in pairwise([first - 1, *ends])
+        ]
+        yield self._packed(row, parts)
+
+    def _packed(self, row: int, runs: Sequence[_Run]) -> Statement:
+        """Blocks of these events."""
+        blocks = [
+            (row_key(one.first_lamport, row), row_key(one.last_lamport, row), row, *one[2:])
+            for first, rows in runs
+            for one in pack_events(
+                row,
+                first,
+                [Filed(each.key >> STREAM_BITS, each.data) for each in rows],
+                self._store.dictionaries.newest,
+            )
+        ]
+        return Statement("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?)", blocks)
 
     async def _is_packed(self, row: int, piece: Piece, key: int) -> bool:
         """Whether a piece, whose first event has this row key, has its place in blocks: none may follow a row.
@@ -276,7 +310,7 @@ class Repair:
         bounds = piece.first, piece.last.offset, MAX_SEALED_EVENTS
         for block in await self._fetch(_CROSSING, row, *bounds):
             with suppress(ValueError):
-                rows = list(_opened(row, *block))
+                rows = self._opened(row, block)
                 before = [one for one in rows if one.offset < piece.first]
                 behind = [one for one in rows if one.offset > piece.last.offset]
                 found += [(part[0].offset, part) for part in (before, behind) if part]
@@ -349,7 +383,7 @@ class Repair:
         filed: list[Row] = []
         for number, *block in found:
             if number is not None:
-                filed += [one for one in _opened(row, *block) if first <= one.offset <= last]
+                filed += [one for one in self._opened(row, block) if first <= one.offset <= last]
         rows = [
             Row(key, offset, data, crc)
             for number, key, _, offset, crc, data in found
@@ -372,9 +406,21 @@ class Repair:
             with suppress(ValueError):
                 packed.update(
                     (one.key, (one.key, row, one.offset, one.data, row_checksum(*one[:3])))
-                    for one in _opened(row, *block)
+                    for one in self._opened(row, block)
                 )
         return rows, packed
+
+    def _opened(self, row: int, stored: Sequence[Any]) -> list[Row]:
+        """The events of a stored block; `ValueError` where it is damaged, or another stream's."""
+        key, last, offset, count, data = stored
+        block = checked_block(key, last, offset, count, data, self._store.dictionaries)
+        if block.row != row:
+            raise ValueError("it is another stream's")
+        places = range(block.count)
+        return [
+            Row(row_key(block.lamports[at], row), offset + at, one, None)
+            for at, one in zip(places, block.bytes_at(places), strict=True)
+        ]
 
     async def _fetch(self, sql: str, *parameters: int | str) -> list[tuple[Any, ...]]:
         with translated_errors():
@@ -400,36 +446,6 @@ def _as_rows(
     )
     yield _without_blocks(row, mending, right)
     yield Statement("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)", wrong)
-
-
-def _as_blocks(row: int, mending: Mending, right: Sequence[_Placed]) -> Iterator[Statement]:
-    """Pack a piece anew. Its blocks end where its seals are, as they always do."""
-    first, last = mending.piece.first, mending.piece.last.offset
-    yield Statement(
-        'DELETE FROM events WHERE stream = ?1 AND "offset" BETWEEN ?2 AND ?3'
-        " OR key IN (SELECT value FROM json_each(?4))",
-        [(row, first, last, str([one[0] for one in right]))],
-    )
-    yield _without_blocks(row, mending, right)
-    ends = sorted({last, *(seal.offset for seal in mending.seals)})
-    rows = [Row(key, offset, data, crc) for key, _, offset, data, crc in right]
-    parts = [
-        (start + 1, rows[start + 1 - first : end + 1 - first])
-        for start, end in pairwise([first - 1, *ends])
-    ]
-    yield _filed(row, parts)
-
-
-def _filed(row: int, runs: Sequence[_Run]) -> Statement:
-    """Blocks of these events."""
-    blocks = [
-        (row_key(one.first_lamport, row), row_key(one.last_lamport, row), row, *one[2:])
-        for first, rows in runs
-        for one in pack_events(
-            row, first, [Filed(each.key >> STREAM_BITS, each.data) for each in rows]
-        )
-    ]
-    return Statement("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?)", blocks)
 
 
 def _without_blocks(row: int, mending: Mending, right: Sequence[_Placed]) -> Statement:
@@ -470,16 +486,6 @@ def _around(row: int, mending: Mending) -> Iterator[Statement]:
         certificates if mending.certificate else [],
     )
     yield Statement("DELETE FROM snapshots")
-
-
-def _opened(row: int, key: Any, last: Any, offset: Any, count: Any, data: Any) -> Iterator[Row]:  # noqa: PLR0917 - columns
-    """The events of a stored block; `ValueError` where it is damaged, or another stream's."""
-    block = checked_block(key, last, offset, count, data)
-    if block.row != row:
-        raise ValueError("it is another stream's")
-    places = range(block.count)
-    for at, one in zip(places, block.bytes_at(places), strict=True):
-        yield Row(row_key(block.lamports[at], row), offset + at, one, None)
 
 
 def _with_checksum(key: int, stream: Any, offset: Any, data: Any, crc: Any) -> _Placed:

@@ -20,6 +20,7 @@ from lamport.clock import LamportClock
 from lamport.commit import Commit, CommitBuilder
 from lamport.commit_table import commit_statements, tag_entries
 from lamport.compaction import Compaction
+from lamport.dictionaries import Dictionaries
 from lamport.errors import StoreBusy, StoreFailed, StoreFull, StoreMismatch, StoreRefused
 from lamport.event_table import EventTable
 from lamport.forks import Adoption
@@ -81,8 +82,9 @@ class Store:
         self.clock = LamportClock()
         self.retracted = Retracted()
         self.tags = TagIndex(writer, reader)
-        self.events = EventTable(reader, self.stream_of)
-        self.compaction = Compaction(writer, self._start_of)
+        self.dictionaries = Dictionaries()
+        self.events = EventTable(reader, self.stream_of, self.dictionaries)
+        self.compaction = Compaction(writer, self.dictionaries, self._start_of)
         self._writer = writer
         self._keys = keys
         self._row_of: dict[StreamId, int] = {}
@@ -235,7 +237,9 @@ class Store:
         row, known = self._row_of[stream], self.horizons[stream]
         async with self.compaction.lock:
             with translated_errors():
-                swept = await clear_step(self._writer, self.tags, row, known, work)
+                swept = await clear_step(
+                    self._writer, self.tags, self.dictionaries, row, known, work
+                )
         self.horizons[stream] = swept.horizon
         self.compaction.removed(row, swept.rows)
 
@@ -375,6 +379,7 @@ class Store:
                 self.heads[stream] = Head(stream, head, hash_, lamport)
         ends = {row: (head, hash_, lamport) for row, _, _, head, hash_, lamport in rows}
         await self._load_branches(ends)
+        await self.dictionaries.load(self._writer)
         await self.compaction.load()
         self.authors = dict(await self._writer.fetch("SELECT node, certificate FROM authors"))
         facts = await _facts(self._writer)

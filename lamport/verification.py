@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from lamport.chain import MAX_SEALED_EVENTS, Head, Keys, Seal
 from lamport.codec import verify_event
+from lamport.dictionaries import SELECT, Dictionaries, Stored
 from lamport.errors import CorruptRange, InvalidInput, StoreError, StoreMismatch
 from lamport.event import Event
 from lamport.event_table import checked_block
@@ -109,6 +110,9 @@ class Verification:
         self.strays = 0
         self.seals = 0
         self.bad_blocks: set[int] = set()
+        self.copies: list[Stored] = []
+        """Copies of dictionaries that are damaged, as they should be."""
+        self.dictionaries = Dictionaries()
         self._connection = connection
         self._keys = keys
         self._total = 0
@@ -122,11 +126,19 @@ class Verification:
 
         Beside a writer it is the picture of one moment, held by one reading transaction.
         """
-        parts = (self._structure, self._facts, self._authors, self._streams, self._blocks)
+        parts = (self._structure, self._facts, self._authors, self._streams)
         with translated_errors():
             await self._connection.fetch("BEGIN")
         try:
-            for part in (*parts, self._events, self._ends, self._retracted, self._indexes):
+            for part in (
+                *parts,
+                self._learnt,
+                self._blocks,
+                self._events,
+                self._ends,
+                self._retracted,
+                self._indexes,
+            ):
                 try:
                     with translated_errors():
                         async for step in part():
@@ -201,6 +213,16 @@ class Verification:
         rows = await self._connection.fetch(f"SELECT {columns} FROM horizons")  # noqa: S608 - no values in it
         return {row: (seal, base) for row, *seal, base in rows}
 
+    async def _learnt(self) -> AsyncIterator[Step]:
+        stored = [Stored(*row) for row in await self._connection.fetch(SELECT)]
+        self.dictionaries.take(stored)
+        sound = {one.number: one for one in stored if one.is_sound}
+        for one in stored:
+            if not one.is_sound:
+                yield Finding(f"copy {one.copy} of dictionary {one.number} is damaged")
+                if one.number in sound:
+                    self.copies.append(sound[one.number]._replace(copy=one.copy))
+
     async def _blocks(self) -> AsyncIterator[Step]:
         self._total = await self._count()
         key = -(2**63)
@@ -232,7 +254,7 @@ class Verification:
             )
             for number, (_, columns) in enumerate(_BLOCK_INDEXES)
         )
-        block = checked_block(key, last, offset, count, data)
+        block = checked_block(key, last, offset, count, data, self.dictionaries)
         if row != block.row:
             raise ValueError(f"it is filed under the stream {row!r}")
         places = range(block.count)

@@ -24,8 +24,9 @@ import msgpack
 import lamport.log
 from fish.definition import Fish, Metadata
 from fish.states import encode_state
-from lamport.blocks import open_block
+from lamport.dictionaries import SELECT, Dictionaries
 from lamport.event import Event
+from lamport.event_table import checked_block
 from lamport.ids import NodeId, StreamId
 from lamport.row_keys import row_key
 from lamport.tags import ALL_EVENTS
@@ -395,11 +396,13 @@ def _events_on(device: Device, row: int, first: int) -> list[tuple[int, bytes, i
 def _in_blocks(device: Device, row: int, first: int) -> Iterator[tuple[int, bytes, int]]:
     """The same of those that stand in blocks."""
     blocks = device.platter.fetch(
-        'SELECT "offset", data FROM blocks WHERE stream = ? AND "offset" + count > ? ORDER BY "offset"',
+        'SELECT key, last, "offset", count, data FROM blocks WHERE stream = ? AND "offset" + count > ?'
+        ' ORDER BY "offset"',
         (row, first),
     )
-    for offset, data in blocks:
-        block = open_block(data)
+    dictionaries = Dictionaries(device.platter.fetch(SELECT) if blocks else ())
+    for key, last, offset, count, data in blocks:
+        block = checked_block(key, last, offset, count, data, dictionaries)
         places = range(max(first - offset, 0), block.count)
         for at, event in zip(places, block.bytes_at(places), strict=True):
             yield offset + at, event, row_key(block.lamports[at], row)

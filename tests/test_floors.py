@@ -37,8 +37,8 @@ FLOORS = (
     # 1: pure machines
     (
         "lamport.clock lamport.codec lamport.chain lamport.horizon lamport.retention lamport.retraction"
-        " lamport.upcasters lamport.forks lamport.branches"
-        " lamport.row_keys lamport.blocks lamport.commit lamport.requests lamport.stream_check lamport.archive"
+        " lamport.upcasters lamport.forks lamport.branches lamport.row_keys lamport.frames lamport.blocks"
+        " lamport.commit lamport.requests lamport.stream_check lamport.archive"
         " lamport.postings"
         " fish.states fish.work fish.definition fish.timeline"
         " fish.protocols fish.protocols.values fish.protocols.problems fish.protocols.wellformed"
@@ -59,7 +59,7 @@ FLOORS = (
         "lamport.lineage lamport.tag_index lamport.tag_removal lamport.retraction_table lamport.horizon_table"
         " lamport.store lamport.reader lamport.snapshot_table lamport.proving"
         " lamport.verification lamport.healing lamport.repair"
-        " lamport.pruning lamport.event_table lamport.compaction lamport.commit_table"
+        " lamport.pruning lamport.dictionaries lamport.event_table lamport.compaction lamport.commit_table"
     ),
     # 3: the async middle
     (

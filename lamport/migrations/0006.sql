@@ -3,7 +3,7 @@
 -- CRC-32 of the bytes, begun with the lower 32 bits of key XOR offset. Rows of older schemas have none.
 ALTER TABLE events ADD COLUMN crc INTEGER;
 
--- Up to 64 consecutive events of one stream: the columns of lamport/blocks.py, compressed, with a checksum. A block is
+-- Up to 128 consecutive events of one stream, compressed (lamport/blocks.py), with checksums. A block is
 -- never written again. It is found by its first event's key, which is its own, or by stream and offset.
 CREATE TABLE blocks (
   key      INTEGER PRIMARY KEY,
@@ -16,3 +16,12 @@ CREATE TABLE blocks (
 CREATE UNIQUE INDEX blocks_by_offset ON blocks (stream, "offset", count);
 CREATE INDEX blocks_by_key ON blocks (stream, key);
 CREATE INDEX blocks_by_last ON blocks (last);
+
+-- What the frames of blocks were compressed with (lamport/dictionaries.py), each in two copies.
+CREATE TABLE dictionaries (
+  number INTEGER NOT NULL,
+  copy   INTEGER NOT NULL,
+  data   BLOB    NOT NULL,
+  crc    INTEGER NOT NULL,  -- CRC-32 of the data
+  PRIMARY KEY (number, copy)
+) WITHOUT ROWID;
