@@ -15,7 +15,7 @@ Pure functions and values; where blocks are kept is `lamport.event_table`'s busi
 import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate, groupby, pairwise
+from itertools import accumulate, chain, groupby, pairwise
 from typing import NamedTuple, Protocol
 from zlib import crc32
 
@@ -38,6 +38,9 @@ BLOCK_BYTES = 64 * 1024
 
 _MAX_CONTENT = 4 * (BLOCK_BYTES + MAX_EVENT_BYTES)
 """Of what a frame is decompressed to: more was never put in."""
+
+_OPENED = 6
+"""Opened, events take so many times the bytes that they have on the disk, about."""
 
 _VERSION = 1
 _HEAD = struct.Struct("<BBHQ")
@@ -105,15 +108,20 @@ class Block:
 
     @property
     def size(self) -> int:
-        """Bytes of memory that it takes, about."""
-        return len(self._data) + sum(frame.size for frame in self._frames if frame is not None)
+        """Bytes of memory that it takes when all of it is open, about."""
+        return _OPENED * len(self._data)
+
+    def meets(self, first: int, last: int) -> bool:
+        """Whether it may hold events from one timestamp to another; nothing is opened."""
+        directory = self._directory
+        return directory.lamports[0] <= last and first <= directory.last_lamport
 
     @property
     def lamports(self) -> tuple[int, ...]:
         """The timestamps of all events."""
         if not self._lamports:
             frames = map(self._frame, range(len(self._frames)))
-            self._lamports = tuple(lamport for frame in frames for lamport in frame.lamports)
+            self._lamports = tuple(chain.from_iterable(frame.lamports for frame in frames))
         return self._lamports
 
     def open(self) -> None:
@@ -142,11 +150,10 @@ class Block:
         if not isinstance(positions, range):
             places = map(self._place, positions)
             return [self._frame(number).single(stream, at) for number, at in places]
-        return [
-            event
-            for number, start, stop in self._parts(positions)
-            for event in self._frame(number).span(stream, start, stop)
-        ]
+        events: list[Event] = []
+        for number, start, stop in self._parts(positions):
+            events += self._frame(number).span(stream, start, stop)
+        return events
 
     def bytes_at(self, positions: Iterable[int]) -> Iterator[bytes]:
         """The bytes of the events at these positions, as their author wrote them."""

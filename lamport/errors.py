@@ -91,6 +91,10 @@ class DamagedEvent(DamagedRange):
         self.key = key
 
 
+class DamagedIndex(LogError):
+    """The disk altered the tag index: who asks by tag is told so. Events themselves are read as before."""
+
+
 class DivergedStream(CorruptRange):
     """A validly sealed range contradicts the prefix held here: two histories of one stream."""
 

@@ -9,7 +9,6 @@ page of a read often ends in the middle of some.
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -48,11 +47,6 @@ class Part(NamedTuple):
         """Their row keys."""
         for at in self.positions:
             yield self.block.lamport_at(at) << STREAM_BITS | self.block.row
-
-    def meets(self, low: int, high: int) -> bool:
-        """Whether the block may hold events from one row key to another."""
-        lamports = self.block.lamports
-        return lamports[0] << STREAM_BITS <= high and low < lamports[-1] + 1 << STREAM_BITS
 
 
 class Lost(NamedTuple):
@@ -107,7 +101,8 @@ class Found:
         edges = [0, *dict.fromkeys(cuts[1:]), 2**63]
         windows = [(low, high - 1) for low, high in pairwise(edges)]
         for low, high in reversed(windows) if descending else windows:
-            near = [part for part in self.parts if part.meets(low, high)]
+            first, last = low >> STREAM_BITS, high >> STREAM_BITS
+            near = [part for part in self.parts if part.block.meets(first, last)]
             piece = Found(self.rows, near).within(low, high)
             if piece:
                 yield piece
@@ -129,7 +124,6 @@ class EventTable:
         self._name = name
         self._dictionaries = dictionaries
         self._opened: dict[int, Block] = {}
-        self._sizes: dict[int, int] = {}
         self._bytes = 0
 
     async def scan(
@@ -192,10 +186,11 @@ class EventTable:
 
     def _part(self, stored: Any, keys: Iterable[int]) -> Part:
         """The events with these keys in a block; only their frames are opened."""
-        block = self._block(stored)
-        with self._told(stored):
+        try:
+            block = self._block(stored)
             found = [block.find(key >> STREAM_BITS) for key in keys]
-        self._keep(stored[0], block)
+        except ValueError as error:
+            raise self._damaged(stored, error) from error
         return Part(block, [at for at in found if at is not None])
 
     async def following(
@@ -255,7 +250,6 @@ class EventTable:
     def forget(self) -> None:
         """Read every block from the disk again."""
         self._opened.clear()
-        self._sizes.clear()
         self._bytes = 0
 
     def _sound(self, stored: Iterable[Sequence[Any]]) -> Iterator[Block]:
@@ -280,10 +274,11 @@ class EventTable:
 
     def _open(self, stored: Any) -> Block:
         """A block with all its frames open."""
-        block = self._block(stored)
-        with self._told(stored):
+        try:
+            block = self._block(stored)
             block.open()
-        self._keep(stored[0], block)
+        except ValueError as error:
+            raise self._damaged(stored, error) from error
         return block
 
     def _block(self, stored: Any) -> Block:
@@ -291,18 +286,9 @@ class EventTable:
         key, last, offset, count, data = stored
         block = self._kept(key, last, offset, count)
         if block is None:
-            with self._told(stored):
-                block = unopened_block(key, last, offset, count, data, self._dictionaries)
+            block = unopened_block(key, last, offset, count, data, self._dictionaries)
+            self._keep(key, block)
         return block
-
-    @contextmanager
-    def _told(self, stored: Any) -> Iterator[None]:
-        """Tell damage as the error that names the block's events."""
-        key, _, offset, count, _ = stored
-        try:
-            yield
-        except ValueError as error:
-            raise self._damaged(key, offset, count, error) from error
 
     def _kept(self, key: int, _: int, offset: int, count: int) -> Block | None:
         """A block that is open already; not one in whose place another stands by now."""
@@ -312,15 +298,17 @@ class EventTable:
         )
 
     def _keep(self, key: int, block: Block) -> None:
-        self._opened.pop(key, None)
-        self._bytes += block.size - self._sizes.pop(key, 0)
-        self._opened[key], self._sizes[key] = block, block.size
+        before = self._opened.pop(key, None)
+        self._opened[key] = block
+        self._bytes += block.size - (0 if before is None else before.size)
         while self._bytes > OPENED_BYTES and len(self._opened) > 1:
             oldest = next(iter(self._opened))
-            del self._opened[oldest]
-            self._bytes -= self._sizes.pop(oldest)
+            self._bytes -= self._opened.pop(oldest).size
 
-    def _damaged(self, key: int, offset: Any, count: Any, error: ValueError) -> DamagedEvent:
+    def _damaged(self, stored: Any, error: ValueError) -> DamagedEvent:
+        key, _, offset, count, _ = stored
+        refused = self._opened.pop(key, None)
+        self._bytes -= 0 if refused is None else refused.size
         stream = self._name(key & MAX_STREAMS - 1)
         first, last = _extent(offset, count)
         if isinstance(error, MisplacedFrame) and error.frame.row == key & MAX_STREAMS - 1:

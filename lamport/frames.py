@@ -35,7 +35,6 @@ _NO_SHAPE = b"\x90\xa0"
 """What stands for it there: no tags, and an empty application id."""
 
 _KEPT_SHAPES = 4_096
-_EVENT_OVERHEAD = 100
 _ARRAY_OF_FIVE = b"\x95"
 _FIELDS = 5
 _LAYOUTS = 1_024
@@ -68,12 +67,6 @@ class Frame:
         self._content = content
         self._layout = layout = _layout(self.count, shapes)
         self.lamports = tuple(accumulate(layout.lamports.unpack_from(content, _HEAD.size)))
-
-    @property
-    def size(self) -> int:
-        """Bytes of memory that it takes, about."""
-        size: int = len(self._content) + _EVENT_OVERHEAD * self.count
-        return size
 
     def single(self, stream: StreamId, at: int) -> Event:
         """The event at this position, decoded."""
@@ -138,8 +131,9 @@ class Frame:
     def _shapes(self) -> list[bytes]:
         layout = self._layout
         sizes = layout.shapes.unpack_from(self._content, layout.shapes_at)
-        ends = accumulate(sizes, initial=layout.end)
-        return [_NO_SHAPE, *(self._content[start:end] for start, end in pairwise(ends))]
+        ends = tuple(accumulate(sizes, initial=layout.end))
+        content = self._content
+        return [_NO_SHAPE, *(map(content.__getitem__, map(slice, ends, ends[1:])))]
 
     def _shape_of(self, number: int, payloads: int) -> bytes:
         """The shape with this number; `payloads` is where the payloads begin, and so the shapes end."""

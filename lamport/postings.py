@@ -15,6 +15,8 @@ from hashlib import blake2b
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
+from lamport.errors import DamagedIndex
+
 BLOCK_KEYS = 256
 """Keys of a block: a million are four thousand rows; a tail, which each merge writes anew, has half as many."""
 
@@ -60,6 +62,9 @@ class Merged(NamedTuple):
     tails: list[Tail]
 
 
+_DAMAGED = "the tag index is damaged on this disk: stop the daemon and run `shoal verify --heal`"
+
+
 def pack_numbers(numbers: Sequence[int]) -> bytes:
     """64-bit integers, little endian."""
     return struct.pack(f"<{len(numbers)}q", *numbers)
@@ -72,13 +77,35 @@ def unpack_numbers(data: bytes) -> tuple[int, ...]:
 
 def pack_block(tag: int, keys: Sequence[int]) -> Block:
     """A block of these keys, which are sorted."""
-    steps = [keys[0], *(after - before for before, after in pairwise(keys))]
-    return Block(tag, keys[0], keys[-1], len(keys), zlib.compress(pack_numbers(steps), 1))
+    return Block(tag, keys[0], keys[-1], len(keys), _compressed(keys))
 
 
 def unpack_block(data: bytes) -> Sequence[int]:
-    """The keys of a block."""
-    return tuple(accumulate(unpack_numbers(zlib.decompress(data))))
+    """The keys of a block, rising.
+
+    Raises:
+        DamagedIndex: the disk altered it.
+    """
+    try:
+        return tuple(accumulate(unpack_numbers(zlib.decompress(data))))
+    except (zlib.error, struct.error, TypeError) as error:
+        raise DamagedIndex(_DAMAGED) from error
+
+
+def pack_tail(keys: Sequence[int]) -> bytes:
+    """The sorted keys of a tail; never a multiple of eight bytes, by which a tail of plain keys is told."""
+    data = _compressed(keys) if keys else b""
+    return data + b"\0" if keys and len(data) % _KEY_BYTES == 0 else data
+
+
+def unpack_tail(data: bytes) -> Sequence[int]:
+    """The keys of a tail, those that an older program wrote are plain; raises as `unpack_block` does."""
+    return unpack_block(data) if len(data) % _KEY_BYTES else unpack_numbers(data)
+
+
+def _compressed(keys: Sequence[int]) -> bytes:
+    steps = [keys[0], *(after - before for before, after in pairwise(keys))]
+    return zlib.compress(pack_numbers(steps), 1)
 
 
 def grouped(runs: Iterable[bytes]) -> dict[int, list[int]]:
@@ -95,12 +122,9 @@ def merged(groups: Mapping[int, Sequence[int]], tails: Mapping[int, bytes]) -> M
     """Hang each group on its tag's tail, and cut blocks off; by tag, as the tables are ordered."""
     result = Merged([], [])
     for tag in sorted(groups):
-        tail = tails.get(tag, b"") + pack_numbers(groups[tag])
-        if len(tail) >= BLOCK_KEYS * _KEY_BYTES:
-            keys = sorted(unpack_numbers(tail))
-            whole = len(keys) - len(keys) % BLOCK_KEYS
-            parts = range(0, whole, BLOCK_KEYS)
-            result.blocks.extend(pack_block(tag, keys[at : at + BLOCK_KEYS]) for at in parts)
-            tail = pack_numbers(keys[whole:])
-        result.tails.append(Tail(tag, tail))
+        keys = sorted([*unpack_tail(tails.get(tag, b"")), *groups[tag]])
+        whole = len(keys) - len(keys) % BLOCK_KEYS
+        parts = range(0, whole, BLOCK_KEYS)
+        result.blocks.extend(pack_block(tag, keys[at : at + BLOCK_KEYS]) for at in parts)
+        result.tails.append(Tail(tag, pack_tail(keys[whole:])))
     return result

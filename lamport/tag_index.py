@@ -8,13 +8,13 @@ The index may find too much (two tags may share a hash), and never too little.
 """
 
 import struct
-import zlib
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from lamport.errors import DamagedIndex
 from lamport.postings import (
     BLOCK_KEYS,
     Merged,
@@ -23,6 +23,7 @@ from lamport.postings import (
     pack_numbers,
     unpack_block,
     unpack_numbers,
+    unpack_tail,
 )
 from lamport.seams import INLINE, Connection, Statement, Work
 
@@ -198,7 +199,7 @@ class TagIndex:
     async def size(self, tag: int) -> int:
         """How many keys bear a tag, about."""
         sql = (
-            "SELECT ifnull((SELECT length(keys) / 8 FROM tag_tails WHERE tag = ?), 0)"
+            "SELECT ifnull((SELECT length(keys) / 4 FROM tag_tails WHERE tag = ?), 0)"
             " + ifnull((SELECT sum(size) FROM tag_blocks WHERE tag = ?), 0)"
         )
         fresh = len(self._fresh.get(tag, ()))
@@ -228,7 +229,7 @@ class TagIndex:
             f" ORDER BY {order} LIMIT ?)",
             (tag, tag, high, low, limit),
         )
-        tail = next((unpack_numbers(keys) for first, _, keys in rows if first is None), ())
+        tail = next((unpack_tail(keys) for first, _, keys in rows if first is None), ())
         blocks = [row for row in rows if row[0] is not None]
         blocks.sort(key=lambda block: -block[1] if descending else block[0])
         return tail, blocks
@@ -285,7 +286,7 @@ async def stored_entries(connection: Connection) -> AsyncIterator[list[tuple[int
         numbers = _readable(unpack_numbers, entries)
         yield list(zip(numbers[::2], numbers[1::2], strict=True))
     async for tag, keys in _rows(connection, "SELECT tag, keys FROM tag_tails WHERE tag > ?"):
-        yield [(tag, key) for key in _readable(unpack_numbers, keys)]
+        yield [(tag, key) for key in _readable(unpack_tail, keys)]
     blocks = "SELECT rowid, tag, keys FROM tag_blocks WHERE rowid > ?"
     async for _, tag, keys in _rows(connection, blocks):
         yield [(tag, key) for key in _readable(unpack_block, keys)]
@@ -325,6 +326,6 @@ def _readable(unpack: Callable[[bytes], Sequence[int]], data: object) -> Sequenc
     try:
         if isinstance(data, bytes):
             return unpack(data)
-    except (struct.error, zlib.error) as error:
+    except (struct.error, DamagedIndex) as error:
         raise ValueError(f"the tag index cannot be read: {error}") from error
     raise ValueError("the tag index holds something that is no list of keys")

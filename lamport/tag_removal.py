@@ -5,14 +5,21 @@ are written anew without it. `plan_removal` reads and works out the statements; 
 deletes the events, and `TagIndex.replace_runs` follows it. Nothing else may change the index in between.
 """
 
-import struct
-import zlib
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from lamport.postings import pack_block, pack_numbers, unpack_block, unpack_numbers
+from lamport.errors import DamagedIndex
+from lamport.postings import (
+    pack_block,
+    pack_numbers,
+    pack_tail,
+    unpack_block,
+    unpack_numbers,
+    unpack_tail,
+)
 from lamport.seams import Connection, Statement, Work
 from lamport.tag_index import Run, TagIndex
 
@@ -81,10 +88,13 @@ def _without(
 def _tails_without(
     gone: Mapping[int, Sequence[int]], tails: Mapping[int, bytes]
 ) -> Iterator[Statement]:
-    kept = {tag: _kept(unpack_numbers(keys), gone[tag]) for tag, keys in tails.items()}
+    kept: dict[int, list[int]] = {}
+    for tag, keys in tails.items():
+        with suppress(DamagedIndex):  # as below
+            kept[tag] = _kept(unpack_tail(keys), gone[tag])
     yield Statement(
         "UPDATE tag_tails SET keys = ? WHERE tag = ?",
-        [(pack_numbers(keys), tag) for tag, keys in kept.items() if keys],
+        [(pack_tail(keys), tag) for tag, keys in kept.items() if keys],
     )
     yield Statement(
         "DELETE FROM tag_tails WHERE tag = ?", [(tag,) for tag, keys in kept.items() if not keys]
@@ -99,7 +109,7 @@ def _blocks_without(
     for rowid, tag, data in blocks:
         try:
             kept = _kept(unpack_block(data), gone[tag])
-        except (struct.error, zlib.error):
+        except DamagedIndex:
             continue  # damaged on the disk: `verify --heal` makes the index anew
         if kept:
             block = pack_block(tag, kept)

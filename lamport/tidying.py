@@ -4,9 +4,10 @@ It is cut into short steps. One is made where the log has rested for a moment, a
 left to do stays within its bounds however busy the log is. On a full disk nothing is tidied up until there is room.
 """
 
+import logging
 from collections.abc import Callable
 
-from lamport.errors import StoreFull, StoreRefused
+from lamport.errors import DamagedIndex, StoreFull, StoreRefused
 from lamport.horizon_table import MAX_CLEARED
 from lamport.pruning import Pruning, Step
 from lamport.seams import Reserve, Work
@@ -17,6 +18,9 @@ IDLE_S = 0.05
 
 RETRY_S = 1.0
 """Where a step found no room on the disk, the next is made so much later, or behind the next commit."""
+
+
+_log = logging.getLogger("shoal.log")
 
 
 class Tidying:
@@ -39,27 +43,28 @@ class Tidying:
         self._may_announce = may_announce
         self._pulse = pulse
         self._has_room = True
+        self._is_broken = False
 
     @property
     def pause_s(self) -> float | None:
         """How long the log is to rest before `step`; None where nothing is to be done."""
-        if self._store.is_merge_due(idle=True) or self._prune_step() is not None:
+        if self._is_due(idle=True) or self._prune_step() is not None:
             return IDLE_S if self._has_room else RETRY_S
         return self._pruning.idle_s
 
     async def step(self) -> None:
         """Make a step, the log being at rest."""
         self._has_room = True
-        if self._store.is_merge_due(idle=True):
+        if self._is_due(idle=True):
             await self._merge(idle=True)
         await self._prune(1)
 
     async def behind_commit(self, events: int) -> None:
         """Keep what is left to do within its bounds, behind a commit of so many events."""
         self._has_room = True
-        if self._store.is_merge_due(idle=False):
+        if self._is_due(idle=False):
             await self._merge(idle=False)
-        while self._has_room and self._store.is_merge_overdue():
+        while self._has_room and not self._is_broken and self._store.is_merge_overdue():
             await self._merge(idle=False)
         await self._prune(1 + events // MAX_CLEARED)
 
@@ -68,12 +73,18 @@ class Tidying:
         if not await self._reserve.stands():
             raise StoreFull("the disk is full: nothing was stored; free some space")
 
+    def _is_due(self, *, idle: bool) -> bool:
+        return not self._is_broken and self._store.is_merge_due(idle=idle)
+
     async def _merge(self, *, idle: bool) -> None:
         try:
             await self.require_room()
             await self._store.merge(self._work, idle=idle)
         except StoreRefused:
             self._has_room = False
+        except DamagedIndex as error:
+            self._is_broken = True
+            _log.error("nothing is merged any more: %s", error)
 
     def _prune_step(self) -> Step | None:
         return self._pruning.next_step(may_announce=self._may_announce())

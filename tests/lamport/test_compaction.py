@@ -23,7 +23,7 @@ from lamport.verification import Verification
 from tests.lamport.keys import Author, drafts, member, open_log, read_all, taken
 
 BOB = Author(member("bob")).stream
-SCHEMA_2 = Path(__file__).parent / "fixtures" / "schema-2.sqlite"
+FIXTURES = Path(__file__).parent / "fixtures"
 """Seven events of ours and nine of bob's, as a node of schema 2 left them: rows without checksums."""
 
 Act = Callable[[EventLog], Awaitable[None]]
@@ -31,11 +31,13 @@ Act = Callable[[EventLog], Awaitable[None]]
 
 @pytest.fixture(autouse=True)
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pack everything, ten events to a block, when a test says so."""
+    """Pack everything, ten events to a block, when a test says so; nothing is learnt."""
     monkeypatch.setattr("lamport.tidying.IDLE_S", 3_600.0)
     monkeypatch.setattr(lamport.compaction, "IDLE_ROWS", 1)
     monkeypatch.setattr(lamport.compaction, "UNIT_EVENTS", 40)
     monkeypatch.setattr("lamport.blocks.BLOCK_EVENTS", 10)
+    monkeypatch.setattr("lamport.blocks.FRAME_EVENTS", 4)
+    monkeypatch.setattr("lamport.dictionaries.MIN_SAMPLES", 1_000)
 
 
 async def pack(log: EventLog) -> None:
@@ -230,8 +232,9 @@ def test_what_does_not_hold_is_not_packed(tmp_path: Path) -> None:
     assert execute(tmp_path, "SELECT count(*) FROM events WHERE stream = 0") == [(0,)]
 
 
-def test_a_database_of_schema_2_is_migrated_packed_and_answers(tmp_path: Path) -> None:
-    shutil.copy(SCHEMA_2, tmp_path / DATABASE_NAME)
+@pytest.mark.parametrize("schema", [2, 5])
+def test_an_older_database_is_migrated_packed_and_answers(tmp_path: Path, schema: int) -> None:
+    shutil.copy(FIXTURES / f"schema-{schema}.sqlite", tmp_path / DATABASE_NAME)
 
     async def read(log: EventLog) -> None:
         before = await read_all(log)
@@ -262,3 +265,59 @@ def test_an_idle_log_gives_back_what_packing_set_free(
         assert len(await read_all(log)) == 144
 
     filled(tmp_path, shrink, packed=False)
+
+
+def learning(patch: pytest.MonkeyPatch) -> None:
+    """Let the log learn a dictionary from the first frames it packs."""
+    patch.setattr("lamport.dictionaries.MIN_SAMPLES", 8)
+    patch.setattr("lamport.dictionaries.DICTIONARY_BYTES", 512)
+
+
+DICTIONARIES = "SELECT number, copy FROM dictionaries ORDER BY number, copy"
+
+
+def test_a_log_learns_what_its_events_have_in_common_and_reads_them_ever_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning(monkeypatch)
+    seen: list[Any] = []
+
+    async def look(log: EventLog) -> None:
+        seen.append(await read_all(log))
+
+    filled(tmp_path, look)
+    assert execute(tmp_path, DICTIONARIES) == [(1, 0), (1, 1)]
+    reopened(tmp_path, look)
+    assert seen[0] == seen[1]
+    assert findings(tmp_path) == []
+
+
+def test_a_damaged_copy_of_a_dictionary_is_told_and_healed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning(monkeypatch)
+    filled(tmp_path)
+    execute(tmp_path, "UPDATE dictionaries SET data = zeroblob(8) WHERE copy = 0")
+    assert findings(tmp_path) == ["database: copy 0 of dictionary 1 is damaged"]
+
+    async def read(log: EventLog) -> None:
+        assert len(await read_all(log)) == 144
+
+    reopened(tmp_path, read)
+    looked_at(tmp_path, mend=True)
+    assert findings(tmp_path) == []
+
+
+def test_blocks_whose_dictionary_is_lost_are_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning(monkeypatch)
+    filled(tmp_path)
+    execute(tmp_path, "UPDATE dictionaries SET data = zeroblob(8)")
+
+    async def read(log: EventLog) -> None:
+        with pytest.raises(DamagedEvent, match="one block, are damaged"):
+            await read_all(log)
+
+    reopened(tmp_path, read)
+    assert any("dictionary 1 is damaged or lost" in one for one in findings(tmp_path))
