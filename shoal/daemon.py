@@ -21,7 +21,7 @@ from shoal.folder import locked_folder, read_folder
 from shoal.hosting import load_fish
 from shoal.node import Node
 from shoal.settings import Settings
-from shoal.system import system_seams
+from shoal.system import relax_collector, system_seams
 
 STOP_LIMIT_S = 4.5
 """A stop takes less than 5 s, whatever hangs."""
@@ -37,6 +37,7 @@ async def run_daemon(settings: Settings, announce: Callable[[str], None]) -> Non
             says what to do.
         StoreError: the disk failed while it ran.
     """
+    relax_collector()
     fish = load_fish(settings.fish)
     identity = read_folder(settings.data)
     async with AsyncExitStack() as stack:

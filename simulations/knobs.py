@@ -13,6 +13,7 @@ import fish.pond
 import lamport.blocks
 import lamport.commit
 import lamport.compaction
+import lamport.dictionaries
 import lamport.event_table
 import lamport.follower
 import lamport.log
@@ -45,6 +46,8 @@ KNOBS: Mapping[str, Knob] = {
     "tags are merged by the run": Knob(lamport.tag_index, "IDLE_RUNS", 2),
     "tags of 8 to the block": Knob(lamport.postings, "BLOCK_KEYS", 8),
     "blocks of 4 events": Knob(lamport.blocks, "BLOCK_EVENTS", 4),
+    "frames of 2 events": Knob(lamport.blocks, "FRAME_EVENTS", 2),
+    "a dictionary from 8 frames": Knob(lamport.dictionaries, "MIN_SAMPLES", 8),
     "3 events stay rows": Knob(lamport.compaction, "IDLE_ROWS", 3),
     "blocks are forgotten at once": Knob(lamport.event_table, "OPENED_BYTES", 1),
     "pages of 3 events": Knob(lamport.reader, "PAGE_EVENTS", 3),

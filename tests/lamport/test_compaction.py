@@ -253,6 +253,8 @@ def test_an_idle_log_gives_back_what_packing_set_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lamport.compaction, "MAX_FREE_PAGES", 0)
+    monkeypatch.setattr("lamport.blocks.BLOCK_EVENTS", 40)
+    monkeypatch.setattr("lamport.blocks.FRAME_EVENTS", 40)
 
     async def shrink(log: EventLog) -> None:
         before = execute(tmp_path, "PRAGMA page_count")
