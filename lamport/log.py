@@ -104,7 +104,7 @@ class EventLog:
         self._reserve = reserve
         self._reader = Reader(store)
         self._snapshots = SnapshotTable(store)
-        self.damages = Damages()
+        self.damages = Damages(lambda damage: store.branches.cut(damage))  # noqa: PLW0108 - as they are then
         """What was found damaged on this disk, and is still."""
         self.repair = Repair(store, keys)
         prover = Prover(store, self._reader, keys)

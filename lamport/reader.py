@@ -100,7 +100,7 @@ class Reader:
         first = max(first, kept)
         start = horizon.start if horizon is not None and 0 < first == kept else None
         with translated_errors():
-            last = self._store.head(stream).offset
+            last = self._last_of(row, stream)  # the seal may stand behind a fork
             data, damage = await self._bytes(row, first, last, MAX_SEALED_EVENTS, MAX_SEALED_BYTES)
             seal = await self._seal_within(stream, row, first, first + len(data) - 1, limit)
         if seal is None and damage is not None:
@@ -112,6 +112,11 @@ class Reader:
         if before is None or chained(before, events) != seal.hash:
             raise _damaged(stream, first, seal.offset)
         return SealedRange(first, events, seal, self._store.authors[stream.node], start)
+
+    def _last_of(self, row: int, stream: StreamId) -> int:
+        """The last offset that stands in a row, which may be another part's than this one."""
+        parts = self._store.branches.parts.get(row)
+        return self._store.head(stream if parts is None else parts[-1][1]).offset
 
     async def _bytes(
         self, row: int, first: int, last: int, events: int, size: int

@@ -10,7 +10,15 @@ fish are dropped: they may have been folded from what was damaged.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -73,10 +81,16 @@ AND ("offset" < ?2 OR "offset" + count > ?3 + 1)
 _SEAL_COLUMNS = 'SELECT "offset", hash, clock, horizon, signature FROM seals WHERE stream = ?'
 
 
+def _whole(damage: OffsetRange) -> Iterable[OffsetRange]:
+    return (damage,)
+
+
 class Damages:
     """What of each stream was found damaged: one span of offsets each, and what was said of it first."""
 
-    def __init__(self) -> None:
+    def __init__(self, cut: Callable[[OffsetRange], Iterable[OffsetRange]] = _whole) -> None:
+        """`cut` tells of offsets along a row which parts of a stream they are: see `Branches.cut`."""
+        self._cut = cut
         self._spans: dict[StreamId, tuple[OffsetRange, str]] = {}
         self._found = asyncio.Event()
         self._mended = asyncio.Event()
@@ -97,7 +111,7 @@ class Damages:
             async for page in pages:
                 yield page
         except DamagedRange as error:
-            self.note(error.damage, str(error))
+            self._tell(error)
             raise
 
     async def noted(self, reading: Awaitable[_Read]) -> _Read:
@@ -105,8 +119,12 @@ class Damages:
         try:
             return await reading
         except DamagedRange as error:
-            self.note(error.damage, str(error))
+            self._tell(error)
             raise
+
+    def _tell(self, error: DamagedRange) -> None:
+        for part in self._cut(error.damage):
+            self.note(part, str(error))
 
     def note(self, damage: OffsetRange, text: str) -> None:
         """Remember that something within these offsets is damaged."""

@@ -83,7 +83,7 @@ class Store:
         self.retracted = Retracted()
         self.tags = TagIndex(writer, reader)
         self.dictionaries = Dictionaries()
-        self.events = EventTable(reader, self.stream_of, self.dictionaries)
+        self.events = EventTable(reader, self._first_part, self.dictionaries)
         self.compaction = Compaction(writer, self.dictionaries, self._start_of)
         self._writer = writer
         self._keys = keys
@@ -299,10 +299,13 @@ class Store:
             return self.genesis(stream)
         return Head(stream, horizon.first - 1, horizon.base)
 
+    def _first_part(self, row: int) -> StreamId:
+        parts = self.branches.parts.get(row)
+        return self._stream_of[row] if parts is None else parts[0][1]
+
     def _start_of(self, row: int) -> Head | None:
         """What stands before the first event of a row; None while its beginning is being deleted."""
-        parts = self.branches.parts.get(row)
-        stream = self._stream_of[row] if parts is None else parts[0][1]
+        stream = self._first_part(row)
         horizon = self.horizons.get(stream)
         if horizon is not None and horizon.cleared < horizon.first:
             return None

@@ -15,6 +15,7 @@ from lamport.ids import EventKey, StreamId
 from lamport.log import EventLog
 from lamport.offsets import OffsetMap, OffsetRange
 from lamport.retraction import RETRACT_TAG
+from lamport.seams import INLINE
 from lamport.sqlite import DATABASE_NAME, SqliteDisk
 from lamport.stream_check import Finding
 from lamport.tags import ALL_EVENTS
@@ -137,9 +138,12 @@ def parts_of(log: EventLog) -> list[StreamId]:
 
 @pytest.mark.parametrize("part", [0, 1, 2])
 @pytest.mark.parametrize("whole_row", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
 def test_each_part_of_a_forked_stream_is_mended(
-    tmp_path: Path, part: int, *, whole_row: bool
+    tmp_path: Path, part: int, monkeypatch: pytest.MonkeyPatch, *, whole_row: bool, packed: bool
 ) -> None:
+    monkeypatch.setattr("lamport.tidying.IDLE_S", 3_600.0)
+    monkeypatch.setattr("lamport.compaction.IDLE_ROWS", 1 if packed else 100)
     one = Author(BOB)
     beginning = one.count(6)
     other = split(one)
@@ -151,7 +155,10 @@ def test_each_part_of_a_forked_stream_is_mended(
         for name in ("ours", "theirs"):
             async with open_log(tmp_path / name) as log:
                 for sealed in theirs:
+                    if sealed is theirs[2]:  # the fork lies within a block
+                        await log.store.merge_events(INLINE)
                     await log.receive(sealed)
+                await log.store.merge_events(INLINE)
 
     async def go() -> None:
         async with open_log(tmp_path / "ours") as log, open_log(tmp_path / "theirs") as peer:
@@ -188,9 +195,12 @@ def test_each_part_of_a_forked_stream_is_mended(
             'SELECT row, trunk, "offset" FROM branches ORDER BY branch'
         ).fetchall()
         row, begin = (rows[0][1], 2) if part == 0 else (rows[part - 1][0], rows[part - 1][2] + 3)
+        table, column, end = ("blocks", "data", "count") if packed else ("events", "bytes", "1")
         connection.execute(
-            'UPDATE events SET bytes = zeroblob(length(bytes)) WHERE stream = ? AND "offset" = ?',
+            f"UPDATE {table} SET {column} = zeroblob(length({column})) WHERE stream = ?1"  # noqa: S608 - constants
+            f' AND "offset" <= ?2 AND "offset" + {end} > ?2',
             (row, begin),
         )
+        assert connection.total_changes == 1
         connection.commit()
     asyncio.run(go())
