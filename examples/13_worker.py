@@ -1,4 +1,4 @@
-"""A worker who starts and stops, as a machine with work ids, across a cut: `pytest examples/13_a_worker_as_a_machine.py`.
+"""A worker who starts and stops, as a machine with work ids, across a cut: `pytest examples/13_worker.py`.
 
 Ada works at what two tablets tell of her. Starting mints a work id (the event's key), stopping names the ids that it
 ends, and nothing else is ended, whatever the clocks of the tablets say. `plain` is the same machine without work ids:
