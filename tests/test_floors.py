@@ -65,7 +65,7 @@ FLOORS = (
     (
         "lamport lamport.follower lamport.tidying lamport.adopting lamport.log lamport.exchange"
         " fish fish.machines fish.machines.office fish.machines.services fish.machines.timers"
-        " fish.machines.ledger fish.machines.runtime fish.log fish.snapshots fish.observation"
+        " fish.machines.ledger fish.machines.stability fish.machines.runtime fish.log fish.snapshots fish.observation"
         " fish.running fish.effects fish.pond fish.feed fish.explaining fish.shown"
         " fish.standing fish.lookout fish.collection fish.protocols fish.protocols.playing"
         " transport transport.forks transport.repairs transport.link transport.peers"

@@ -10,6 +10,8 @@ Types that begin with a dollar sign are records of the runtime:
     $abort {inv, reason, deliver}     it was given up; the error comes `now`, or before the `next_event`
     $after {timer}                    a timer is due             $migrate {version}        go by a newer definition
     $ran $undone $orphaned            the ledger of effects: what a node did, took back, could not take back
+    $owner {node}                     that node does what is to be done from now on; "": who logs the event behind it
+    $seen {heads}                     how far its author's own streams reach: nothing of it is yet to come before this
 
 Fields of any event: `$dedupe`, a key that lets it count once, and `$version`, the definition that a first event means.
 """
@@ -27,18 +29,23 @@ from fish.machines.expressions import Meta, Scope
 from fish.machines.instance import (
     ACTIVE,
     KEPT_DEDUPE_KEYS,
+    KEPT_DEFERRED,
     KEPT_INTENTS,
     STOPPED,
     WAITING,
+    Deferred,
     Entry,
     Flight,
     Instance,
     Link,
     Parked,
     Passage,
+    Sighting,
+    owned,
+    stopped,
 )
 from fish.machines.register import Register
-from fish.machines.stepping import Emission, Message, Step, attempt, stopped
+from fish.machines.stepping import Emission, Message, Step, attempt
 
 MAX_DELIVERIES = 1_000
 """Events that may be derived from one: more is a circle that the check of the routes could not see."""
@@ -57,6 +64,8 @@ class World(NamedTuple):
 
     instances: Register = Register()
     chunks: tuple[tuple[Passage, ...], ...] = ()
+    seen: tuple[Sighting, ...] = ()
+    """What each node said last of its own streams, in the order of nodes."""
 
     @property
     def passages(self) -> tuple[Passage, ...]:
@@ -111,6 +120,7 @@ class Turn:
         "_meta",
         "_parts",
         "_queue",
+        "_seen",
         "_world",
         "passages",
     )
@@ -124,6 +134,7 @@ class Turn:
         self._queue: deque[_Delivery] = deque()
         self._derived = 0
         self._intents = 0
+        self._seen = world.seen
 
     def run(self, address: str, event: Any) -> World:
         """Deliver an event and all that follows from it."""
@@ -135,7 +146,7 @@ class Turn:
         instances = self._world.instances
         if self._changed:
             instances = instances.put(self._changed)
-        return World(instances, self._chunks())
+        return World(instances, self._chunks(), self._seen)
 
     def tried(self, address: str, event: JsonObject) -> str | None:
         """Why an event would be dropped by this instance; None where it would not."""
@@ -156,7 +167,7 @@ class Turn:
             "dropped",
             "error:loop",
         )
-        return World(self._world.instances, self._chunks())
+        return World(self._world.instances, self._chunks(), self._seen)
 
     def _chunks(self) -> tuple[tuple[Passage, ...], ...]:
         """The newest passages with those of this turn."""
@@ -185,8 +196,19 @@ class Turn:
             self._record(instance, event, meta)
         elif type_ == "$init":
             self._init(instance, event, meta, birth)
+        elif type_ == "$seen":
+            self._sight(instance, event, meta)
         else:
             self._live(instance, event, meta)
+            self._resume(address)
+
+    def _sight(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+        heads = event.get("heads")
+        if not isinstance(heads, Mapping) or not all(type(one) is int for one in heads.values()):
+            self._note(instance, meta, "$seen", "dropped", "bad-payload")
+            return
+        others = [one for one in self._seen if one.node != meta.node]
+        self._seen = tuple(sorted((*others, Sighting(meta.node, meta.lamport, heads))))
 
     def _record(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
         entry = _entry(event, meta)
@@ -237,9 +259,42 @@ class Turn:
         if key is not None:
             instance = instance._replace(seen=(*instance.seen, key)[-KEPT_DEDUPE_KEYS:])
             self._changed[instance.address] = instance
+        if instance.flights and self._is_held(instance, type_):
+            self._defer(instance, event, meta)
+            return
         if instance.parked and not (type_ == "$abort" and event.get("deliver") == NEXT_EVENT):
             instance = self._tell_errors(instance, meta)
         self._dispatch(instance, event, meta)
+
+    def _is_held(self, instance: Instance, type_: str) -> bool:
+        """Whether an event waits until no service is in flight. Records and the machine's own timers do not."""
+        is_ordinary = not type_.startswith(("$", *_INSIDE))
+        return is_ordinary and self._parts.chart_of(instance).machine.defer_while_busy
+
+    def _defer(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+        if len(instance.deferred) >= KEPT_DEFERRED:
+            self._note(instance, meta, event["type"], "dropped", "too-many-deferred")
+            return
+        deferred = (*instance.deferred, Deferred(event, meta))
+        self._changed[instance.address] = instance._replace(deferred=deferred)
+        self._note(instance, meta, event["type"], "deferred", None)
+
+    def _resume(self, address: str) -> None:
+        """Take the events that have waited, in their order, as long as nothing holds them up again."""
+        while True:
+            instance = self._changed.get(address)
+            if instance is None or not instance.deferred or instance.flights:
+                return
+            (event, meta), *others = instance.deferred
+            if instance.parked:  # what they lead to may hold the event up again
+                self._tell_errors(instance, meta)
+                continue
+            instance = instance._replace(deferred=tuple(others))
+            self._changed[address] = instance
+            if instance.status == ACTIVE:
+                self._dispatch(instance, event, meta)
+            else:
+                self._note(instance, meta, event["type"], "dropped", instance.status)
 
     def _dispatch(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
         type_ = event["type"]
@@ -408,6 +463,14 @@ class Turn:
         self._changed[instance.address] = stopped(instance)
         self._note(instance, meta, event["type"], "stopped", None)
 
+    def _own(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+        node = event.get("node")
+        if not isinstance(node, str):
+            self._note(instance, meta, "$owner", "dropped", "bad-payload")
+            return
+        self._changed[instance.address] = owned(instance, node)
+        self._note(instance, meta, "$owner", "internal", None)
+
     def _migrate(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
         """Go on by the next definitions, one after the other; only while nothing is under way."""
         after: Instance | None = instance
@@ -463,6 +526,7 @@ _RECORDS: dict[str, _Record] = {
     "$abort": Turn._abort,  # noqa: SLF001 - a table of the class's own methods
     "$after": Turn._after,  # noqa: SLF001 - a table of the class's own methods
     "$stop": Turn._stop,  # noqa: SLF001 - a table of the class's own methods
+    "$owner": Turn._own,  # noqa: SLF001 - a table of the class's own methods
     "$migrate": Turn._migrate,  # noqa: SLF001 - a table of the class's own methods
 }
 

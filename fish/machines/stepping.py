@@ -17,20 +17,20 @@ from typing import Any, NamedTuple
 
 from fish.machines.acts import PARENT, Act
 from fish.machines.chart import CHILD_DONE, STATE_DONE, WILDCARD, Chart, Edge, Job, Node, way
-from fish.machines.definition import Spawn
+from fish.machines.definition import Effect, Spawn
 from fish.machines.errors import MachineThrew, StepLimitReached
 from fish.machines.expressions import Meta, Scope
 from fish.machines.instance import (
     ACTIVE,
     DONE,
     KEPT_INTENTS,
-    STOPPED,
     Flight,
     Instance,
     Intent,
     Link,
     Timer,
     Token,
+    child_address,
 )
 
 MAX_MICROSTEPS = 1_000
@@ -166,6 +166,8 @@ class Step:
             self._output,
             before.born,
             self.external,
+            before.deferred,
+            before.owner,
         )
 
     # What actions do; see `acts.Performer`.
@@ -177,20 +179,15 @@ class Step:
             _put(context, path, value)
         self._context = context
 
-    def effect(self, name: str, args: Any, undo: str | None, work: str | None) -> None:
+    def effect(self, wanted: Effect, args: Any, work: str | None) -> None:
         """Want something done in the world."""
+        name = wanted.name
         digest = self._digest("effect", name, args, work)
         twins = sum(1 for one in self._intents if one.id.startswith(digest))
+        id_, cause, owner = f"{digest}.{twins}", self.meta.key, self._owner
         self._intents.append(
             Intent(
-                f"{digest}.{twins}",
-                name,
-                args,
-                undo,
-                self.meta.key,
-                self.root,
-                self.number,
-                self.meta.node,
+                id_, name, args, wanted.undo, cause, self.root, self.number, owner, wanted.stable
             )
         )
         self.number += 1
@@ -460,7 +457,7 @@ class Step:
                 seconds = _seconds(delay(self._scope(work)))
                 id_ = f"{self.before.address}|{path}|{entry}|after:{number}"
                 self._timers += (
-                    Timer(id_, path, work, number, seconds, self.meta.ts, self.meta.node),
+                    Timer(id_, path, work, number, seconds, self.meta.ts, self._owner),
                 )
             for job in node.jobs:
                 self._invoke(job, node, entry, work)
@@ -477,7 +474,7 @@ class Step:
         id_ = f"{self.before.address}|{node.path}|{entry}|{job.id}"
         src = job.definition.src or ""
         self._flights += (
-            Flight(id_, node.path, entry, work, job.id, src, job.args(scope), self.meta.node),
+            Flight(id_, node.path, entry, work, job.id, src, job.args(scope), self._owner),
         )
 
     def _address_of(
@@ -513,22 +510,21 @@ class Step:
                 number,
                 _seconds(delay),
                 self.meta.ts,
-                self.meta.node,
+                self._owner,
                 event,
                 target,
                 id_,
             ),
         )
 
+    @property
+    def _owner(self) -> str:
+        """The node that does what this leads to."""
+        return self.before.owner or self.meta.node
+
     def _digest(self, *parts: Any) -> str:
         told = json.dumps([self.before.address, self.meta.key, *parts], sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()[:32]
-
-
-def child_address(machine: str, parent: str, path: str, entry: str, invoke: str) -> str:
-    """The address of a child without a name: the same on every node and in every fold, and not guessed by chance."""
-    parts = f"{parent}|{path}|{entry}|{invoke}"
-    return f"{machine}/{hashlib.sha256(parts.encode()).hexdigest()[:32]}"
 
 
 def attempt(run: Callable[[], str | None]) -> str | None:
@@ -541,25 +537,6 @@ def attempt(run: Callable[[], str | None]) -> str | None:
         return "error:loop"
     except Exception as error:  # noqa: BLE001 - guards and actions are the user's: whatever they raise drops the event
         return f"error:{type(error).__name__}"
-
-
-def stopped(before: Instance) -> Instance:
-    """A machine that was told to stop."""
-    return Instance(
-        before.machine,
-        before.name,
-        before.version,
-        STOPPED,
-        before.rest,
-        before.context,
-        parent=before.parent,
-        seen=before.seen,
-        intents=before.intents,
-        ledger=before.ledger,
-        children=before.children,
-        born=before.born,
-        external=before.external,
-    )
 
 
 def _named(
