@@ -30,6 +30,9 @@ from lamport.ids import EventKey, NodeId, StreamId
 MAX_DEPTH = 100
 """Deepest nesting of a state: Python's own stack holds this with room to spare."""
 
+KNOWN_CLASSES = 1_024
+"""Classes whose names are remembered: a state of many small parts is of few classes."""
+
 _MIN_PACKED, _MAX_PACKED = -(2**63), 2**64 - 1
 
 
@@ -153,12 +156,8 @@ class _Encoder:
         return packed
 
     def _instance(self, value: Any, depth: int) -> bytes:
-        cls = type(value)
-        name = f"{cls.__module__}:{cls.__qualname__}"
-        if not _is_known(cls) or _found(name) is not cls:
-            raise StateCodecError(f"a state cannot hold a {name}")
         kind, parts = _taken_apart(value)
-        return self._extension(kind, self.array([name, *parts], depth))
+        return self._extension(kind, self.array([_named(value.__class__), *parts], depth))
 
 
 _ENCODERS: dict[type, Callable[[_Encoder, Any, int], bytes]] = {
@@ -178,6 +177,15 @@ _ENCODERS: dict[type, Callable[[_Encoder, Any, int], bytes]] = {
     EventKey: _Encoder.key,
     WorkIds: _Encoder.work,
 }
+
+
+@functools.lru_cache(maxsize=KNOWN_CLASSES)
+def _named(cls: type) -> str:
+    """The name under which a class is found again."""
+    name = f"{cls.__module__}:{cls.__qualname__}"
+    if not _is_known(cls) or _found(name) is not cls:
+        raise StateCodecError(f"a state cannot hold a {name}")
+    return name
 
 
 def _is_known(cls: type) -> bool:

@@ -18,7 +18,6 @@ Fields of any event: `$dedupe`, a key that lets it count once, and `$version`, t
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 from fish.machines.chart import DONE as DONE_TYPE
@@ -138,11 +137,11 @@ class Turn:
 
     def run(self, address: str, event: Any) -> World:
         """Deliver an event and all that follows from it."""
-        self._deliver(_Delivery(address, event, self._meta))
+        self._deliver(address, event, self._meta)
         while self._queue:
             if self._derived > MAX_DELIVERIES:
                 return self._abandoned(address, event)
-            self._deliver(self._queue.popleft())
+            self._deliver(*self._queue.popleft())
         instances = self._world.instances
         if self._changed:
             instances = instances.put(self._changed)
@@ -151,9 +150,9 @@ class Turn:
     def tried(self, address: str, event: JsonObject) -> str | None:
         """Why an event would be dropped by this instance; None where it would not."""
         before = self._instance(address, event)
-        if before.parked:
+        if before is None or before.parked:
             return None
-        self._deliver(_Delivery(address, event, self._meta))
+        self._deliver(address, event, self._meta)
         last = self.passages[-1] if self.passages else None
         return last.reason if last is not None and last.kind == "dropped" else None
 
@@ -176,19 +175,22 @@ class Turn:
             return (*chunks[:-1], chunks[-1] + new)
         return (*chunks[1 - KEPT_CHUNKS :], new)
 
-    def _instance(self, address: str, event: Any) -> Instance:
+    def _instance(self, address: str, event: Any) -> Instance | None:
+        """The instance at an address; None where there is no such machine."""
+        known: Instance | None
         known = self._changed.get(address) or self._world.instances.get(address)
         if known is not None:
             return known
         machine, _, name = address.partition("/")
+        if machine not in self._parts.charts:
+            return None
         version = event.get("$version", 1) if isinstance(event, Mapping) else 1
         return self._parts.fresh(machine, name, version)
 
-    def _deliver(self, delivery: _Delivery) -> None:
-        address, event, meta, birth = delivery
-        if address.partition("/")[0] not in self._parts.charts:
-            return
+    def _deliver(self, address: str, event: Any, meta: Meta, birth: Link | None = None) -> None:
         instance = self._instance(address, event)
+        if instance is None:
+            return
         type_ = _type_of(event)
         if not type_:
             self._note(instance, meta, "", "dropped", "bad-payload")
@@ -199,7 +201,7 @@ class Turn:
         elif type_ == "$seen":
             self._sight(instance, event, meta)
         else:
-            self._live(instance, event, meta)
+            self._live(instance, event, type_, meta)
             self._resume(address)
 
     def _sight(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
@@ -234,16 +236,15 @@ class Turn:
             external=meta.key,
         )
         step = Step(chart, ready, meta, self._meta.key, self._intents)
-        reason = attempt(lambda: step.start({"type": "$init"}))
+        reason = attempt(step.start, {"type": "$init"})
         after = ready._replace(status=ACTIVE) if reason else self._finish(step)
         self._changed[instance.address] = after
         words = () if reason else tuple(step.words)
         self._note(after, meta, "$init", "dropped" if reason else kind, reason, words=words)
         return after
 
-    def _live(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+    def _live(self, instance: Instance, event: JsonObject, type_: str, meta: Meta) -> None:
         """An event for an instance that runs, or is started by it."""
-        type_ = event["type"]
         if instance.status == WAITING:
             if instance.machine in self._parts.children or type_.startswith("$"):
                 self._note(instance, meta, type_, "dropped", "not-started")
@@ -264,7 +265,7 @@ class Turn:
             return
         if instance.parked and not (type_ == "$abort" and event.get("deliver") == NEXT_EVENT):
             instance = self._tell_errors(instance, meta)
-        self._dispatch(instance, event, meta)
+        self._dispatch(instance, event, type_, meta)
 
     def _is_held(self, instance: Instance, type_: str) -> bool:
         """Whether an event waits until no service is in flight. Records and the machine's own timers do not."""
@@ -292,17 +293,14 @@ class Turn:
             instance = instance._replace(deferred=tuple(others))
             self._changed[address] = instance
             if instance.status == ACTIVE:
-                self._dispatch(instance, event, meta)
+                self._dispatch(instance, event, event["type"], meta)
             else:
                 self._note(instance, meta, event["type"], "dropped", instance.status)
 
-    def _dispatch(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
-        type_ = event["type"]
-        record = _RECORDS.get(type_)
-        if record is not None:
+    def _dispatch(self, instance: Instance, event: JsonObject, type_: str, meta: Meta) -> None:
+        if type_[0] == "$":
+            record = _RECORDS.get(type_, Turn._unknown)
             record(self, instance, event, meta)
-        elif type_.startswith("$"):
-            self._note(instance, meta, type_, "dropped", "unknown-record")
         elif type_.startswith(_INSIDE):  # only a service's own record says how it ended
             self._note(instance, meta, type_, "dropped", "reserved")
         elif fault := self._misshapen(instance, event):
@@ -332,7 +330,7 @@ class Turn:
 
     def _take(self, instance: Instance, event: JsonObject, meta: Meta) -> Instance:
         step = Step(self._parts.chart_of(instance), instance, meta, self._meta.key, self._intents)
-        return self._took(step, event, attempt(lambda: step.take(event)))
+        return self._took(step, event, attempt(step.take, event))
 
     def _took(
         self, step: Step, event: JsonObject, reason: str | None, kind: str = "dropped"
@@ -381,7 +379,7 @@ class Turn:
     def _emit(self, before: Instance, meta: Meta, emission: Emission) -> None:
         event = emission.event
         for carrier in self._parts.carriers.get((before.machine, event["type"]), ()):
-            reason = attempt(partial(self._carry, carrier, event))
+            reason = attempt(self._carry, carrier, event)
             if reason is not None:
                 self._note(before, meta, event["type"], "warning", f"route:{reason}")
 
@@ -400,10 +398,13 @@ class Turn:
         flights = tuple(one for one in instance.flights if one.id != flight.id)
         instance = instance._replace(flights=flights)
         step = Step(self._parts.chart_of(instance), instance, meta, self._meta.key, self._intents)
-        reason = attempt(lambda: step.take(event, flight.work))
+        reason = attempt(step.take, event, flight.work)
         return self._took(step, event, reason, "warning" if reason == "not-enabled" else "dropped")
 
     # Records of the runtime.
+
+    def _unknown(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+        self._note(instance, meta, event["type"], "dropped", "unknown-record")
 
     def _done(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
         flight = self._flight(instance, event, meta)
@@ -449,7 +450,7 @@ class Turn:
             self._send_delayed(instance, timer, meta)
             return
         step = Step(self._parts.chart_of(instance), instance, meta, self._meta.key, self._intents)
-        self._took(step, event, attempt(lambda: step.fire(timer)))
+        self._took(step, event, attempt(step.fire, timer))
 
     def _send_delayed(self, instance: Instance, timer: Any, meta: Meta) -> None:
         if timer.target is None:
@@ -575,5 +576,9 @@ def _failure(flight: Flight, reason: str) -> JsonObject:
 
 
 def _type_of(event: Any) -> str:
-    type_ = event.get("type") if isinstance(event, Mapping) else None
+    if type(event) is not dict and not isinstance(
+        event, Mapping
+    ):  # asking an abstract class takes its time
+        return ""
+    type_ = event.get("type")
     return type_ if isinstance(type_, str) else ""
