@@ -164,6 +164,11 @@ class Instance(NamedTuple):
         """The state it is in: that of the newest open work id, or where it rests."""
         return max(self.tokens).state if self.tokens else self.rest
 
+    def matches(self, path: str) -> bool:
+        """Whether it is in a state: in this very one, or in one inside of it; with work ids, whether any of them is."""
+        states = [one.state for one in self.tokens] or [self.rest]
+        return any(state == path or state.startswith(f"{path}.") for state in states)
+
     @property
     def is_settled(self) -> bool:
         """Whether nothing is under way, and nothing went wrong that it has not been told."""

@@ -174,6 +174,18 @@ class Machines:
             raise AccessDenied(f"{sender!r} may not look at {address}")
         return instance
 
+    async def offered(self, address: str, sender: Any = None) -> tuple[str, ...]:
+        """The types of events for which the machine has transitions now, guards aside, and that the sender may send.
+
+        Raises:
+            NotReady, NoSuchMachine: as in `view`.
+        """
+        self._require_ready()
+        instance = self._system.instance(await self._office.catch_up(), address)
+        types = self._system.enabled(instance)
+        may = self._may_send
+        return tuple(one for one in types if may is None or may(instance, {"type": one}, sender))
+
     async def watch(
         self, address: str, projection: Callable[[Instance], _Shown]
     ) -> AsyncIterator[_Shown]:
@@ -387,6 +399,10 @@ class Handle:
     async def view(self, sender: Any = None) -> Instance:
         """As `Machines.view`."""
         return await self.machines.view(self.address, sender)
+
+    async def offered(self, sender: Any = None) -> tuple[str, ...]:
+        """As `Machines.offered`."""
+        return await self.machines.offered(self.address, sender)
 
     def feed(self, event: Mapping[str, Any], *, every: float) -> "Feed":
         """A feed of this event that is logged at most once in `every` seconds, however often it is told."""

@@ -372,7 +372,10 @@ async def test_gates_decide_who_may_send_and_look(sim: Sim) -> None:
     async with crewed(sim, SHIFT, more={"may_send": may, "may_look": may}) as [crew]:
         refused = await crew.machines.send("shift", {"type": "IN"}, sender="bob")
         assert (refused.is_accepted, refused.reason) == (False, "not-allowed")
+        assert await crew.machines.machine("shift").offered("ann") == ("IN",)
+        assert await crew.machines.machine("shift").offered("bob") == ()
         assert (await crew.machines.send("shift", {"type": "IN"}, sender="ann")).is_accepted
+        assert await crew.machines.machine("shift").offered("bob") == ("OUT",)
         assert (await crew.machines.send("shift", {"type": "OUT"}, sender="bob")).is_accepted
         with pytest.raises(AccessDenied):
             await crew.machines.view("shift", "bob")
