@@ -89,6 +89,15 @@ async def test_a_command_is_offered_at_the_node_to_its_role_in_its_state_and_onc
     assert sorted(type(one).__name__ for one in both) == ["CommandRefused", "tuple"]
 
 
+@swarm_test(nodes=1, seeds=3)
+async def test_commands_that_are_given_at_once_are_given_one_after_the_other(sim: Sim) -> None:
+    [a] = sim.nodes
+    robot = played(a, "robot")
+    given = await asyncio.gather(*(robot.give("bid", {}, {"name": name}) for name in "xyz"))
+    lamports = sorted(event.lamport for events in given for event in events)
+    assert lamports == [*range(lamports[0], lamports[0] + 6)]
+
+
 @swarm_test(nodes=2, seeds=2)
 async def test_nothing_is_offered_while_a_catch_up_is_under_way(sim: Sim) -> None:
     a, _ = sim.nodes
@@ -125,17 +134,21 @@ async def test_a_role_carries_data_and_is_followed(sim: Sim) -> None:
     reactions = {"bid": lambda bids, events: (*bids, events[0]["price"])}
     robot = Role.of(project(ORDER, HEARD, "robot"), payload=(), reactions=reactions)
     seen: list[tuple[str, Any]] = []
+    seen_plainly: list[tuple[str, Any]] = []
 
-    async def follow() -> None:
-        async for place in b.node.role(robot, TAG).follow():
+    async def follow(player: Player, seen: list[tuple[str, Any]]) -> None:
+        async for place in player.follow():
             seen.append((place.state, place.payload))  # noqa: PERF401 - what was seen before the end counts
 
-    task = asyncio.create_task(follow())
+    task = asyncio.create_task(follow(b.node.role(robot, TAG), seen))
+    plain = asyncio.create_task(follow(played(b, "robot"), seen_plainly))
     for price in (3, 2):
         await a.node.role(robot, TAG).give("bid", {"price": price})
         await a.publish("order", {"type": "strange"})
         await sim.run(seconds=1)
     task.cancel()
+    plain.cancel()
+    assert seen_plainly == [("open", None)]  # a bid moves it nowhere, and it carries nothing
     assert [one for one in seen if one[0] == "open"] == [
         ("open", ()),
         ("open", (3,)),
