@@ -301,6 +301,7 @@ class Machines:
 
     async def _open(self) -> None:
         """Catch up, take leave of what a crash interrupted, and begin to work."""
+        self._warn()
         await self._office.catch_up()
         await self._services.recover()
         self._hear(self._office.world)
@@ -311,6 +312,17 @@ class Machines:
         self._office.spawn(self._effects.work(), "effects")
         self._office.spawn(self._follow(), "machines")
         self._opened.set()
+
+    def _warn(self) -> None:
+        """Say which machines only one node may write, as they are not `strict`."""
+        for name in self._system.parts.charts:
+            for group in self._system.newest(name).unprotected_cycles:
+                LOGGER.warning(
+                    "machine %r: the states %s lead to each other and none of them is cyclic: nodes that are cut off"
+                    " can end each other's work",
+                    name,
+                    ", ".join(sorted(group)),
+                )
 
     async def _follow(self) -> None:
         try:

@@ -1,6 +1,7 @@
 """Machines at work on simulated nodes: commands, services, limits, effects, timers, gates, versions."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -362,6 +363,19 @@ async def test_nothing_is_shown_or_taken_before_all_machines_are_started(sim: Si
             await machines.start("shift")
         await machines.start("fetch")
         assert (await machines.view("shift")).value == "on"
+
+
+def test_a_machine_that_two_writers_could_spoil_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    @swarm_test(nodes=1, seeds=1)
+    async def story(sim: Sim) -> None:
+        async with crewed(sim, System((*SHIFT.machines, *FETCH.machines))):
+            pass
+
+    with caplog.at_level(logging.WARNING, logger="shoal.machines"):
+        story()
+    assert {one.getMessage().partition(" and none")[0] for one in caplog.records} == {
+        "machine 'fetch': the states failed, idle, run lead to each other"
+    }
 
 
 @swarm_test(nodes=1, seeds=1)
