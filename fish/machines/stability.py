@@ -34,8 +34,10 @@ class Stability:
     def look(self, instance: Instance) -> None:
         """Say what this node has seen where another one waits for that; remember where it waits itself."""
         address, node = instance.address, self._office.node
-        done = {one.id for one in instance.ledger if one.state == "done"}
-        wanted = [one for one in instance.intents if one.is_stable and one.id not in done]
+        wanted = [one for one in instance.intents if one.is_stable]
+        if wanted:
+            done = {one.id for one in instance.ledger if one.state == "done"}
+            wanted = [one for one in wanted if one.id not in done]
         if any(one.owner == node for one in wanted):
             self._waiting[address] = None
         else:
