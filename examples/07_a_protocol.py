@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fish.protocols import Protocol, RoleMachine, Transition, check_protocol, project
+from fish.protocols import Part, Protocol, Role, Transition, check_protocol, project
 
 ORDER = Protocol(
     "open",
@@ -23,7 +23,7 @@ def main() -> None:
         print("a deaf robot:", problem)
     assert check_protocol(ORDER, HEARD, strict=True) == ()
 
-    robot, gateway = (RoleMachine(project(ORDER, HEARD, role)) for role in ("robot", "gateway"))
+    robot, gateway = (Role.of(project(ORDER, HEARD, role)) for role in ("robot", "gateway"))
     told(robot, gateway, [])
     told(robot, gateway, ["bid"])
     told(robot, gateway, ["bid", "selected"])
@@ -31,15 +31,15 @@ def main() -> None:
     # Two gateways decided while they were cut off. All devices order both events alike, and the second one is void.
     healed = ["bid", "selected", "cancelled", "delivered"]
     told(robot, gateway, healed)
-    print("they agree:", robot.fold(healed) == gateway.fold(healed) == "over")
+    print("they agree:", robot.fold(healed).state == gateway.fold(healed).state == "over")
 
 
-def told(robot: RoleMachine, gateway: RoleMachine, history: Sequence[str]) -> None:
+def told(robot: Role, gateway: Role, history: Sequence[str]) -> None:
     """Print what each role is offered once it knows these events."""
-    for role, machine in (("robot", robot), ("gateway", gateway)):
-        state = machine.fold(history)
-        offered = [one.command for one in machine.offered(state, caught_up=True)]
-        print(f"after {len(history)} events {role} is in {state!r}, offered {offered}")
+    for name, role in (("robot", robot), ("gateway", gateway)):
+        part, place = Part(role), role.fold(history)
+        part.see(place, caught_up=True)
+        print(f"after {len(history)} events {name} is in {place.state!r}, offered {part.commands}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ next one starts them anew. Routes carry what one machine emits to another; the w
 the user, is declared as feedback.
 """
 
+import asyncio
 from contextlib import AsyncExitStack
 
 from fish.machines import (
@@ -148,3 +149,42 @@ async def test_each_new_notification_starts_the_dismissal_anew(sim: Sim) -> None
         assert (await three.view("notification")).context["message"] == "second"
         await sim.run(seconds=3)
         assert (await three.view("notification")).value == "idle"
+
+
+@swarm_test(nodes=3, seeds=2)
+async def test_who_was_cut_off_learns_of_the_expiry_when_the_cut_heals(sim: Sim) -> None:
+    """The session expires where the login was logged, whoever can be reached; a login beside it goes on."""
+    async with AsyncExitStack() as stack:
+        desk, wall, _ = await started(sim, stack)
+        await desk.send("user/ann", {"type": "LOGIN"})
+        await sim.run(seconds=1)
+        with sim.partition({sim.nodes[0]}, set(sim.nodes[1:])):
+            await sim.run(minutes=10)
+            await wall.send("user/ann", {"type": "LOGIN"})
+            await sim.run(minutes=7)
+            assert (await desk.view("user/ann")).value == "logged_out"
+            _, later = (await wall.view("user/ann")).tokens
+        await sim.converge()
+        assert (await wall.view("user/ann")).tokens == (later,)
+        assert (await desk.view(f"session/{later.id}")).value == "active"
+
+
+@swarm_test(nodes=3, seeds=2)
+async def test_outsiders_see_what_they_are_meant_to_see_and_only_when_it_changes(sim: Sim) -> None:
+    """A lamp beside the door shows whether ann is in; of messages, mice and second logins it hears nothing."""
+    seen: list[bool] = []
+
+    async with AsyncExitStack() as stack:
+        desk, wall, _ = await started(sim, stack)
+
+        async def lamp() -> None:
+            async for is_in in wall.watch("user/ann", lambda ann: ann.value == "logged_in"):
+                seen.append(is_in)  # noqa: PERF401 - what was seen before the end counts
+
+        watching = asyncio.create_task(lamp())
+        for what in ("LOGIN", "LOGIN", "NONSENSE", "LOGOUT", "LOGIN"):
+            await desk.send("user/ann", {"type": what})
+            await desk.send("notification", {"type": "SHOW", "message": what})
+            await sim.run(seconds=1)
+        watching.cancel()
+    assert seen == [False, True, False, True]

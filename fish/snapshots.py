@@ -7,8 +7,9 @@ was retracted since. Whatever is wrong with a snapshot is never an error: the fi
 state.
 """
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, cast
@@ -16,7 +17,7 @@ from typing import Any, Generic, cast
 from fish.definition import Fish, State, State_co
 from fish.errors import FishStopped, StateCodecError
 from fish.log import Log
-from fish.states import decode_state, encode_state
+from fish.states import decode_state, encode_in_steps
 from lamport.errors import StoreRefused
 from lamport.event import Event
 from lamport.ids import EventKey
@@ -29,6 +30,9 @@ RECENT = 4
 NEAREST = 512
 """Behind them one stays in each span of distances, from here on; a restart forgets the checkpoints in memory, and a
 late event then costs at most four times its distance and what lies between two snapshots."""
+
+SLICE_S = 0.010
+"""Longest that encoding a state keeps the loop. In the simulator, whose clock stands still meanwhile, there is one."""
 
 _LOGGER = logging.getLogger("shoal.fish")
 
@@ -107,7 +111,7 @@ class SnapshotShelf(Generic[State]):
             LogError: the log failed otherwise.
         """
         new, thinned = self._chosen(snapshot, older)
-        stored = [one for one in map(self._stored, new) if one is not None]
+        stored = [one for each in new if (one := await self._stored(each)) is not None]
         try:
             if self._is_foreign and stored:
                 # Snapshots of other code under this name: the log keeps the newest few, and these could fill that.
@@ -162,8 +166,8 @@ class SnapshotShelf(Generic[State]):
             # It stays, and is found not to hold when it is next looked at.
             _LOGGER.warning("fish %r: old snapshots were not dropped: %s", self._fish.name, error)
 
-    def _stored(self, snapshot: Snapshot[State]) -> StoredSnapshot | None:
-        state = self._encoded(snapshot.state)
+    async def _stored(self, snapshot: Snapshot[State]) -> StoredSnapshot | None:
+        state = await self._encoded(snapshot.state)
         if state is None or snapshot.key is None:
             return None
         return StoredSnapshot(
@@ -177,13 +181,13 @@ class SnapshotShelf(Generic[State]):
             state=state,
         )
 
-    def _encoded(self, state: State) -> bytes | None:
+    async def _encoded(self, state: State) -> bytes | None:
         if not self._is_encodable:
             return None
         serialize = self._fish.serialize_state
         try:
             plain = state if serialize is None else serialize(state)
-            encoded = encode_state(plain, ordered=True)
+            encoded = await _patiently(encode_in_steps(plain))
         except Exception as error:  # noqa: BLE001 - a state that has no bytes, or the fish's own `serialize_state`
             self._is_encodable = False
             _LOGGER.info("fish %r is replayed at every start: %s", self._fish.name, error)
@@ -251,6 +255,21 @@ def _spans(count: int) -> Iterator[range]:
     while distance < count:
         yield range(distance, 2 * distance + 1)
         distance *= 2
+
+
+async def _patiently(steps: Generator[None, None, bytes]) -> bytes:
+    """Take steps to their end, and let others run in between: a large state takes its time."""
+    loop = asyncio.get_running_loop()
+    due = loop.time() + SLICE_S
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            encoded: bytes = end.value
+            return encoded
+        if loop.time() >= due:
+            await asyncio.sleep(0)
+            due = loop.time() + SLICE_S
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from enum import Enum, Flag, IntEnum
 from typing import Any
 
@@ -29,6 +29,12 @@ from lamport.ids import EventKey, NodeId, StreamId
 
 MAX_DEPTH = 100
 """Deepest nesting of a state: Python's own stack holds this with room to spare."""
+
+KNOWN_CLASSES = 1_024
+"""Classes whose names are remembered: a state of many small parts is of few classes."""
+
+LAYERS_IN_STEPS = 5
+"""Outer layers of a state between whose parts there are pauses; what lies deeper is small."""
 
 _MIN_PACKED, _MAX_PACKED = -(2**63), 2**64 - 1
 
@@ -62,6 +68,15 @@ def encode_state(state: object, *, ordered: bool = False) -> bytes:
     return _Encoder(ordered).encode(state, 0)
 
 
+def encode_in_steps(state: object) -> Generator[None, None, bytes]:
+    """The bytes of `encode_state(state, ordered=True)`, made in steps: between two of them others may have their turn.
+
+    Raises:
+        StateCodecError: as `encode_state`.
+    """
+    return _Encoder(True).steps(state, 0)  # noqa: FBT003 - as in `encode_state`
+
+
 def decode_state(data: bytes) -> Any:
     """The state behind bytes that `encode_state` made, in this process or an earlier one.
 
@@ -90,6 +105,41 @@ class _Encoder:
         if encoder is not None:
             return encoder(self, value, depth + 1)
         return self._instance(value, depth + 1)
+
+    def steps(self, value: Any, depth: int) -> Generator[None, None, bytes]:
+        """Encode with a pause behind each part of the outer layers."""
+        parts = self._parts(value)
+        if parts is None:
+            return self.encode(value, depth)
+        encoded, is_deep = [], depth + 1 >= LAYERS_IN_STEPS
+        for part in parts:
+            if is_deep or type(part) is str:
+                encoded.append(self.encode(part, depth + 1))
+            else:
+                encoded.append((yield from self.steps(part, depth + 1)))
+            yield
+        return self._joined(value, encoded)
+
+    def _parts(self, value: Any) -> Iterable[Any] | None:
+        """What a value is made of, where it is made of parts in a certain order."""
+        if type(value) in (list, tuple):
+            return value or None
+        if type(value) is dict:
+            return (one for entry in value.items() for one in entry)
+        if type(value) in _ENCODERS:
+            return None
+        return _named(value.__class__), *_taken_apart(value)[1]
+
+    def _joined(self, value: Any, encoded: list[bytes]) -> bytes:
+        """The bytes of a value from those of its parts."""
+        if type(value) is dict:
+            header: bytes = self._packer.pack_map_header(len(value))
+            return header + b"".join(encoded)
+        array = self._array(encoded)
+        if type(value) is list:
+            return array
+        kind = _Kind.TUPLE if type(value) is tuple else _taken_apart(value)[0]
+        return self._extension(kind, array)
 
     def plain(self, value: Any, _: int) -> bytes:
         packed: bytes = self._packer.pack(value)
@@ -153,10 +203,7 @@ class _Encoder:
         return packed
 
     def _instance(self, value: Any, depth: int) -> bytes:
-        cls = type(value)
-        name = f"{cls.__module__}:{cls.__qualname__}"
-        if not _is_known(cls) or _found(name) is not cls:
-            raise StateCodecError(f"a state cannot hold a {name}")
+        name = _named(value.__class__)
         kind, parts = _taken_apart(value)
         return self._extension(kind, self.array([name, *parts], depth))
 
@@ -178,6 +225,15 @@ _ENCODERS: dict[type, Callable[[_Encoder, Any, int], bytes]] = {
     EventKey: _Encoder.key,
     WorkIds: _Encoder.work,
 }
+
+
+@functools.lru_cache(maxsize=KNOWN_CLASSES)
+def _named(cls: type) -> str:
+    """The name under which a class is found again."""
+    name = f"{cls.__module__}:{cls.__qualname__}"
+    if not _is_known(cls) or _found(name) is not cls:
+        raise StateCodecError(f"a state cannot hold a {name}")
+    return name
 
 
 def _is_known(cls: type) -> bool:

@@ -21,6 +21,8 @@ from fish.machines.office import Run
 from fish.machines.runtime import Machines
 from fish.machines.system import System
 from fish.pond import Pond
+from fish.protocols.playing import Player
+from fish.protocols.roles import Role
 from fish.typed import payload_of
 from lamport.event import DEFAULT_APP_ID, Draft, Event, draft
 from lamport.exchange import Imported, import_archive
@@ -187,6 +189,13 @@ class Node:
             effects=effects,
             **more,
         )
+
+    def role(self, role: Role, tags: Tags, *, name: str = "role") -> Player:
+        """A role of a swarm protocol at this node, for the events with these tags: `await node.role(...).give("bid")`.
+
+        Two roles that differ and listen to the same tags at one node bear different names.
+        """
+        return Player(self.log, self.pond, role, tags, name)
 
     async def publish(
         self,

@@ -40,7 +40,6 @@ from fish.machines.folding import World
 from fish.machines.instance import Instance, Passage
 from fish.machines.loading import load_machine
 from fish.machines.office import Call
-from fish.machines.roles import Part, Reaction, Role, RoleState
 from fish.machines.runtime import Answer, Feed, Handle, Machines
 from fish.machines.services import ServiceFailed
 from fish.machines.system import System, tags_of
@@ -64,12 +63,8 @@ __all__ = [
     "Meta",
     "NoSuchMachine",
     "NotReady",
-    "Part",
     "Passage",
     "Raise",
-    "Reaction",
-    "Role",
-    "RoleState",
     "Route",
     "Scope",
     "SendParent",

@@ -30,7 +30,7 @@ class Performer(Protocol):
         """Set parts of the context."""
         ...
 
-    def effect(self, name: str, args: Any, undo: str | None, work: str | None) -> None:
+    def effect(self, wanted: Effect, args: Any, work: str | None) -> None:
         """Want something done in the world."""
         ...
 
@@ -102,7 +102,7 @@ def _assign(action: Assign, place: str) -> Act:
 
 def _effect(action: Effect, place: str) -> Act:
     args = compiled(action.args, place)
-    return lambda step, scope: step.effect(action.name, args(scope), action.undo, scope.work)
+    return lambda step, scope: step.effect(action, args(scope), scope.work)
 
 
 def _emit(action: Emit, place: str) -> Act:

@@ -50,6 +50,7 @@ def machine(
     version: int = 1,
     migrate: Migrate | None = None,
     strict: bool = False,
+    defer_while_busy: bool = False,
 ) -> Machine:
     """Define a machine, and check it.
 
@@ -69,6 +70,7 @@ def machine(
         version,
         migrate,
         strict,
+        defer_while_busy,
     )
     Chart.of(made).require_reachable()
     return made

@@ -85,6 +85,8 @@ class Node:
     is_cyclic: bool = False
     begins: bool = False
     """Whether something begins with it: a timer, a service, a child."""
+    ends: bool = False
+    """Whether the machine is done that rests in it."""
 
     @property
     def leaf(self) -> "Node":
@@ -165,6 +167,7 @@ class Chart:
         node = Node(path, name, state, parent, len(self.nodes))
         node.is_cyclic = state.closes is not None
         node.begins = bool(state.after or state.invoke)
+        node.ends = state.is_final and parent is not None and parent.parent is None
         node.line = (node, *(parent.line if parent is not None else ()))
         self.nodes[path] = node
         for child, inner in state.states:

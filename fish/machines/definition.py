@@ -26,11 +26,16 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """Do something in the world, on one node, at least once; `undo` names what takes it back."""
+    """Do something in the world, on one node, at least once; `undo` names what takes it back.
+
+    One that is `stable` is done only when no event that is still unknown can take its cause away: every member has to
+    be heard, and one that is absent holds it up.
+    """
 
     name: str
     args: Value = None
     undo: str | None = None
+    stable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +165,8 @@ class Machine:
     """A state machine. `strict` makes a cycle that no work id protects, and a state that nothing reaches, an error.
 
     `events` gives the shape of payloads: for each event type the fields and their JSON types (`string`, `number`,
-    `boolean`, `array`, `object`, `any`). `migrate` takes an instance over from the version before.
+    `boolean`, `array`, `object`, `any`). `migrate` takes an instance over from the version before. With
+    `defer_while_busy` events wait, on every node alike, until no service of the instance is in flight.
     """
 
     id: str
@@ -172,3 +178,4 @@ class Machine:
     version: int = 1
     migrate: Migrate | None = None
     strict: bool = False
+    defer_while_busy: bool = False

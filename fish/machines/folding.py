@@ -10,13 +10,14 @@ Types that begin with a dollar sign are records of the runtime:
     $abort {inv, reason, deliver}     it was given up; the error comes `now`, or before the `next_event`
     $after {timer}                    a timer is due             $migrate {version}        go by a newer definition
     $ran $undone $orphaned            the ledger of effects: what a node did, took back, could not take back
+    $owner {node}                     that node does what is to be done from now on; "": who logs the event behind it
+    $seen {heads}                     how far its author's own streams reach: nothing of it is yet to come before this
 
 Fields of any event: `$dedupe`, a key that lets it count once, and `$version`, the definition that a first event means.
 """
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 from fish.machines.chart import DONE as DONE_TYPE
@@ -27,18 +28,23 @@ from fish.machines.expressions import Meta, Scope
 from fish.machines.instance import (
     ACTIVE,
     KEPT_DEDUPE_KEYS,
+    KEPT_DEFERRED,
     KEPT_INTENTS,
     STOPPED,
     WAITING,
+    Deferred,
     Entry,
     Flight,
     Instance,
     Link,
     Parked,
     Passage,
+    Sighting,
+    owned,
+    stopped,
 )
 from fish.machines.register import Register
-from fish.machines.stepping import Emission, Message, Step, attempt, stopped
+from fish.machines.stepping import Emission, Message, Step, attempt
 
 MAX_DELIVERIES = 1_000
 """Events that may be derived from one: more is a circle that the check of the routes could not see."""
@@ -57,6 +63,8 @@ class World(NamedTuple):
 
     instances: Register = Register()
     chunks: tuple[tuple[Passage, ...], ...] = ()
+    seen: tuple[Sighting, ...] = ()
+    """What each node said last of its own streams, in the order of nodes."""
 
     @property
     def passages(self) -> tuple[Passage, ...]:
@@ -111,6 +119,7 @@ class Turn:
         "_meta",
         "_parts",
         "_queue",
+        "_seen",
         "_world",
         "passages",
     )
@@ -124,25 +133,26 @@ class Turn:
         self._queue: deque[_Delivery] = deque()
         self._derived = 0
         self._intents = 0
+        self._seen = world.seen
 
     def run(self, address: str, event: Any) -> World:
         """Deliver an event and all that follows from it."""
-        self._deliver(_Delivery(address, event, self._meta))
+        self._deliver(address, event, self._meta)
         while self._queue:
             if self._derived > MAX_DELIVERIES:
                 return self._abandoned(address, event)
-            self._deliver(self._queue.popleft())
+            self._deliver(*self._queue.popleft())
         instances = self._world.instances
         if self._changed:
             instances = instances.put(self._changed)
-        return World(instances, self._chunks())
+        return World(instances, self._chunks(), self._seen)
 
     def tried(self, address: str, event: JsonObject) -> str | None:
         """Why an event would be dropped by this instance; None where it would not."""
         before = self._instance(address, event)
-        if before.parked:
+        if before is None or before.parked:
             return None
-        self._deliver(_Delivery(address, event, self._meta))
+        self._deliver(address, event, self._meta)
         last = self.passages[-1] if self.passages else None
         return last.reason if last is not None and last.kind == "dropped" else None
 
@@ -156,7 +166,7 @@ class Turn:
             "dropped",
             "error:loop",
         )
-        return World(self._world.instances, self._chunks())
+        return World(self._world.instances, self._chunks(), self._seen)
 
     def _chunks(self) -> tuple[tuple[Passage, ...], ...]:
         """The newest passages with those of this turn."""
@@ -165,19 +175,22 @@ class Turn:
             return (*chunks[:-1], chunks[-1] + new)
         return (*chunks[1 - KEPT_CHUNKS :], new)
 
-    def _instance(self, address: str, event: Any) -> Instance:
+    def _instance(self, address: str, event: Any) -> Instance | None:
+        """The instance at an address; None where there is no such machine."""
+        known: Instance | None
         known = self._changed.get(address) or self._world.instances.get(address)
         if known is not None:
             return known
         machine, _, name = address.partition("/")
+        if machine not in self._parts.charts:
+            return None
         version = event.get("$version", 1) if isinstance(event, Mapping) else 1
         return self._parts.fresh(machine, name, version)
 
-    def _deliver(self, delivery: _Delivery) -> None:
-        address, event, meta, birth = delivery
-        if address.partition("/")[0] not in self._parts.charts:
-            return
+    def _deliver(self, address: str, event: Any, meta: Meta, birth: Link | None = None) -> None:
         instance = self._instance(address, event)
+        if instance is None:
+            return
         type_ = _type_of(event)
         if not type_:
             self._note(instance, meta, "", "dropped", "bad-payload")
@@ -185,8 +198,19 @@ class Turn:
             self._record(instance, event, meta)
         elif type_ == "$init":
             self._init(instance, event, meta, birth)
+        elif type_ == "$seen":
+            self._sight(instance, event, meta)
         else:
-            self._live(instance, event, meta)
+            self._live(instance, event, type_, meta)
+            self._resume(address)
+
+    def _sight(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+        heads = event.get("heads")
+        if not isinstance(heads, Mapping) or not all(type(one) is int for one in heads.values()):
+            self._note(instance, meta, "$seen", "dropped", "bad-payload")
+            return
+        others = [one for one in self._seen if one.node != meta.node]
+        self._seen = tuple(sorted((*others, Sighting(meta.node, meta.lamport, heads))))
 
     def _record(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
         entry = _entry(event, meta)
@@ -212,16 +236,15 @@ class Turn:
             external=meta.key,
         )
         step = Step(chart, ready, meta, self._meta.key, self._intents)
-        reason = attempt(lambda: step.start({"type": "$init"}))
+        reason = attempt(step.start, {"type": "$init"})
         after = ready._replace(status=ACTIVE) if reason else self._finish(step)
         self._changed[instance.address] = after
         words = () if reason else tuple(step.words)
         self._note(after, meta, "$init", "dropped" if reason else kind, reason, words=words)
         return after
 
-    def _live(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+    def _live(self, instance: Instance, event: JsonObject, type_: str, meta: Meta) -> None:
         """An event for an instance that runs, or is started by it."""
-        type_ = event["type"]
         if instance.status == WAITING:
             if instance.machine in self._parts.children or type_.startswith("$"):
                 self._note(instance, meta, type_, "dropped", "not-started")
@@ -237,17 +260,47 @@ class Turn:
         if key is not None:
             instance = instance._replace(seen=(*instance.seen, key)[-KEPT_DEDUPE_KEYS:])
             self._changed[instance.address] = instance
+        if instance.flights and self._is_held(instance, type_):
+            self._defer(instance, event, meta)
+            return
         if instance.parked and not (type_ == "$abort" and event.get("deliver") == NEXT_EVENT):
             instance = self._tell_errors(instance, meta)
-        self._dispatch(instance, event, meta)
+        self._dispatch(instance, event, type_, meta)
 
-    def _dispatch(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
-        type_ = event["type"]
-        record = _RECORDS.get(type_)
-        if record is not None:
+    def _is_held(self, instance: Instance, type_: str) -> bool:
+        """Whether an event waits until no service is in flight. Records and the machine's own timers do not."""
+        is_ordinary = not type_.startswith(("$", *_INSIDE))
+        return is_ordinary and self._parts.chart_of(instance).machine.defer_while_busy
+
+    def _defer(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+        if len(instance.deferred) >= KEPT_DEFERRED:
+            self._note(instance, meta, event["type"], "dropped", "too-many-deferred")
+            return
+        deferred = (*instance.deferred, Deferred(event, meta))
+        self._changed[instance.address] = instance._replace(deferred=deferred)
+        self._note(instance, meta, event["type"], "deferred", None)
+
+    def _resume(self, address: str) -> None:
+        """Take the events that have waited, in their order, as long as nothing holds them up again."""
+        while True:
+            instance = self._changed.get(address)
+            if instance is None or not instance.deferred or instance.flights:
+                return
+            (event, meta), *others = instance.deferred
+            if instance.parked:  # what they lead to may hold the event up again
+                self._tell_errors(instance, meta)
+                continue
+            instance = instance._replace(deferred=tuple(others))
+            self._changed[address] = instance
+            if instance.status == ACTIVE:
+                self._dispatch(instance, event, event["type"], meta)
+            else:
+                self._note(instance, meta, event["type"], "dropped", instance.status)
+
+    def _dispatch(self, instance: Instance, event: JsonObject, type_: str, meta: Meta) -> None:
+        if type_[0] == "$":
+            record = _RECORDS.get(type_, Turn._unknown)
             record(self, instance, event, meta)
-        elif type_.startswith("$"):
-            self._note(instance, meta, type_, "dropped", "unknown-record")
         elif type_.startswith(_INSIDE):  # only a service's own record says how it ended
             self._note(instance, meta, type_, "dropped", "reserved")
         elif fault := self._misshapen(instance, event):
@@ -277,7 +330,7 @@ class Turn:
 
     def _take(self, instance: Instance, event: JsonObject, meta: Meta) -> Instance:
         step = Step(self._parts.chart_of(instance), instance, meta, self._meta.key, self._intents)
-        return self._took(step, event, attempt(lambda: step.take(event)))
+        return self._took(step, event, attempt(step.take, event))
 
     def _took(
         self, step: Step, event: JsonObject, reason: str | None, kind: str = "dropped"
@@ -326,7 +379,7 @@ class Turn:
     def _emit(self, before: Instance, meta: Meta, emission: Emission) -> None:
         event = emission.event
         for carrier in self._parts.carriers.get((before.machine, event["type"]), ()):
-            reason = attempt(partial(self._carry, carrier, event))
+            reason = attempt(self._carry, carrier, event)
             if reason is not None:
                 self._note(before, meta, event["type"], "warning", f"route:{reason}")
 
@@ -345,10 +398,13 @@ class Turn:
         flights = tuple(one for one in instance.flights if one.id != flight.id)
         instance = instance._replace(flights=flights)
         step = Step(self._parts.chart_of(instance), instance, meta, self._meta.key, self._intents)
-        reason = attempt(lambda: step.take(event, flight.work))
+        reason = attempt(step.take, event, flight.work)
         return self._took(step, event, reason, "warning" if reason == "not-enabled" else "dropped")
 
     # Records of the runtime.
+
+    def _unknown(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+        self._note(instance, meta, event["type"], "dropped", "unknown-record")
 
     def _done(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
         flight = self._flight(instance, event, meta)
@@ -394,7 +450,7 @@ class Turn:
             self._send_delayed(instance, timer, meta)
             return
         step = Step(self._parts.chart_of(instance), instance, meta, self._meta.key, self._intents)
-        self._took(step, event, attempt(lambda: step.fire(timer)))
+        self._took(step, event, attempt(step.fire, timer))
 
     def _send_delayed(self, instance: Instance, timer: Any, meta: Meta) -> None:
         if timer.target is None:
@@ -407,6 +463,14 @@ class Turn:
     def _stop(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
         self._changed[instance.address] = stopped(instance)
         self._note(instance, meta, event["type"], "stopped", None)
+
+    def _own(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+        node = event.get("node")
+        if not isinstance(node, str):
+            self._note(instance, meta, "$owner", "dropped", "bad-payload")
+            return
+        self._changed[instance.address] = owned(instance, node)
+        self._note(instance, meta, "$owner", "internal", None)
 
     def _migrate(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
         """Go on by the next definitions, one after the other; only while nothing is under way."""
@@ -463,6 +527,7 @@ _RECORDS: dict[str, _Record] = {
     "$abort": Turn._abort,  # noqa: SLF001 - a table of the class's own methods
     "$after": Turn._after,  # noqa: SLF001 - a table of the class's own methods
     "$stop": Turn._stop,  # noqa: SLF001 - a table of the class's own methods
+    "$owner": Turn._own,  # noqa: SLF001 - a table of the class's own methods
     "$migrate": Turn._migrate,  # noqa: SLF001 - a table of the class's own methods
 }
 
@@ -511,5 +576,9 @@ def _failure(flight: Flight, reason: str) -> JsonObject:
 
 
 def _type_of(event: Any) -> str:
-    type_ = event.get("type") if isinstance(event, Mapping) else None
+    if type(event) is not dict and not isinstance(
+        event, Mapping
+    ):  # asking an abstract class takes its time
+        return ""
+    type_ = event.get("type")
     return type_ if isinstance(type_, str) else ""

@@ -5,14 +5,20 @@ states instead, once for each id. Everything that someone must do because of the
 in flight, timers, intents. The reducer never does anything itself.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from fish.machines.expressions import Meta
 
 ACTIVE, DONE, STOPPED, WAITING = "active", "done", "stopped", "waiting"
 """What becomes of a machine. One that waits has not been started by any event."""
 
 KEPT_INTENTS = 1_024
 """Intents and ledger entries of one instance that are kept: older ones are past undoing."""
+
+KEPT_DEFERRED = 1_024
+"""Events of one instance that wait for its services: as many as people send to one thing in a minute and a half."""
 
 KEPT_DEDUPE_KEYS = 1_024
 """Idempotency keys of one instance that are remembered: a message is repeated soon or never."""
@@ -77,6 +83,8 @@ class Intent(NamedTuple):
     root: str
     number: int
     owner: str
+    is_stable: bool = False
+    """Whether it waits until nothing can take its cause away any more."""
 
 
 class Entry(NamedTuple):
@@ -103,6 +111,21 @@ class Link(NamedTuple):
     entry: str
 
 
+class Deferred(NamedTuple):
+    """An event that waits until no service is in flight, and what the log knows of it."""
+
+    event: Mapping[str, Any]
+    meta: Meta
+
+
+class Sighting(NamedTuple):
+    """What a node said last of itself: by this Lamport timestamp its own streams reached these offsets."""
+
+    node: str
+    lamport: int
+    heads: Mapping[str, int]
+
+
 class Instance(NamedTuple):
     """A machine at one point of the log. A tuple: each event makes one."""
 
@@ -126,6 +149,10 @@ class Instance(NamedTuple):
     """The key of the event that started it."""
     external: str = ""
     """The key of the newest event that came from outside: neither a service's end nor a record about one."""
+    deferred: tuple[Deferred, ...] = ()
+    """Events that wait until no service is in flight, where the machine wants that."""
+    owner: str = ""
+    """The node that has claimed what is to be done for it; empty where that is up to who logs the event behind it."""
 
     @property
     def address(self) -> str:
@@ -137,6 +164,11 @@ class Instance(NamedTuple):
         """The state it is in: that of the newest open work id, or where it rests."""
         return max(self.tokens).state if self.tokens else self.rest
 
+    def matches(self, path: str) -> bool:
+        """Whether it is in a state: in this very one, or in one inside of it; with work ids, whether any of them is."""
+        states = [one.state for one in self.tokens] or [self.rest]
+        return any(state == path or state.startswith(f"{path}.") for state in states)
+
     @property
     def is_settled(self) -> bool:
         """Whether nothing is under way, and nothing went wrong that it has not been told."""
@@ -146,7 +178,8 @@ class Instance(NamedTuple):
 class Passage(NamedTuple):
     """What one event did to one machine; the registry is made of these.
 
-    `kind` is transition, internal, dropped, aborted, stopped, started or warning; `reason` says why it was dropped.
+    `kind` is transition, internal, dropped, deferred, aborted, stopped, started or warning; `reason` says why it was
+    dropped.
     """
 
     key: str
@@ -159,3 +192,27 @@ class Passage(NamedTuple):
     kind: str
     reason: str | None = None
     words: tuple[str, ...] = ()
+
+
+def stopped(before: Instance) -> Instance:
+    """A machine that was told to stop."""
+    return before._replace(status=STOPPED, tokens=(), flights=(), timers=(), parked=(), output=None)
+
+
+def owned(before: Instance, node: str) -> Instance:
+    """An instance whose work belongs to a node from now on: what is under way, and what nobody has done."""
+    done = {one.id for one in before.ledger if one.state == "done"}
+    return before._replace(
+        owner=node,
+        flights=tuple(one._replace(owner=node) for one in before.flights),
+        timers=tuple(one._replace(owner=node) for one in before.timers),
+        intents=tuple(
+            one if one.id in done else one._replace(owner=node) for one in before.intents
+        ),
+    )
+
+
+def child_address(machine: str, parent: str, path: str, entry: str, invoke: str) -> str:
+    """The address of a child without a name: the same on every node and in every fold, and not guessed by chance."""
+    parts = f"{parent}|{path}|{entry}|{invoke}"
+    return f"{machine}/{hashlib.sha256(parts.encode()).hexdigest()[:32]}"

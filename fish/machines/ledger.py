@@ -6,20 +6,23 @@ what it has done (`Entry`, folded from records in the log itself, so that a lost
     implied, never done          do it, in log order
     done, no longer implied      undo it, newest first; where nothing undoes it, report it as orphaned
     undone, implied again        do it again, a further attempt
+    done by another node, too    the first in the log counts, the other one undoes (an owner was replaced)
     other arguments              another effect: the old one is undone, the new one done
 
 The record is written after the deed: a crash between them repeats the deed, with the same idempotency key.
-An effect that raises is tried again, later and later, as long as it is implied.
+An effect that raises is tried again, later and later, as long as it is implied. One that is to be stable waits before
+it is done at all (`fish.machines.stability`), and holds up no other.
 """
 
 import asyncio
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fish.machines.instance import KEPT_INTENTS, Entry, Instance, Intent
 from fish.machines.office import FIRST_PAUSE_S, LOGGER, LONGEST_PAUSE_S, Call, Office, Run
+from fish.machines.stability import Stability
 from lamport.errors import InvalidInput
 
 MAX_AT_ONCE = 64
@@ -59,8 +62,15 @@ class _Deed:
 class Effects:
     """The effects that this node does."""
 
-    def __init__(self, office: Office, runs: Mapping[str, Run], orphaned: Orphaned) -> None:
+    def __init__(
+        self,
+        office: Office,
+        runs: Mapping[str, Run],
+        orphaned: Orphaned,
+        members: Collection[str] | None,
+    ) -> None:
         self._office = office
+        self.stability = Stability(office, members, self.look)
         self._runs = runs
         self._orphaned = orphaned
         self._dirty: dict[str, None] = {}
@@ -73,6 +83,7 @@ class Effects:
 
     def look(self, instance: Instance) -> None:
         """Compare this instance's intents with its ledger, soon."""
+        self.stability.look(instance)
         if instance.intents or instance.ledger:
             self._dirty[instance.address] = None
             self._wake.set()
@@ -123,18 +134,23 @@ class Effects:
 
     def _compare(self, instance: Instance) -> tuple[list[Entry], list[Intent]]:
         node = self._office.node
-        ledger = {one.id: one for one in instance.ledger if one.node == node}
+        mine = [one for one in instance.ledger if one.node == node]
+        first = _first_done(instance)
         implied = {one.id for one in instance.intents}
         since = instance.intents[0].root if len(instance.intents) == KEPT_INTENTS else ""
         undo = [
             one
-            for one in ledger.values()
-            if one.state == "done" and one.id not in implied and one.root >= since
+            for one in mine
+            if one.state == "done"
+            and (one.id not in implied or first[one.id].node != node)
+            and one.root >= since
         ]
         do = [
             one
             for one in instance.intents
-            if one.owner == node and (one.id not in ledger or ledger[one.id].state != "done")
+            if one.owner == node
+            and one.id not in first
+            and not (one.is_stable and not self.stability.is_stable(one))
         ]
         return (
             [one for one in undo if one.id not in self._resting],
@@ -152,7 +168,13 @@ class Effects:
             self._wake.set()
 
     async def _run(self, address: str, intent: Intent) -> None:
-        instance = self._office.world.instances[address]
+        if (
+            intent.is_stable
+        ):  # what has made it stable is in the log, but may not have been looked at
+            await self._office.catch_up()
+        instance = self._office.world.instances.get(address)
+        if instance is None or intent not in instance.intents:
+            return
         before = next(
             (
                 one
@@ -227,3 +249,12 @@ class Effects:
         ) as error:  # the arguments, too large for an event: the deed counts all the same
             LOGGER.error("the ledger keeps %r without its arguments: %s", about.name, error)
             await self._office.persist([(address, {**record, "args": None})])
+
+
+def _first_done(instance: Instance) -> dict[str, Entry]:
+    """For each effect that stands, who has done it first in the log."""
+    first: dict[str, Entry] = {}
+    for one in instance.ledger:
+        if one.state == "done" and (one.id not in first or one.key < first[one.id].key):
+            first[one.id] = one
+    return first

@@ -3,8 +3,8 @@
     {"id": "door", "initial": "closed", "context": {}, "states": {"closed": {"on": {"OPEN": [{"target": "opened"}]}}}}
 
 A candidate is an object, a target, or a list of them; null forbids. An action is an object with one of the keys
-`assign`, `effect` (with `args`, `undo`), `emit`, `raise`, `cancel`, `send_parent`, `send_to`, `spawn`, `log`, or a
-name.
+`assign`, `effect` (with `args`, `undo`, `stable`), `emit`, `raise`, `cancel`, `send_parent`, `send_to`, `spawn`, `log`,
+or a name.
 What is not known here is refused: a word that is misspelt must not be passed over.
 """
 
@@ -44,6 +44,7 @@ _MACHINE = {
     "events",
     "version",
     "strict",
+    "defer_while_busy",
 }
 _STATE = {
     *("on", "always", "after", "entry", "exit", "invoke", "initial", "states"),
@@ -73,6 +74,7 @@ def load_machine(data: Mapping[str, Any], *, strict: bool = False) -> Machine:
         data.get("version", 1),
         None,
         strict or bool(data.get("strict", False)),
+        bool(data.get("defer_while_busy", False)),
     )
     Chart.of(made)
     return made
@@ -81,7 +83,11 @@ def load_machine(data: Mapping[str, Any], *, strict: bool = False) -> Machine:
 def _state(data: Any, place: str) -> State:
     _known(data, _STATE, place)
     if data.get("type") not in (None, "final"):
-        raise InvalidMachine("unknown-word", place, f"no such type of state: {data['type']!r}")
+        raise InvalidMachine(
+            "unknown-word",
+            place,
+            f"a state is final or of no type; {data['type']!r} is not supported",
+        )
     return State(
         tuple(
             (type_, _candidates(one, f"{place} on {type_}"))
@@ -174,8 +180,10 @@ def _action(data: Any, place: str) -> Action:
 _ACTIONS: dict[str, tuple[set[str], Callable[[Mapping[str, Any]], Action]]] = {
     "assign": (set(), lambda data: Assign(tuple(data["assign"].items()))),
     "effect": (
-        {"args", "undo"},
-        lambda data: Effect(data["effect"], data.get("args"), data.get("undo")),
+        {"args", "undo", "stable"},
+        lambda data: Effect(
+            data["effect"], data.get("args"), data.get("undo"), bool(data.get("stable", False))
+        ),
     ),
     "emit": (set(), lambda data: Emit(data["emit"])),
     "raise": (

@@ -19,6 +19,7 @@ from fish.machines.system import System, tags_of
 from fish.pond import Pond
 from lamport.errors import LogClosed, StoreRefused
 from lamport.event import Event, draft
+from lamport.offsets import OffsetMap
 
 LOGGER = logging.getLogger("shoal.machines")
 
@@ -64,6 +65,8 @@ class Office:
         self.system = system
         self.world = World()
         self.lookers: list[Look] = []
+        self.sighted: list[Callable[[], None]] = []
+        """Who is told that a node has said how far its streams reach."""
         self._log, self._pond, self._fish, self._group = log, pond, fish, tasks
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -107,9 +110,18 @@ class Office:
         self.show((await self._pond.snapshot(self._fish)).state)
         return self.world
 
+    async def cover(self, offsets: OffsetMap) -> None:
+        """Wait for a world that covers these offsets, and take it."""
+        self.show((await self._pond.snapshot(self._fish, after=offsets)).state)
+
+    @property
+    def offsets(self) -> OffsetMap:
+        """All that the log holds."""
+        return self._log.offsets
+
     def show(self, world: World) -> None:
         """Take a newer world; who looks is shown the instances that changed."""
-        before = self.world.instances
+        before, seen = self.world.instances, self.world.seen
         if world is self.world:
             return
         self.world = world
@@ -118,6 +130,9 @@ class Office:
                 self._look(instance)
             else:  # time travel took away all that ever happened to it
                 self._look(before[name]._replace(flights=(), timers=(), intents=(), ledger=()))
+        if world.seen != seen:
+            for sighted in self.sighted:
+                sighted()
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -12,7 +12,7 @@ closes, appends it, and waits until no service is in flight or the time limit is
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -75,14 +75,19 @@ class Machines:
         hooks: tuple[Hook, ...] = (),
         orphaned: Orphaned = lambda _: None,
         starts: bool = True,
+        members: Collection[str] | None = None,
     ) -> None:
-        """`wall_clock` gives microseconds since the epoch; with `starts=False` each machine waits for `start`."""
+        """`wall_clock` gives microseconds since the epoch; with `starts=False` each machine waits for `start`.
+
+        `members` are the texts of the nodes that have to be heard before an effect is stable; without them, all whose
+        streams are known.
+        """
         self._log, self._pond, self._system = log, pond, system
         self._fish = system.fish(name)
         self._wall_clock = wall_clock
         self._services_runs, self._effects_runs = services or {}, effects or {}
         self._may_send, self._may_look, self._hooks = may_send, may_look, hooks
-        self._orphaned = orphaned
+        self._orphaned, self._members = orphaned, members
         self._missing = dict.fromkeys(system.parts.charts) if not starts else {}
         self._group = asyncio.TaskGroup()
         self._opened = asyncio.Event()
@@ -95,7 +100,7 @@ class Machines:
         self._office = Office(self._log, self._pond, self._fish, self._system, self._group)
         self._services = Services(self._office, self._services_runs)
         self._timers = Timers(self._office, self._wall_clock)
-        self._effects = Effects(self._office, self._effects_runs, self._orphaned)
+        self._effects = Effects(self._office, self._effects_runs, self._orphaned, self._members)
         if not self._missing:
             await self._open()
         return self
@@ -168,6 +173,18 @@ class Machines:
         if self._may_look is not None and not self._may_look(instance, {}, sender):
             raise AccessDenied(f"{sender!r} may not look at {address}")
         return instance
+
+    async def offered(self, address: str, sender: Any = None) -> tuple[str, ...]:
+        """The types of events for which the machine has transitions now, guards aside, and that the sender may send.
+
+        Raises:
+            NotReady, NoSuchMachine: as in `view`.
+        """
+        self._require_ready()
+        instance = self._system.instance(await self._office.catch_up(), address)
+        types = self._system.enabled(instance)
+        may = self._may_send
+        return tuple(one for one in types if may is None or may(instance, {"type": one}, sender))
 
     async def watch(
         self, address: str, projection: Callable[[Instance], _Shown]
@@ -284,14 +301,28 @@ class Machines:
 
     async def _open(self) -> None:
         """Catch up, take leave of what a crash interrupted, and begin to work."""
+        self._warn()
         await self._office.catch_up()
         await self._services.recover()
         self._hear(self._office.world)
         self._office.lookers += [self._services.look, self._timers.look, self._effects.look]
+        self._office.sighted.append(self._effects.stability.sighted)
         self._office.begin()
+        self._effects.stability.sighted()
         self._office.spawn(self._effects.work(), "effects")
         self._office.spawn(self._follow(), "machines")
         self._opened.set()
+
+    def _warn(self) -> None:
+        """Say which machines only one node may write, as they are not `strict`."""
+        for name in self._system.parts.charts:
+            for group in self._system.newest(name).unprotected_cycles:
+                LOGGER.warning(
+                    "machine %r: the states %s lead to each other and none of them is cyclic: nodes that are cut off"
+                    " can end each other's work",
+                    name,
+                    ", ".join(sorted(group)),
+                )
 
     async def _follow(self) -> None:
         try:
@@ -332,6 +363,20 @@ class Machines:
         if records:
             await self._office.publish(records)
 
+    async def claim(self, address: str, node: str | None = None) -> None:
+        """From now on a node, this one by default, does what is to be done for an instance: all that nobody has done.
+
+        The last claim in the log counts. What the former owner had done by then without telling it undoes again.
+        With an empty text it is up to the node that logs an event, as it was.
+
+        Raises:
+            NotReady: not all machines are started and caught up.
+            NoSuchMachine: there is no such machine.
+        """
+        instance = await self.view(address)
+        owner = self._office.node if node is None else node
+        await self._office.publish([(instance.address, {"type": "$owner", "node": owner})])
+
 
 def _is_event(event: Mapping[str, Any]) -> bool:
     """Whether it has a type, and is no record of the runtime."""
@@ -366,6 +411,10 @@ class Handle:
     async def view(self, sender: Any = None) -> Instance:
         """As `Machines.view`."""
         return await self.machines.view(self.address, sender)
+
+    async def offered(self, sender: Any = None) -> tuple[str, ...]:
+        """As `Machines.offered`."""
+        return await self.machines.offered(self.address, sender)
 
     def feed(self, event: Mapping[str, Any], *, every: float) -> "Feed":
         """A feed of this event that is logged at most once in `every` seconds, however often it is told."""

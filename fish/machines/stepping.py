@@ -11,26 +11,25 @@ it leads to is reached when the last one is closed, or at once if that is cyclic
 
 import hashlib
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
 from fish.machines.acts import PARENT, Act
 from fish.machines.chart import CHILD_DONE, STATE_DONE, WILDCARD, Chart, Edge, Job, Node, way
-from fish.machines.definition import Spawn
+from fish.machines.definition import Effect, Spawn
 from fish.machines.errors import MachineThrew, StepLimitReached
 from fish.machines.expressions import Meta, Scope
 from fish.machines.instance import (
     ACTIVE,
     DONE,
     KEPT_INTENTS,
-    STOPPED,
     Flight,
     Instance,
     Intent,
     Link,
     Timer,
     Token,
+    child_address,
 )
 
 MAX_MICROSTEPS = 1_000
@@ -39,6 +38,7 @@ MAX_MICROSTEPS = 1_000
 NOT_ENABLED, ALREADY_CLOSED, MISSING_CLOSES = "not-enabled", "already-closed", "missing-closes"
 
 JsonObject = Mapping[str, Any]
+_Arguments = ParamSpec("_Arguments")
 
 
 class Message(NamedTuple):
@@ -100,13 +100,13 @@ class Step:
         self._event: JsonObject = {}
         self._rest = chart.nodes[before.rest]
         self._context: Mapping[str, Any] = before.context
-        self._tokens = list(before.tokens)
+        self._tokens = before.tokens
         self._flights = before.flights
         self._timers = before.timers
         self._parked = before.parked
-        self._children = dict(before.children)
+        self._children = before.children
         self._intents: list[Intent] = []
-        self._queue: deque[JsonObject] = deque()
+        self._queue: list[JsonObject] = []
         self._entered: dict[tuple[str, str | None], Node] = {}
         self._status = before.status
         self._output = before.output
@@ -154,11 +154,11 @@ class Step:
             self._status,
             self._rest.path,
             self._context,
-            tuple(self._tokens),
+            self._tokens,
             self._flights,
             self._timers,
             self._parked,
-            tuple(self._children.items()),
+            self._children,
             before.parent,
             before.seen,
             intents,
@@ -166,6 +166,8 @@ class Step:
             self._output,
             before.born,
             self.external,
+            before.deferred,
+            before.owner,
         )
 
     # What actions do; see `acts.Performer`.
@@ -174,23 +176,21 @@ class Step:
         """Set parts of the context."""
         context = dict(self._context)
         for path, value in values.items():
-            _put(context, path, value)
+            if "." in path:
+                _put(context, path, value)
+            else:
+                context[path] = value
         self._context = context
 
-    def effect(self, name: str, args: Any, undo: str | None, work: str | None) -> None:
+    def effect(self, wanted: Effect, args: Any, work: str | None) -> None:
         """Want something done in the world."""
+        name = wanted.name
         digest = self._digest("effect", name, args, work)
         twins = sum(1 for one in self._intents if one.id.startswith(digest))
+        id_, cause, owner = f"{digest}.{twins}", self.meta.key, self._owner
         self._intents.append(
             Intent(
-                f"{digest}.{twins}",
-                name,
-                args,
-                undo,
-                self.meta.key,
-                self.root,
-                self.number,
-                self.meta.node,
+                id_, name, args, wanted.undo, cause, self.root, self.number, owner, wanted.stable
             )
         )
         self.number += 1
@@ -316,14 +316,13 @@ class Step:
 
     def _stabilise(self) -> None:
         """Follow what needs no event, then what was raised, until nothing moves."""
-        while not self._is_final():
-            if not self._queue and not self.chart.has_always:
-                break
-            found = self._eventless() if self.chart.has_always else None
+        has_always = self.chart.has_always
+        while (has_always or self._queue) and not self._is_final():
+            found = self._eventless() if has_always else None
             if found is not None:
                 self._take_edge(*found) if found[1] else self._perform(found[0])
             elif self._queue:
-                self._handle(self._queue.popleft())
+                self._handle(self._queue.pop(0))
             else:
                 break
             self._microsteps += 1
@@ -360,7 +359,7 @@ class Step:
         for token in sorted(tokens):
             self._act(self.chart.nodes[token.state].exit, token.id)
             self._forget(token.state, token.id)
-            self._tokens.remove(token)
+            self._tokens = tuple(one for one in self._tokens if one != token)
         leaf = edge.leaf
         assert leaf is not None, "it has a target"
         ends = not self._tokens and not leaf.is_cyclic
@@ -393,21 +392,21 @@ class Step:
                     self._act(node.entry, None)
         if not leaf.is_cyclic:
             self._rest = leaf
-            if leaf.state.is_final:
+            if leaf.state.is_final and not leaf.ends:
                 self._tell_compound(leaf)
 
     def _mint(self, node: Node) -> None:
         token = Token(self.meta.key, node.path)
         if token not in self._tokens:
-            self._tokens.append(token)
+            self._tokens = (*self._tokens, token)
             self._entered[node.path, token.id] = node
             self._act(node.entry, token.id)
 
     def _tell_compound(self, leaf: Node) -> None:
         """A final state inside another one ends that, which is told."""
-        if leaf.parent is not None and leaf.parent.parent is not None:
-            output = leaf.output(self._scope(None))
-            self._queue.append({"type": STATE_DONE + leaf.parent.path, "output": output})
+        assert leaf.parent is not None, "only the root has none"
+        output = leaf.output(self._scope(None))
+        self._queue.append({"type": STATE_DONE + leaf.parent.path, "output": output})
 
     def _act(self, acts: tuple[Act, ...], work: str | None) -> None:
         for act in acts:
@@ -429,16 +428,15 @@ class Step:
             )
         for job in self.chart.nodes[path].jobs:
             child = job.definition.persistent
-            if child is not None and child.stops_on_exit and job.id in self._children:
-                self.out.append(Message(self._children.pop(job.id), {"type": "$stop"}))
+            children = dict(self._children)
+            if child is not None and child.stops_on_exit and job.id in children:
+                self.out.append(Message(children.pop(job.id), {"type": "$stop"}))
+                self._children = tuple(children.items())
 
     # Beginning and ending.
 
     def _is_final(self) -> bool:
-        node = self._rest
-        if not node.state.is_final:
-            return False
-        return not self._tokens and node.parent is self.chart.root
+        return self._rest.ends and not self._tokens
 
     def _end(self) -> None:
         leaf = self._rest
@@ -460,7 +458,7 @@ class Step:
                 seconds = _seconds(delay(self._scope(work)))
                 id_ = f"{self.before.address}|{path}|{entry}|after:{number}"
                 self._timers += (
-                    Timer(id_, path, work, number, seconds, self.meta.ts, self.meta.node),
+                    Timer(id_, path, work, number, seconds, self.meta.ts, self._owner),
                 )
             for job in node.jobs:
                 self._invoke(job, node, entry, work)
@@ -477,7 +475,7 @@ class Step:
         id_ = f"{self.before.address}|{node.path}|{entry}|{job.id}"
         src = job.definition.src or ""
         self._flights += (
-            Flight(id_, node.path, entry, work, job.id, src, job.args(scope), self.meta.node),
+            Flight(id_, node.path, entry, work, job.id, src, job.args(scope), self._owner),
         )
 
     def _address_of(
@@ -488,7 +486,7 @@ class Step:
         return f"{machine}/{name}"
 
     def _bear(self, address: str, invoke: str, entry: str, context: JsonObject | None) -> None:
-        self._children[invoke] = address
+        self._children = tuple({**dict(self._children), invoke: address}.items())
         link = Link(self.before.address, invoke, entry)
         self.out.append(Message(address, {"type": "$init", "context": context or {}}, link))
 
@@ -497,7 +495,7 @@ class Step:
         if target == PARENT:
             address = parent.address if parent is not None else None
         else:
-            address = self._children.get(target, target if "/" in target else None)
+            address = dict(self._children).get(target, target if "/" in target else None)
         if address is None:
             self.words.append(f"nobody to send {event.get('type')!r} to: {target}")
         else:
@@ -513,53 +511,35 @@ class Step:
                 number,
                 _seconds(delay),
                 self.meta.ts,
-                self.meta.node,
+                self._owner,
                 event,
                 target,
                 id_,
             ),
         )
 
+    @property
+    def _owner(self) -> str:
+        """The node that does what this leads to."""
+        return self.before.owner or self.meta.node
+
     def _digest(self, *parts: Any) -> str:
         told = json.dumps([self.before.address, self.meta.key, *parts], sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
-def child_address(machine: str, parent: str, path: str, entry: str, invoke: str) -> str:
-    """The address of a child without a name: the same on every node and in every fold, and not guessed by chance."""
-    parts = f"{parent}|{path}|{entry}|{invoke}"
-    return f"{machine}/{hashlib.sha256(parts.encode()).hexdigest()[:32]}"
-
-
-def attempt(run: Callable[[], str | None]) -> str | None:
+def attempt(
+    run: Callable[_Arguments, str | None], *args: _Arguments.args, **more: _Arguments.kwargs
+) -> str | None:
     """Run a step; returns why its event is dropped. What raises is the same reason on every node."""
     try:
-        return run()
+        return run(*args, **more)
     except MachineThrew as error:
         return f"error:{error}"
     except StepLimitReached:
         return "error:loop"
     except Exception as error:  # noqa: BLE001 - guards and actions are the user's: whatever they raise drops the event
         return f"error:{type(error).__name__}"
-
-
-def stopped(before: Instance) -> Instance:
-    """A machine that was told to stop."""
-    return Instance(
-        before.machine,
-        before.name,
-        before.version,
-        STOPPED,
-        before.rest,
-        before.context,
-        parent=before.parent,
-        seen=before.seen,
-        intents=before.intents,
-        ledger=before.ledger,
-        children=before.children,
-        born=before.born,
-        external=before.external,
-    )
 
 
 def _named(

@@ -75,18 +75,17 @@ class System:
 
     def __call__(self, world: World, payload: Any, metadata: Metadata) -> World:
         """The reducer."""
-        return self.told(world, payload, metadata)[0]
+        address = _addressed(metadata.tags)
+        if address is None:
+            return world
+        return Turn(self.parts, world, _meta(metadata)).run(address, payload)
 
     def told(self, world: World, payload: Any, metadata: Metadata) -> tuple[World, list[Passage]]:
         """Fold one event; returns what it did to which machine, too."""
         address = _addressed(metadata.tags)
         if address is None:
             return world, []
-        lamport, stream = metadata.event_key
-        stream_text, node = _texts(stream)
-        key = f"{lamport:016d}/{stream_text}"
-        meta = Meta(key, lamport, stream_text, metadata.timestamp, node)
-        turn = Turn(self.parts, world, meta)
+        turn = Turn(self.parts, world, _meta(metadata))
         return turn.run(address, payload), turn.passages
 
     @property
@@ -119,7 +118,7 @@ class System:
         """
         machine, name = split(address)
         version = self.newest(machine).machine.version
-        known = world.instances.get(f"{machine}/{name}")
+        known: Instance | None = world.instances.get(f"{machine}/{name}")
         if known is not None and known.status != WAITING:
             return known
         if machine in self.parts.children:
@@ -155,7 +154,7 @@ class System:
     def _preview(self, instance: Instance) -> Instance:
         """How an instance will begin; nothing of it is under way before an event has started it."""
         step = Step(self.parts.chart_of(instance), instance, Meta(), "")
-        if attempt(lambda: step.start({"type": "$init"})) is not None:
+        if attempt(step.start, {"type": "$init"}) is not None:
             return instance._replace(status=ACTIVE)
         begun = step.finished()
         return begun._replace(flights=(), timers=(), intents=(), children=())
@@ -192,6 +191,13 @@ def _actions(state: Any) -> list[Any]:
     transitions += [edge for job in state.invoke for edge in (*job.on_done, *job.on_error)]
     written = [action for one in transitions for action in one.actions]
     return [*state.entry, *state.exit, *written]
+
+
+def _meta(metadata: Metadata) -> Meta:
+    lamport, stream = metadata.event_key
+    stream_text, node = _texts(stream)
+    key = f"{lamport:016d}/{stream_text}"
+    return Meta(key, lamport, stream_text, metadata.timestamp, node)
 
 
 @functools.lru_cache(maxsize=KNOWN_STREAMS)

@@ -2,10 +2,12 @@
 
 A protocol is written down once for all roles; `check_protocol` says whether its swarm always agrees in the end,
 `project` gives the machine that one role runs, and `check_projection` says whether a machine does what is asked of the
-role. All of it is pure, and answers before anything runs.
+role. All of that is pure, and answers before anything runs. A `Role` is what runs, and a `Player` runs it at a node.
 """
 
 from fish.protocols.errors import CommandRefused, InvalidProtocol
+from fish.protocols.parts import Part
+from fish.protocols.playing import Player
 from fish.protocols.problems import Kind, Problem
 from fish.protocols.projection import check_projection, project
 from fish.protocols.reading import (
@@ -15,7 +17,7 @@ from fish.protocols.reading import (
     protocol_to_json,
     subscriptions_from_json,
 )
-from fish.protocols.running import RoleMachine, role_fish, type_field
+from fish.protocols.roles import Place, Reaction, Role, RoleState, type_field
 from fish.protocols.values import (
     Edge,
     Execute,
@@ -35,9 +37,14 @@ __all__ = [
     "InvalidProtocol",
     "Kind",
     "Machine",
+    "Part",
+    "Place",
+    "Player",
     "Problem",
     "Protocol",
-    "RoleMachine",
+    "Reaction",
+    "Role",
+    "RoleState",
     "Subscriptions",
     "Transition",
     "check_projection",
@@ -47,7 +54,6 @@ __all__ = [
     "project",
     "protocol_from_json",
     "protocol_to_json",
-    "role_fish",
     "subscriptions_from_json",
     "type_field",
 ]

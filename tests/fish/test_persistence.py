@@ -1,5 +1,6 @@
 """Snapshots kept in the log: they change how long a start takes, never what comes out."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,10 @@ from fish import (
     FishStopped,
     Metadata,
     Pond,
+    snapshots,
 )
 from fish.running import Limits
+from fish.states import decode_state
 from lamport.tags import Tag, Tags
 from tests.fish.memory_log import MemoryLog
 from tests.fish.ponds import LIST, State, from_scratch, story, turns
@@ -229,6 +232,24 @@ def test_a_large_state_is_kept_more_seldom() -> None:
         assert counts == [5, 10, 20, 40]  # each time it is about twice as large
 
     story(act, MemoryLog(), limits)
+
+
+def test_others_have_their_turn_while_a_large_state_is_encoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(snapshots, "SLICE_S", -1.0)  # each slice is over at once
+
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        saving = asyncio.create_task(pond.current_state(LIST))
+        count = 0
+        while not log.snapshots:
+            await asyncio.sleep(0)
+            count += 1
+        await saving
+        assert count > 200
+        assert decode_state(log.snapshots[-1].state) == tuple(range(200))
+
+    story(act, filled(200))
 
 
 def test_going_back_live_starts_from_an_older_snapshot() -> None:

@@ -4,6 +4,7 @@ import functools
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, Flag, IntEnum
 from typing import Any, NamedTuple
@@ -14,7 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fish import StateCodecError, WorkIds
-from fish.states import MAX_DEPTH, decode_state, encode_state, state_to_json
+from fish.states import (
+    MAX_DEPTH,
+    decode_state,
+    encode_in_steps,
+    encode_state,
+    state_to_json,
+)
 from lamport.ids import EventKey
 from tests.fish.histories import patient
 from tests.fish.memory_log import NODE, stream_of
@@ -120,6 +127,23 @@ def test_a_state_comes_back_as_it_was(state: Any) -> None:
 
 
 @patient
+@given(st.recursive(states, lambda inner: st.lists(inner) | st.tuples(inner, st.just(()))))
+def test_in_steps_the_bytes_are_the_same(state: Any) -> None:
+    ends: list[bytes] = []
+
+    def run() -> Iterator[None]:
+        ends.append((yield from encode_in_steps(state)))
+
+    count = sum(1 for _ in run())
+    assert ends == [encode_state(state, ordered=True)]
+    assert count >= (len(state) if isinstance(state, list | dict) else 0)
+
+
+def test_in_steps_what_has_no_bytes_is_refused_all_the_same() -> None:
+    with pytest.raises(StateCodecError, match="cannot hold"):
+        list(encode_in_steps([object()]))
+
+
 @given(states)
 def test_what_comes_back_has_the_same_bytes(state: Any) -> None:
     assert decode_state(encode_state(state)) == state

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ from fish.definition import Metadata
 from fish.machines.errors import MachineError
 from fish.machines.folding import World
 from fish.machines.loading import load_machine
-from fish.machines.roles import CommandRefused, Part, Reaction, Role, RoleState
 from fish.machines.system import System, tags_of
+from fish.protocols.errors import CommandRefused
+from fish.protocols.parts import Part
+from fish.protocols.roles import Reaction, Role, RoleState
 from lamport.ids import EventKey, NodeId, StreamId
+from lamport.tags import Tag
 from tests.vectors.machines_scenarios import check_scenario
 from tests.vectors.verdict import Verdict
 
@@ -69,51 +73,80 @@ def _metadata(lamport: int, address: str) -> Metadata:
 
 
 def check_runner(vector: Mapping[str, Any]) -> None:
-    """Feed a role's part as the vector says, and compare all that can be seen of it after each step."""
-    role = _role(vector)
-    part, restarts = Part(role), 0
+    """Fold and show to a role's part what the vector says, and compare all that can be seen of it after each step."""
+    runner, restarts = Runner(_role(vector)), 0
     for number, step in enumerate(vector["observed"]):
         place, op = f"step {number}", step["op"]
-        noted, dropped = len(part.notices), len(part.dropped)
-        result, published = _played(part, op)
+        runner.told, runner.dropped = Counter(), []
+        result, published = runner.play(op)
         restarts += op["op"] == "timetravel"
-        counted: dict[str, int] = {}
-        for notice in part.notices[noted:]:
-            counted[notice] = counted.get(notice, 0) + 1
-        assert counted == step["emitted"], f"{place}: told {counted}, not {step['emitted']}"
-        assert part.dropped[dropped:] == step.get("dropped", []), f"{place}: dropped {part.dropped}"
+        assert runner.told == step["emitted"], f"{place}: {runner.told}, not {step['emitted']}"
+        assert runner.dropped == step.get("dropped", []), f"{place}: dropped {runner.dropped}"
         assert result == step.get("result"), f"{place}: the command was {result}"
         assert published == step.get("published", []), f"{place}: published {published}"
-        failed = "failure" in counted
-        assert failed == ("MachineRunnerFailure" in step.get("errors", [])), (
-            f"{place}: {part.error}"
-        )
-        assert _shown(part) == step["after"], f"{place}: {_shown(part)}, not {step['after']}"
+        failed = "failure" in runner.told
+        assert failed == ("MachineRunnerFailure" in step.get("errors", [])), f"{place}: {failed}"
+        shown = _shown(runner.part)
+        assert shown == step["after"], f"{place}: {shown}, not {step['after']}"
     assert restarts == vector["subscription_restarts"]
-    assert role.to_json() == vector["analysis_json"], f"{role.to_json()}"
+    found = runner.part.role.to_json()
+    assert found == vector["analysis_json"], f"{found}"
 
 
-def _played(part: Part, op: Mapping[str, Any]) -> tuple[str | None, list[Any]]:
-    if op["op"] == "feed":
-        part.feed(((one[0], one[1]) for one in op["events"]), caught_up=op.get("caughtUp", True))
-    elif op["op"] == "timetravel":
-        part.time_travel()
-    else:
-        assert op["op"] == "command", f"no such step: {op}"
+class Runner:
+    """Folds a role as its fish does, shows it to a part, and tells it in the words of machine-runner's events."""
+
+    def __init__(self, role: Role) -> None:
+        self.part, self.place = Part(role), role.start
+        self.told: Counter[str] = Counter()
+        self.dropped: list[Any] = []
+
+    def play(self, op: Mapping[str, Any]) -> tuple[str | None, list[Any]]:
+        """Play a step; returns what came of a command, and what it published."""
+        if op["op"] == "feed":
+            self._feed(op["events"], caught_up=op.get("caughtUp", True))
+        elif op["op"] == "timetravel":
+            self.place = self.part.role.start
+            self.part.see(self.place, caught_up=False)
+            self.told["audit.reset"] += 1
+        else:
+            assert op["op"] == "command", f"no such step: {op}"
+            return self._command(op)
+        return None, []
+
+    def _feed(self, events: list[tuple[str, Any]], *, caught_up: bool) -> None:
+        if self.part.is_ended:
+            return
+        fold = self.part.role.fish("vector", Tag("vector")).on_event
+        for type_, event in events:
+            try:
+                place = fold(self.place, {"type": type_, "event": event}, _metadata(1, "a/b"))
+            except RuntimeError:
+                self.part.is_ended = True
+                self.told.update(("failure", "error", "destroyed"))
+                return
+            if place is self.place:
+                self.dropped.append(event)
+                self.told["audit.dropped"] += 1
+            self.place = place
+        is_next = self.part.see(self.place, caught_up=caught_up)
+        self.told.update(("change",) * caught_up + ("next",) * is_next)
+
+    def _command(self, op: Mapping[str, Any]) -> tuple[str, list[Any]]:
         try:
-            types = part.command(op["name"])
+            types = self.part.command(op["name"])
         except CommandRefused:
             return "unavailable", []
+        self.told.update(("change", "commandPersisted"))
         events = [{"type": type_, "id": id_} for type_, id_ in zip(types, op["ids"], strict=True)]
         return "published", [events]
-    return None, []
 
 
 def _shown(part: Part) -> Mapping[str, Any] | None:
     if part.snapshot is None:
         return None
     state, log = part.snapshot
-    return {"state": state, "log": list(log), "commandsAvailable": part.is_open}
+    return {"state": state, "log": list(log), "commandsAvailable": part.why_not() is None}
 
 
 def _role(vector: Mapping[str, Any]) -> Role:
@@ -131,7 +164,7 @@ def _role_state(data: Mapping[str, Any]) -> RoleState:
 
 
 def _logged(log: Any, events: tuple[Any, ...]) -> Any:
-    return (*log, *events)
+    return (*log, *(one["event"] for one in events))
 
 
 def _raise(_log: Any, _events: tuple[Any, ...]) -> Any:

@@ -14,12 +14,11 @@ from typing import Any
 from fish.machines.coordination import Route, load_route
 from fish.machines.definition import Effect, Machine
 from fish.machines.errors import InvalidCoordination, InvalidMachine, NotReady
-from fish.machines.instance import Instance, Passage
+from fish.machines.instance import Instance, Passage, child_address
 from fish.machines.loading import load_machine
 from fish.machines.office import Call
 from fish.machines.runtime import Machines
 from fish.machines.services import LIMIT, ServiceFailed
-from fish.machines.stepping import child_address
 from fish.machines.system import System, split, tags_of
 from lamport.event import draft
 from lamport.log import EventLog

@@ -364,3 +364,25 @@ def test_a_route_that_raises_or_names_no_instance_goes_nowhere_and_says_so() -> 
     world = fold(System((said, other), routes), (1, "A", "m/x", {"type": "GO"}))
     found = [one.reason for one in world.passages if one.kind == "warning"]
     assert found == ["route:no-instance", "route:error:ValueError"]
+
+
+def test_a_machine_matches_the_states_around_the_one_it_is_in() -> None:
+    inner = {"x": state(on={"GO": "y"}), "xy": state(), "y": state(on={"GO": "xy"})}
+    nested = machine("m", initial="a", states={"a": state(initial="x", states=inner)})
+    instance = one(System((nested,)), "m/x", "NOTHING")
+    assert [instance.matches(path) for path in ("a", "a.x", "a.y", "x", "a.xy")] == [
+        *(True, True),
+        *(False, False, False),
+    ]
+    assert one(System((nested,)), "m/x", "GO", "GO").matches("a.xy")
+    assert not one(System((nested,)), "m/x", "GO", "GO").matches("a.x")
+
+
+def test_a_machine_with_work_ids_matches_where_any_of_them_is() -> None:
+    busy = cyclic(closes="ids", on={"STOP": "idle", "PAUSE": "paused"})
+    paused = cyclic(closes="ids", on={"STOP": "idle"})
+    states = {"idle": state(on={"START": "busy"}), "busy": busy, "paused": paused}
+    work = System((machine("m", initial="idle", states=states),))
+    pause = {"type": "PAUSE", "ids": [key(1)]}
+    instance = one(work, "m/x", "START", "START", pause)
+    assert [instance.matches(path) for path in ("idle", "busy", "paused")] == [False, True, True]

@@ -23,6 +23,20 @@ JOBS = System(
             },
         ),
         machine(
+            "hole",
+            initial="none",
+            states={
+                "none": state(
+                    on={
+                        "DRILL": to(
+                            "there", do=Effect("drill", "$meta.key", undo="fill", stable=True)
+                        ),
+                    }
+                ),
+                "there": state(on={"DRILL": to(do=Effect("bell"))}),
+            },
+        ),
+        machine(
             "sale",
             initial="open",
             states={
@@ -35,20 +49,23 @@ JOBS = System(
         ),
     )
 )
-NAMES = ("lampOn", "lampOff", "book", "pay", "refund")
+NAMES = ("drill", "fill", "bell", "lampOn", "lampOff", "book", "pay", "refund")
+
+
+TYPES = {"job": ["START", "STOP"], "sale": ["BUY", "SHIP"], "hole": ["DRILL"]}
 
 
 async def _ship(_: object) -> str:
     return "there"
 
 
-async def _drive(sim: Sim, crews: list[Crew]) -> None:
+async def _drive(sim: Sim, crews: list[Crew], hole: str) -> None:
     """Commands at random, a partition, and a crash in the middle of it."""
     for _ in range(12):
         crew = sim.random.choice([one for one in crews if one.running is not None])
-        name = sim.random.choice(["job/1", "job/2", "sale/1", "sale/2"])
-        types = ["START", "STOP"] if name.startswith("job") else ["BUY", "SHIP"]
-        await crew.machines.send(name, {"type": sim.random.choice(types)}, waits=False)
+        name = sim.random.choice(["job/1", "job/2", "sale/1", "sale/2", hole, hole])
+        type_ = sim.random.choice(TYPES[name.partition("/")[0]])
+        await crew.machines.send(name, {"type": type_}, waits=False)
         if sim.random.random() < 0.15:
             await crew.crash()
             await sim.run(seconds=0.5)
@@ -61,9 +78,9 @@ async def _played(sim: Sim) -> list[Crew]:
         await Crew(one, JOBS, services={"ship": _ship}, names=NAMES).open() for one in sim.nodes
     ]
     a, b, c = sim.nodes
-    await _drive(sim, crews)
+    await _drive(sim, crews, "hole/before")
     with sim.partition({a}, {b, c}):
-        await _drive(sim, crews)
+        await _drive(sim, crews, "hole/behind")
     await sim.converge()
     await sim.run(seconds=3)
     await sim.converge()
@@ -89,6 +106,7 @@ async def test_all_nodes_agree_and_effects_are_done_by_one_owner_and_none_is_los
             assert ledger[intent.id].node == intent.owner
         for entry in instance.ledger:
             assert entry.id in implied or entry.state != "done", "an effect stands without a cause"
+    assert not [word for crew in crews for word in crew.done if word == "fill for drill"]
     for crew in crews:
         await crew.close()
 

@@ -1,6 +1,7 @@
 """Machines at work on simulated nodes: commands, services, limits, effects, timers, gates, versions."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -364,6 +365,19 @@ async def test_nothing_is_shown_or_taken_before_all_machines_are_started(sim: Si
         assert (await machines.view("shift")).value == "on"
 
 
+def test_a_machine_that_two_writers_could_spoil_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    @swarm_test(nodes=1, seeds=1)
+    async def story(sim: Sim) -> None:
+        async with crewed(sim, System((*SHIFT.machines, *FETCH.machines))):
+            pass
+
+    with caplog.at_level(logging.WARNING, logger="shoal.machines"):
+        story()
+    assert {one.getMessage().partition(" and none")[0] for one in caplog.records} == {
+        "machine 'fetch': the states failed, idle, run lead to each other"
+    }
+
+
 @swarm_test(nodes=1, seeds=1)
 async def test_gates_decide_who_may_send_and_look(sim: Sim) -> None:
     def may(instance: Instance, event: Any, sender: Any) -> bool:
@@ -372,7 +386,10 @@ async def test_gates_decide_who_may_send_and_look(sim: Sim) -> None:
     async with crewed(sim, SHIFT, more={"may_send": may, "may_look": may}) as [crew]:
         refused = await crew.machines.send("shift", {"type": "IN"}, sender="bob")
         assert (refused.is_accepted, refused.reason) == (False, "not-allowed")
+        assert await crew.machines.machine("shift").offered("ann") == ("IN",)
+        assert await crew.machines.machine("shift").offered("bob") == ()
         assert (await crew.machines.send("shift", {"type": "IN"}, sender="ann")).is_accepted
+        assert await crew.machines.machine("shift").offered("bob") == ("OUT",)
         assert (await crew.machines.send("shift", {"type": "OUT"}, sender="bob")).is_accepted
         with pytest.raises(AccessDenied):
             await crew.machines.view("shift", "bob")

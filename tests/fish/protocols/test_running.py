@@ -9,33 +9,34 @@ from hypothesis import strategies as st
 
 from fish import InvalidFish, Metadata
 from fish.protocols import (
-    CommandRefused,
     Edge,
     Execute,
     Input,
     InvalidProtocol,
     Kind,
     Machine,
+    Part,
     Protocol,
-    RoleMachine,
+    Role,
     Subscriptions,
     Transition,
     check_projection,
     check_protocol,
     project,
-    role_fish,
 )
 from lamport import Tag
 from tests.fish.histories import patient
 from tests.fish.memory_log import event_of
 from tests.fish.protocols.made import ALL_HEAR_ALL, WORK, well_formed
 
-WORKER = RoleMachine(project(WORK, ALL_HEAR_ALL, "worker"))
-BOSS = RoleMachine(project(WORK, ALL_HEAR_ALL, "boss"))
+WORKER = Role.of(project(WORK, ALL_HEAR_ALL, "worker"))
+BOSS = Role.of(project(WORK, ALL_HEAR_ALL, "boss"))
 
 
-def offered(machine: RoleMachine, *history: str) -> list[str]:
-    return [one.command for one in machine.offered(machine.fold(history), caught_up=True)]
+def offered(role: Role, *history: str) -> list[str]:
+    part = Part(role)
+    part.see(role.fold(history), caught_up=True)
+    return list(part.commands)
 
 
 def test_a_command_is_offered_only_to_its_role_and_in_its_state() -> None:
@@ -45,42 +46,21 @@ def test_a_command_is_offered_only_to_its_role_and_in_its_state() -> None:
     assert offered(BOSS, "workStarted", "workStopped") == []
 
 
-def test_nothing_is_offered_before_the_node_has_caught_up() -> None:
-    assert WORKER.offered("idle", caught_up=False) == ()
-    assert "not read up to its end" in str(WORKER.refusal("idle", "start", caught_up=False))
-
-
 def test_nothing_is_offered_within_a_chain() -> None:
     assert offered(BOSS, "workStarted", "sentHome") == []
     assert offered(WORKER, "workStarted", "sentHome") == []
     assert offered(WORKER, "workStarted", "sentHome", "reason") == ["start"]
 
 
-def test_a_refusal_says_what_is_offered() -> None:
-    assert WORKER.refusal("idle", "start", caught_up=True) is None
-    assert WORKER.refusal("idle", "stop", caught_up=True) == (
-        "stop is not offered in state idle, where start is"
-    )
-    assert BOSS.refusal("idle", "sendHome", caught_up=True) == (
-        "sendHome is not offered in state idle, where nothing is"
-    )
-
-
-def test_a_command_is_given_only_where_it_is_offered() -> None:
-    assert WORKER.command("idle", "start", caught_up=True) == Execute("start", ("workStarted",))
-    with pytest.raises(CommandRefused, match="stop is not offered in state idle"):
-        WORKER.command("idle", "stop", caught_up=True)
-    with pytest.raises(CommandRefused, match="not read up to its end"):
-        WORKER.command("idle", "start", caught_up=False)
-
-
 def test_an_event_that_does_not_fit_is_dropped() -> None:
-    assert not WORKER.accepts("idle", "workStopped")
-    assert WORKER.fold(["workStopped", "workStarted", "workStarted", "other"]) == "working"
+    start = WORKER.start
+    assert WORKER.after(start, "workStopped") is start
+    assert WORKER.fold(["workStopped", "workStarted", "workStarted", "other"]).state == "working"
 
 
 def test_a_chain_waits_for_its_next_event_and_drops_all_others() -> None:
-    assert WORKER.fold(["workStarted", "sentHome", "workStopped", "sentHome", "reason"]) == "idle"
+    history = ["workStarted", "sentHome", "workStopped", "sentHome", "reason"]
+    assert WORKER.fold(history).state == "idle"
 
 
 @pytest.mark.parametrize(
@@ -94,26 +74,26 @@ def test_a_chain_waits_for_its_next_event_and_drops_all_others() -> None:
 )
 def test_a_machine_that_is_not_fit_to_run_is_refused(edges: tuple[Edge, ...]) -> None:
     with pytest.raises(InvalidProtocol, match="state"):
-        RoleMachine(Machine("a", edges))
+        Role.of(Machine("a", edges))
 
 
 def test_a_fish_of_a_machine_has_its_state_and_drops_strange_payloads() -> None:
-    fish = role_fish("worker", Tag("a"), WORKER.machine)
-    state = fish.initial
+    fish = WORKER.fish("worker", Tag("a"))
+    place = fish.initial
     for number, payload in enumerate([{"type": "workStarted"}, 7, {"type": 7}, {}, None]):
         event = event_of(0, number + 1, number, payload, "a")
-        state = fish.on_event(state, payload, Metadata.of(event, event.stream.node))
-    assert state == "working"
+        place = fish.on_event(place, payload, Metadata.of(event, event.stream.node))
+    assert (place.state, place.steps) == ("working", 1)
 
 
 def test_a_fish_of_another_machine_has_another_definition() -> None:
     one, same, other = (
-        role_fish("one", Tag("a"), machine)
-        for machine in (WORKER.machine, project(WORK, ALL_HEAR_ALL, "worker"), BOSS.machine)
+        role.fish("one", Tag("a"))
+        for role in (WORKER, Role.of(project(WORK, ALL_HEAR_ALL, "worker")), BOSS)
     )
     assert one.definition == same.definition != other.definition
     with pytest.raises(InvalidFish, match="name"):
-        role_fish("", Tag("a"), WORKER.machine)
+        WORKER.fish("", Tag("a"))
 
 
 class Batch(NamedTuple):
@@ -154,28 +134,41 @@ def left_behind(
     for _ in range(data.draw(st.integers(1, 12))):
         node = data.draw(st.integers(0, len(roles) - 1))
         knows[node] |= knows[data.draw(st.integers(0, len(roles) - 1))]
-        state = machines[node].fold(order(knows[node]))
-        if commands := machines[node].offered(state, caught_up=True):
+        if commands := _offered(machines[node], order(knows[node])):
             clock = max((one.lamport + len(one.log) for one in knows[node]), default=1)
             chosen = data.draw(st.sampled_from(commands))
-            knows[node].add(Batch(clock, node, chosen.log))
+            knows[node].add(Batch(clock, node, chosen))
     everything = order(set[Batch]().union(*knows))
-    witness = RoleMachine(project(protocol, {"witness": set().union(*heard.values())}, "witness"))
-    rest = Protocol(witness.fold(everything), protocol.transitions)
+    witness = Role.of(project(protocol, {"witness": set().union(*heard.values())}, "witness"))
+    rest = Protocol(witness.fold(everything).state, protocol.transitions)
     return [
         role
         for role, machine in zip(roles, machines, strict=True)
         if project(rest, heard, role).edges
         and check_projection(
-            rest, heard, role, Machine(machine.fold(everything), machine.machine.edges)
+            rest,
+            heard,
+            role,
+            Machine(machine.fold(everything).state, _edges(protocol, heard, role)),
         )
     ]
 
 
-def _fit_to_run(protocol: Protocol, heard: Subscriptions) -> list[RoleMachine] | None:
+def _offered(role: Role, history: Iterable[str]) -> list[tuple[str, ...]]:
+    """The logs of the commands that are offered behind a history."""
+    part, place = Part(role), role.fold(history)
+    part.see(place, caught_up=True)
+    return [log for name, log in role.by_name[place.state].commands if name in part.commands]
+
+
+def _edges(protocol: Protocol, heard: Subscriptions, role: str) -> tuple[Edge, ...]:
+    return project(protocol, heard, role).edges
+
+
+def _fit_to_run(protocol: Protocol, heard: Subscriptions) -> list[Role] | None:
     """The machines of all roles; None where one cannot tell two branches apart after which it takes no part."""
     try:
-        return [RoleMachine(project(protocol, heard, role)) for role in sorted(heard)]
+        return [Role.of(project(protocol, heard, role)) for role in sorted(heard)]
     except InvalidProtocol:
         return None
 
@@ -209,8 +202,8 @@ def test_a_log_that_is_heard_in_part_only_parts_the_roles_where_logs_are_interle
     (problem,) = check_protocol(protocol, heard, strict=True)
     assert (problem.kind, problem.role) == (Kind.LOG_PARTLY_HEARD, "display")
     both = interleaved([Batch(1, 0, ("Stayed", "Why")), Batch(1, 1, ("Left",))])
-    ends = [RoleMachine(project(protocol, heard, role)).fold(both) for role in ("P", "display")]
-    assert ends == ["S0", "S1"]
+    ends = [Role.of(project(protocol, heard, role)).fold(both) for role in ("P", "display")]
+    assert [one.state for one in ends] == ["S0", "S1"]
 
 
 def test_a_tail_that_is_heard_without_its_guard_parts_the_roles() -> None:
@@ -228,5 +221,5 @@ def test_a_tail_that_is_heard_without_its_guard_parts_the_roles() -> None:
     assert (problem.kind, problem.role, problem.transition) == (Kind.LOG_PARTLY_HEARD, "P", 1)
     log = ("Begun", "Note")
     twice = one_after_the_other([Batch(1, 0, log), Batch(1, 1, log)])
-    ends = [RoleMachine(project(protocol, heard, role)).fold(twice) for role in ("P", "R")]
-    assert ends == ["end", "S1"]
+    ends = [Role.of(project(protocol, heard, role)).fold(twice) for role in ("P", "R")]
+    assert [one.state for one in ends] == ["end", "S1"]
