@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -136,14 +136,52 @@ def parts_of(log: EventLog) -> list[StreamId]:
     return log.store.branches.of(Author(BOB).stream)
 
 
+Harm = Callable[[sqlite3.Connection, int], None]
+"""Damages what a database holds of a part of a stream."""
+
+
+def an_event(connection: sqlite3.Connection, part: int) -> None:
+    row, begin = place_of(connection, part)
+    connection.execute(
+        'UPDATE events SET bytes = zeroblob(length(bytes)) WHERE stream = ? AND "offset" = ?',
+        (row, begin),
+    )
+
+
+def a_block(connection: sqlite3.Connection, part: int) -> None:
+    row, begin = place_of(connection, part)
+    connection.execute(
+        "UPDATE blocks SET data = zeroblob(length(data)) WHERE stream = ?1"
+        ' AND "offset" <= ?2 AND "offset" + count > ?2',
+        (row, begin),
+    )
+
+
+def a_seal(connection: sqlite3.Connection, part: int) -> None:
+    row, begin = place_of(connection, part)
+    connection.execute(
+        'UPDATE seals SET signature = zeroblob(64) WHERE (stream, "offset") IN (SELECT stream,'
+        ' min("offset") FROM seals WHERE stream = ? AND "offset" >= ?)',
+        (row, begin),
+    )
+
+
+def place_of(connection: sqlite3.Connection, part: int) -> tuple[int, int]:
+    """The row of a part, and an offset in it."""
+    rows = connection.execute(
+        'SELECT row, trunk, "offset" FROM branches ORDER BY branch'
+    ).fetchall()
+    return (rows[0][1], 2) if part == 0 else (rows[part - 1][0], rows[part - 1][2] + 3)
+
+
 @pytest.mark.parametrize("part", [0, 1, 2])
 @pytest.mark.parametrize("whole_row", [False, True])
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("harm", [an_event, a_block, a_seal])
 def test_each_part_of_a_forked_stream_is_mended(
-    tmp_path: Path, part: int, monkeypatch: pytest.MonkeyPatch, *, whole_row: bool, packed: bool
+    tmp_path: Path, part: int, harm: Harm, monkeypatch: pytest.MonkeyPatch, *, whole_row: bool
 ) -> None:
     monkeypatch.setattr("lamport.tidying.IDLE_S", 3_600.0)
-    monkeypatch.setattr("lamport.compaction.IDLE_ROWS", 1 if packed else 100)
+    monkeypatch.setattr("lamport.compaction.IDLE_ROWS", 100 if harm is an_event else 1)
     one = Author(BOB)
     beginning = one.count(6)
     other = split(one)
@@ -164,11 +202,11 @@ def test_each_part_of_a_forked_stream_is_mended(
         async with open_log(tmp_path / "ours") as log, open_log(tmp_path / "theirs") as peer:
             before = await shown(peer)
             stream = parts_of(log)[part]
-            if whole_row:  # as a look at the whole database names it
+            if whole_row or harm is a_seal:  # as a look at the whole database names it
                 row = (
                     stream if part != 1 and stream not in log.store.branches.closed else stream.base
                 )
-                log.damaged(OffsetRange(row, 0, 14), "altered")
+                log.damaged(OffsetRange(row, 0, 12), "altered")
             with suppress(DamagedRange):
                 await read_all(log)
             assert log.damages.spans
@@ -191,16 +229,7 @@ def test_each_part_of_a_forked_stream_is_mended(
 
     asyncio.run(fill())
     with closing(sqlite3.connect(tmp_path / "ours" / DATABASE_NAME)) as connection:
-        rows = connection.execute(
-            'SELECT row, trunk, "offset" FROM branches ORDER BY branch'
-        ).fetchall()
-        row, begin = (rows[0][1], 2) if part == 0 else (rows[part - 1][0], rows[part - 1][2] + 3)
-        table, column, end = ("blocks", "data", "count") if packed else ("events", "bytes", "1")
-        connection.execute(
-            f"UPDATE {table} SET {column} = zeroblob(length({column})) WHERE stream = ?1"  # noqa: S608 - constants
-            f' AND "offset" <= ?2 AND "offset" + {end} > ?2',
-            (row, begin),
-        )
+        harm(connection, part)
         assert connection.total_changes == 1
         connection.commit()
     asyncio.run(go())
