@@ -22,6 +22,7 @@ from lamport.errors import StoreFull
 from lamport.follower import Follower
 from lamport.lineage import Lineage
 from lamport.log import EventLog
+from lamport.repair import Repair
 from lamport.store import Store
 from lamport.tag_index import TagIndex
 from simulations import laws
@@ -229,6 +230,7 @@ MARKERS: tuple[Marker, ...] = (
     Marker("own tail adopted", EventLog, "_receive", _adopted),
     Marker("older own stream completed", EventLog, "_receive", _completed),
     Marker("tags merged", TagIndex, "merge", _always),
+    Marker("damage healed online", Repair, "replace", lambda c: bool(c.result)),
     # retention
     Marker("own stream pruned", CommitBuilder, "prune", _always),
     Marker("horizon heard of", EventLog, "follow_horizon", _always),

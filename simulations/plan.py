@@ -155,12 +155,14 @@ def draw_plan(
     shape = _shape(draw, count)
     harsh = draw.random() < 0.1  # noqa: PLR2004 - the harsh disk is slow: a tenth of the worlds
     knobs = tuple(name for name in KNOBS if draw.random() < 0.15)  # noqa: PLR2004 - most worlds turn down two
-    options = {kind: _rate(draw) for kind in DRAWN if draw.random() < 0.5 or every_kind}  # noqa: PLR2004 - swarm testing
-    operations = [*_work(draw, count, seconds)]
-    if "disk_full" not in options:
-        operations += _sensing(seed, count, seconds)
+    draws = {
+        kind: random.Random(f"plan {seed} {kind}") if kind in _APART else draw  # noqa: S311 - repeatable on purpose
+        for kind in HARDSHIPS
+    }
+    options = {kind: _rate(one) for kind, one in draws.items() if one.random() < 0.5 or every_kind}  # noqa: PLR2004 - swarm testing
+    operations = [*_work(draw, count, seconds), *_sensing(seed, count, seconds)]
     for kind, every_s in options.items():
-        operations += _strikes(draw, kind, every_s, count, seconds)
+        operations += _strikes(draws[kind], kind, every_s, count, seconds)
     return Plan(seed, count, shape, harsh, knobs, seconds, options, tuple(sorted(operations)))
 
 
@@ -251,10 +253,9 @@ HARDSHIPS: Mapping[str, _Hardship] = {
     "flip_bit": _Hardship(_one),
 }
 
-DRAWN = tuple(kind for kind in HARDSHIPS if kind != "flip_bit")
-"""What seeds draw. Flipped bits are for saved plans and tests: seeds came upon one that nobody mended in time. Nor are
-readings, which are pruned, drawn together with full disks: such a node may not ask for what is kept.
-"""
+_APART = {"flip_bit"}
+"""Kinds that are drawn from a generator of their own: all else that a seed draws is what it was without them."""
+
 
 KINDS = (
     frozenset((*WORK, SENSE))

@@ -42,6 +42,9 @@ SPARE_CHANNELS = 2
 SLOWEST_S = 0.3
 """How long a hesitating subscriber takes over an event at most."""
 
+SHOWN_S = 2.0
+"""How long a fish may be busy in a world at rest."""
+
 LISTENER_S = 2.0
 """How long a subscriber may lag behind a log that rests."""
 
@@ -212,8 +215,12 @@ class StateWatch:
                 device.pond.observe(fish, partial(self._shown, device, fish))
 
     async def check_last(self, device: Device, fish: Fish[Any]) -> None:
-        """Law 8: who watches a fish has been shown its current state."""
+        """Law 8: who watches a fish has been shown its current state, once what the fish is at is done."""
         state = encode_state(await device.pond.current_state(fish))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SHOWN_S):
+                while device.pond.running_fish(fish).is_busy:  # noqa: ASYNC110 - it may be keeping a snapshot
+                    await asyncio.sleep(0.01)
         if self.last[device.name, fish.name, fish.version] != hashlib.sha256(state).digest():
             raise LawBroken(f"law 8: {device.name} has not shown the current state of {fish.name}")
 
