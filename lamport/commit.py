@@ -187,14 +187,17 @@ class CommitBuilder:
         base = adoption.origin.stream.base
         touched = any(one.base == base for one in self._heads) or base in self.own
         forked = any(one.origin.stream.base == base for one in self._forks)
+        # Of a stream that ends at the fork not even the head shows that the same proof came from two peers at once.
+        made = (adoption.tail, *(verified.head.stream for verified in adoption.grown))
+        forked = forked or any(one in self._branches.known for one in made)
         if touched or forked or self._head(adoption.parent.stream) != adoption.parent:
             raise OutdatedPlan(f"stream {base} goes on meanwhile")
         for verified in adoption.grown:
             self._require_harmless(verified)
-        made = len(adoption.grown) + (adoption.tail is not None)
+        count = len(adoption.grown) + (adoption.tail is not None)
         others = (one for one in self._forks if one.origin.stream.node == base.node)
-        made += sum(len(one.grown) + (one.tail is not None) for one in others)
-        if self._branches.of_node(base.node) + made > MAX_BRANCHES_OF_NODE:
+        count += sum(len(one.grown) + (one.tail is not None) for one in others)
+        if self._branches.of_node(base.node) + count > MAX_BRANCHES_OF_NODE:
             raise QuarantinedRange(
                 f"streams of node {base.node} have more than {MAX_BRANCHES_OF_NODE} branches"
             )
