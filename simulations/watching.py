@@ -278,12 +278,13 @@ class PairWatch:
 
     def _healthy_neighbours(self, device: Device, since: float) -> list[Device]:
         world = self.auditor.world
-        if not _was_well(device, since):
-            return []
+        if not _was_well(device, since) or device.identity.node in world.copied:
+            return []  # peers are linked with a device or with its copy, in turns
         return [
             other
             for other in world.linked_with(device)
             if _was_well(other, since)
+            and other.identity.node not in world.copied
             and world.open_since(device, other) <= since
             and not _distrust(other, device)
         ]
