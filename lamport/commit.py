@@ -225,12 +225,15 @@ class CommitBuilder:
         return verified.events
 
     def learn(self, seal: Seal) -> tuple[Event, ...]:
-        """Take in a seal of a stream that is held here, for the horizon that it announces; adds no event."""
-        forked = seal.stream.branch or seal.stream in self._branches.base_rows
-        if not forked and (seal.stream in self._heads or seal.stream in self._known_heads):
-            moved = announced(self._horizon(seal.stream), seal)
+        """Take in a seal of a stream that is held here, for the horizon that it announces; adds no event.
+
+        Of a forked stream it counts for the beginning, which the author gave up in whichever history.
+        """
+        base = seal.stream.base
+        if base in self._heads or base in self._known_heads:
+            moved = announced(self._horizon(base), replace(seal, stream=base))
             if moved is not None:
-                self._horizons[seal.stream] = moved
+                self._horizons[base] = moved
         return ()
 
     def prune(self, stream: StreamId, horizon: int) -> None:
