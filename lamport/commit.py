@@ -187,14 +187,17 @@ class CommitBuilder:
         base = adoption.origin.stream.base
         touched = any(one.base == base for one in self._heads) or base in self.own
         forked = any(one.origin.stream.base == base for one in self._forks)
+        # Of a stream that ends at the fork not even the head shows that the same proof came from two peers at once.
+        made = (adoption.tail, *(verified.head.stream for verified in adoption.grown))
+        forked = forked or any(one in self._branches.known for one in made)
         if touched or forked or self._head(adoption.parent.stream) != adoption.parent:
             raise OutdatedPlan(f"stream {base} goes on meanwhile")
         for verified in adoption.grown:
             self._require_harmless(verified)
-        made = len(adoption.grown) + (adoption.tail is not None)
+        count = len(adoption.grown) + (adoption.tail is not None)
         others = (one for one in self._forks if one.origin.stream.node == base.node)
-        made += sum(len(one.grown) + (one.tail is not None) for one in others)
-        if self._branches.of_node(base.node) + made > MAX_BRANCHES_OF_NODE:
+        count += sum(len(one.grown) + (one.tail is not None) for one in others)
+        if self._branches.of_node(base.node) + count > MAX_BRANCHES_OF_NODE:
             raise QuarantinedRange(
                 f"streams of node {base.node} have more than {MAX_BRANCHES_OF_NODE} branches"
             )
@@ -222,12 +225,15 @@ class CommitBuilder:
         return verified.events
 
     def learn(self, seal: Seal) -> tuple[Event, ...]:
-        """Take in a seal of a stream that is held here, for the horizon that it announces; adds no event."""
-        forked = seal.stream.branch or seal.stream in self._branches.base_rows
-        if not forked and (seal.stream in self._heads or seal.stream in self._known_heads):
-            moved = announced(self._horizon(seal.stream), seal)
+        """Take in a seal of a stream that is held here, for the horizon that it announces; adds no event.
+
+        Of a forked stream it counts for the beginning, which the author gave up in whichever history.
+        """
+        base = seal.stream.base
+        if base in self._heads or base in self._known_heads:
+            moved = announced(self._horizon(base), replace(seal, stream=base))
             if moved is not None:
-                self._horizons[seal.stream] = moved
+                self._horizons[base] = moved
         return ()
 
     def prune(self, stream: StreamId, horizon: int) -> None:

@@ -30,6 +30,8 @@ class Exported:
 
     streams: int
     events: int
+    left_out: int = 0
+    """Events behind forks: an archive holds of a forked stream what its histories have in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,12 @@ async def export_archive(
         DamagedRange: something of them is damaged on this disk; the archive is of no use.
     """
     writer, reader = ArchiveWriter(file, keys.swarm), Reader(store)
-    for wanted in sorted(one for one in ranges if not one.stream.branch):
+    chosen = list(ranges)
+    behind = (one for one in chosen if one.stream.branch)
+    left_out = sum(
+        one.last + 1 - max(one.first, store.branches.first(one.stream)) for one in behind
+    )
+    for wanted in sorted(one for one in chosen if not one.stream.branch):
         first = max(wanted.first, reader.kept_from(wanted.stream))
         before = await reader.hash_at(wanted.stream, first - 1)
         while first <= wanted.last:
@@ -60,7 +67,7 @@ async def export_archive(
             writer.add(sealed, before)
             first = sealed.seal.offset + 1
     writer.end()
-    return Exported(writer.streams, writer.events)
+    return Exported(writer.streams, writer.events, left_out)
 
 
 async def import_archive(

@@ -105,8 +105,11 @@ def replace_branch(stream: StreamId, branch: bytes) -> StreamId:
 
 
 def make_proof(hash_: bytes, left: SealedRange, right: SealedRange) -> ForkProof:
-    """The proof that two ranges make which begin behind one offset: the same whoever makes it of these."""
-    both = [addressed(one, one.stream.base) for one in (left, right)]
+    """The proof that two ranges make which begin behind one offset: the same whoever makes it of these.
+
+    What a range came with because the author has pruned what stands before it is no part of that.
+    """
+    both = [replace(addressed(one, one.stream.base), start=None) for one in (left, right)]
     one, other = sorted(both, key=lambda sealed: chained(hash_, sealed.events[:1]))
     return ForkProof(hash_, one, replace(other, certificate=one.certificate))
 

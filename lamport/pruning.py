@@ -103,14 +103,14 @@ class Pruning:
 
     def _following(self, stream: StreamId) -> Step | None:
         """What is next on the way to a horizon; None where it is reached, or lies beyond all that is held."""
-        known = self._store.horizons[stream]
-        if self._is_forked(stream):
-            return None  # its parts begin at events that must stay
+        known, head = self._store.horizons[stream], self._store.head(stream).offset
         if known.cleared < known.first:
             return partial(self._store.clear, stream, self._work)
         # The head and its seal always stay: they say how far the stream is held.
-        if known.first < known.announced <= self._store.head(stream).offset:
+        if known.first < known.announced <= head:
             return partial(self._give_up, stream, known.announced)
+        if self._is_forked(stream) and known.first < head < known.announced:
+            return partial(self._give_up, stream, head)  # whose histories begin behind it
         return None
 
     async def _read(self, stream: StreamId, ledger: Ledger) -> None:

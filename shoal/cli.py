@@ -104,6 +104,9 @@ def _add_making(sub: Any) -> None:
         help="neither announce nor discover",
     )
     run.add_argument("--fish", action="append", metavar="MODULE:NAME", help="host this fish")
+    run.add_argument(
+        "--upcasters", metavar="MODULE:NAME", help="bring events of older versions to today's"
+    )
     run.add_argument("--verbose", action="store_true", help="log more")
 
     demo = sub.add_parser("demo", help="three daemons, a partition, and agreement")

@@ -28,7 +28,7 @@ from transport.keyfiles import read_admin_key, read_swarm_key, write_admin_key, 
 
 ADMIN_SUFFIX = ".admin"
 
-_FLAGS = ("listen", "api", "peers", "mdns", "fish")
+_FLAGS = ("listen", "api", "peers", "mdns", "fish", "upcasters")
 
 
 def swarm_init(arguments: Namespace) -> int:

@@ -18,7 +18,7 @@ from lamport.errors import LogClosed, StoreError
 from shoal.api import ControlApi
 from shoal.control import Control, draw_token, written_control
 from shoal.folder import locked_folder, read_folder
-from shoal.hosting import load_fish
+from shoal.hosting import load_fish, load_upcasters
 from shoal.node import Node
 from shoal.settings import Settings
 from shoal.system import relax_collector, system_seams
@@ -38,14 +38,15 @@ async def run_daemon(settings: Settings, announce: Callable[[str], None]) -> Non
         StoreError: the disk failed while it ran.
     """
     relax_collector()
-    fish = load_fish(settings.fish)
+    fish, upcasters = load_fish(settings.fish), load_upcasters(settings.upcasters)
     identity = read_folder(settings.data)
     async with AsyncExitStack() as stack:
         stack.enter_context(locked_folder(settings.data))
         stopped = _stop_signal()
         seams = system_seams(settings.data, identity, listen=settings.listen, mdns=settings.mdns)
+        peers, routes = settings.peers, settings.routes
         node = await stack.enter_async_context(
-            Node(identity, seams, peers=settings.peers, routes=settings.routes)
+            Node(identity, seams, peers=peers, routes=routes, upcasters=upcasters)
         )
         for one in fish.values():
             node.pond.observe(one)

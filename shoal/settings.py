@@ -6,6 +6,7 @@
     --peer      SHOAL_PEERS    peers = ["10.0.0.5:4001"]        peers to dial beside those discovered
     --no-mdns   SHOAL_MDNS     mdns = true                      announce and discover by mDNS
     --fish      SHOAL_FISH     fish = ["module:NAME"]           fish to host
+    --upcasters …_UPCASTERS    upcasters = "module:NAME"       what older events look like today (docs/evolution.md)
                                [[routes]]                       what is not kept for ever (docs/retention.md)
 
 Lists in variables are separated by commas.
@@ -38,6 +39,7 @@ class Settings:
     peers: tuple[Address, ...] = ()
     mdns: bool = True
     fish: tuple[str, ...] = ()
+    upcasters: str = ""
     routes: tuple[Route, ...] = ()
 
 
@@ -108,6 +110,12 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(str(item).strip() for item in _items(value))
 
 
+def _name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"a text is due, not {value!r}")  # noqa: TRY004 - one kind of fault for all settings
+    return value.strip()
+
+
 def _items(value: Any) -> list[Any] | tuple[Any, ...]:
     if not isinstance(value, list | tuple):
         raise ValueError(f"a list is due, not {value!r}")  # noqa: TRY004 - one kind of fault for all settings
@@ -128,6 +136,7 @@ _FLAGS: Mapping[str, str] = {
     "peers": "--peer",
     "mdns": "--no-mdns",
     "fish": "--fish",
+    "upcasters": "--upcasters",
 }
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {
@@ -136,5 +145,6 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "peers": _addresses,
     "mdns": _switch,
     "fish": _names,
+    "upcasters": _name,
     "routes": read_routes,
 }

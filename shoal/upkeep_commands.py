@@ -65,6 +65,11 @@ def export(arguments: Namespace) -> int:
     target = Path(arguments.file)
     done = asyncio.run(upkeep.export(Path(arguments.data), chosen, target))
     print(f"exported {done.events} events of {done.streams} streams to {target}")
+    if done.left_out:
+        print(
+            f"left out {done.left_out} events behind forks (`shoal forks` names them): an archive holds of a forked"
+            " stream what its histories have in common"
+        )
     return os.EX_OK
 
 

@@ -21,10 +21,10 @@ from lamport.retraction import RETRACT_TAG, signed_names
 from lamport.routes import OwnStreams, Policy, Route
 from lamport.tags import Tag
 from simulations.damage import Flips, read_everything
-from simulations.device import Card, Device
+from simulations.device import MICROSECONDS, Card, Device
 from simulations.errors import DeviceOff
 from simulations.laws import Auditor, draft_bytes
-from simulations.plan import Operation, Plan
+from simulations.plan import SENSE, WORK, Operation, Plan
 from simulations.retracting import names_said
 from simulations.watching import Listener, PairWatch, StateWatch
 from simulations.world import World
@@ -47,6 +47,11 @@ MAX_CROWD = 30
 
 PATIENCE = 0.9
 """How much of the time for which a node waits for an answer an operator waits, before the token is taken away."""
+
+MAX_COPIES = 2
+"""Copied cards in one world: each makes streams that everybody keeps."""
+
+_STRIKES_COPIES = {SENSE, "restart", "crash", "power_cut", "disk_full"}
 
 MAX_EFFECTS = 5
 """Effects that are asked for at once, besides two."""
@@ -78,12 +83,12 @@ def _on_last(last: tuple[Any, ...], event: Any, _metadata: Metadata) -> tuple[An
 
 
 COUNT: Fish[int] = Fish("count", X, 0, lambda count, _event, _metadata: count + 1)
-WORK: Fish[WorkIds] = Fish("work", WORK_TAG, WorkIds(), _on_work)
+WORK_FISH: Fish[WorkIds] = Fish("work", WORK_TAG, WorkIds(), _on_work)
 LAST: Fish[tuple[Any, ...]] = Fish(
     "last", X, (), _on_last, is_reset=lambda event, _metadata: event % 17 == 0
 )
 TOP: Fish[int] = Fish("top", TOP_TAG, 0, lambda top, event, _metadata: max(top, event))
-FISH: tuple[Fish[Any], ...] = (COUNT, WORK, LAST, TOP)
+FISH: tuple[Fish[Any], ...] = (COUNT, WORK_FISH, LAST, TOP)
 """Every kind of fold: over everything, over work ids, with resets where order shows, and one that effects lean on."""
 
 
@@ -106,8 +111,16 @@ class Run:
         self.flips = Flips(self.auditor)
 
     def device(self, operation: Operation) -> Device:
-        """The device that an operation strikes first."""
-        return self.world.nodes[operation.devices[0]]
+        """The device that an operation strikes first: where its card was copied, often one that bears a copy."""
+        original = self.world.nodes[operation.devices[0]]
+        bearers = self.world.bearers(original)
+        if operation.kind == "start":
+            return next((one for one in bearers if not one.running), original)
+        if operation.kind == "disk_freed":
+            return next((one for one in bearers if one.platter.full), original)
+        if operation.kind in WORK or operation.kind in _STRIKES_COPIES:
+            return bearers[int(operation.at * MICROSECONDS) % len(bearers)]
+        return original
 
     def pair(self, operation: Operation) -> tuple[Device, Device]:
         """The direction that an operation strikes."""
@@ -223,7 +236,7 @@ async def _stop_work(run: Run, operation: Operation) -> None:
         run.ask(device, ["work"], payload)
         enqueue(WORK_TAG, payload)
 
-    run.in_background(device, _acknowledged(device, device.pond.run(WORK, stop)))
+    run.in_background(device, _acknowledged(device, device.pond.run(WORK_FISH, stop)))
 
 
 async def _effects(run: Run, operation: Operation) -> None:
@@ -407,6 +420,18 @@ async def _flip_bit(run: Run, operation: Operation) -> None:
         run.in_background(device, read_everything(device))
 
 
+async def _clone(run: Run, operation: Operation) -> None:
+    """Put a copy of a card into a second device, which goes to work beside the first.
+
+    Copies are of one device: of two, each with a copy, every one may be linked with one of the other two, for good.
+    """
+    device, copied = run.device(operation), run.world.copied
+    is_room = len(run.world.nodes) - run.plan.nodes < MAX_COPIES
+    is_first = not copied or device.identity.node in copied
+    if is_room and is_first and not run.flips.outstanding:
+        run.started(await run.world.clone(device))
+
+
 def _holds_all(run: Run, device: Device, last: Mapping[StreamId, int]) -> bool:
     return all(run.auditor.holds(device, stream, offset) for stream, offset in last.items())
 
@@ -455,4 +480,5 @@ _ACTS: Mapping[str, tuple[bool | None, _Act]] = {
     "copy_card": (True, _copy_card),
     "restore_card": (True, _restore_card),
     "flip_bit": (True, _flip_bit),
+    "clone": (None, _clone),
 }

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from lamport.chain import MAX_SEALED_EVENTS
 from lamport.dictionaries import SELECT, Dictionaries
 from lamport.errors import DamagedRange
 from lamport.event_table import checked_block
@@ -120,11 +121,23 @@ class Flips:
 
 
 async def read_everything(device: Device) -> None:
-    """Read all that a device holds, as far as it can be read."""
+    """Read all that a device holds, as far as it can be read: as applications do, and as peers who ask for it.
+
+    What was retracted no application reads any more, but it is served.
+    """
     device.node.log.store.events.forget()  # else what was read before the damage is read again
     with suppress(DamagedRange):
         async for _ in device.node.query(ALL_EVENTS):
             pass
+    for stream in device.node.offsets:
+        with suppress(DamagedRange):
+            await _read_as_a_peer(device, stream)
+
+
+async def _read_as_a_peer(device: Device, stream: StreamId) -> None:
+    log, first = device.node.log, 0
+    while (sealed := await log.sealed_range(stream, first, MAX_SEALED_EVENTS)) is not None:
+        first = sealed.seal.offset + 1
 
 
 def _altered(struck: _Stored, dictionaries: Dictionaries, draw: random.Random) -> bytes | None:

@@ -18,12 +18,14 @@ from fish.running import RunningFish
 from fish.snapshots import SnapshotShelf
 from fish.timeline import Timeline
 from fish.work import WorkIds
+from lamport.adopting import Adoptions
 from lamport.commit import CommitBuilder
 from lamport.errors import StoreFull
 from lamport.event_table import EventTable
 from lamport.follower import Follower
 from lamport.lineage import Lineage
 from lamport.log import EventLog
+from lamport.repair import Repair
 from lamport.store import Store
 from lamport.tag_index import TagIndex
 from simulations import laws
@@ -238,7 +240,10 @@ MARKERS: tuple[Marker, ...] = (
     Marker("new stream at once", Store, "take_new_stream", _always),
     Marker("own tail adopted", EventLog, "_receive", _adopted),
     Marker("older own stream completed", EventLog, "_receive", _completed),
+    Marker("fork found", Adoptions, "adopted", lambda c: c.arguments[1].found),
+    Marker("fork learnt of", Adoptions, "adopted", lambda c: not c.arguments[1].found),
     Marker("tags merged", TagIndex, "merge", _always),
+    Marker("damage healed online", Repair, "replace", lambda c: bool(c.result)),
     # retention
     Marker("own stream pruned", CommitBuilder, "prune", _always),
     Marker("horizon heard of", EventLog, "follow_horizon", _always),

@@ -155,12 +155,23 @@ def draw_plan(
     shape = _shape(draw, count)
     harsh = draw.random() < 0.1  # noqa: PLR2004 - the harsh disk is slow: a tenth of the worlds
     knobs = tuple(name for name in KNOBS if draw.random() < 0.15)  # noqa: PLR2004 - most worlds turn down two
-    options = {kind: _rate(draw) for kind in DRAWN if draw.random() < 0.5 or every_kind}  # noqa: PLR2004 - swarm testing
+    draws = {
+        kind: random.Random(f"plan {seed} {kind}") if kind in _APART else draw  # noqa: S311 - repeatable on purpose
+        for kind in HARDSHIPS
+    }
+    options = {
+        kind: _rate(one)
+        for kind, one in draws.items()
+        if one.random() < _SELDOM.get(kind, 0.5) or every_kind
+    }
+    if "clone" in options and shape == "line":
+        shape = "mesh"  # at the end of a line only one is dialled of a device and its copy
     operations = [*_work(draw, count, seconds)]
-    if "disk_full" not in options:
+    if "clone" not in options:
+        # Where two histories part, and both have pruned that place, nobody can tell them apart any more.
         operations += _sensing(seed, count, seconds)
     for kind, every_s in options.items():
-        operations += _strikes(draw, kind, every_s, count, seconds)
+        operations += _strikes(draws[kind], kind, every_s, count, seconds)
     return Plan(seed, count, shape, harsh, knobs, seconds, options, tuple(sorted(operations)))
 
 
@@ -249,12 +260,15 @@ HARDSHIPS: Mapping[str, _Hardship] = {
     "backup": _Hardship(_one, "restore_backup"),
     "copy_card": _Hardship(_one, "restore_card"),
     "flip_bit": _Hardship(_one),
+    "clone": _Hardship(_one),
 }
 
-DRAWN = tuple(kind for kind in HARDSHIPS if kind != "flip_bit")
-"""What seeds draw. Flipped bits are for saved plans and tests: seeds came upon one that nobody mended in time. Nor are
-readings, which are pruned, drawn together with full disks: such a node may not ask for what is kept.
-"""
+_APART = {"flip_bit", "clone"}
+"""Kinds that are drawn from a generator of their own: all else that a seed draws is what it was without them."""
+
+
+_SELDOM = {"clone": 0.2}
+"""How many seeds draw what makes laws less strict; of all else half do, for swarm testing."""
 
 KINDS = (
     frozenset((*WORK, SENSE))

@@ -37,6 +37,7 @@ from lamport.lineage import Lineage
 from lamport.log import EventLog
 from lamport.offsets import OffsetMap
 from lamport.reader import Reader
+from lamport.repair import Repair
 from lamport.retraction import Retracted
 from lamport.store import Store
 from lamport.tag_index import TagIndex
@@ -45,6 +46,7 @@ from simulations.plan import draw_plan
 from simulations.play import Outcome, play
 from transport.errors import ForgedEvents
 from transport.peers import Peers
+from transport.repairs import Repairs
 from transport.session import Session
 
 
@@ -410,6 +412,8 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug("only rows are read by key", lamport.event_table, "_BY_KEY", _instead(ROWS_BY_KEY)),
     Bug("pages skip or repeat an event", lamport.reader, "_whole_groups", _part_of_a_group),
+    Bug("what is damaged is asked of nobody", Repairs, "_fetch", _never_async(value=False)),
+    Bug("what a peer gives back is not written", Repair, "replace", _never_async(0)),
     Bug("the token is not looked at", Lineage, "agrees", _never_async(value=True)),
     Bug("the own head is not asked for", Peers, "_settle", _settled_at_once),
     Bug("a retraction does not rewind", Timeline, "holds", _never(False)),  # noqa: FBT003 - as above

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lamport.event import Event
 from lamport.ids import StreamId
-from simulations.acts import FISH, ROUTES, TAGS, WORK, WORK_TAG, Run, act
+from simulations.acts import FISH, ROUTES, TAGS, WORK_FISH, WORK_TAG, Run, act
 from simulations.damage import read_everything
 from simulations.device import Device
 from simulations.disk import Platter
@@ -32,6 +32,9 @@ from simulations.world import CONVERGENCE_S, World
 FAR_CONVERGENCE_S = 10.0
 """Law 7 for worlds of many nodes or of long lines: each further hop is another link to make."""
 
+COPIED_CONVERGENCE_S = 60.0
+"""The same where a card was copied: of a device and its copy, peers are linked with one at a time, in turns."""
+
 MENDING_S = 15.0
 """How long it may take until what a disk lost is mended, in a world that is well."""
 
@@ -41,7 +44,7 @@ REST_S = 5.0
 UNDER_WAY_S = 3.0
 """How long something forged may still be on its way, or wait for a disk."""
 
-QUIET_LIMIT_S = 60.0
+QUIET_LIMIT_S = 240.0
 """Virtual time that a run may take beyond its plan; one that takes longer waits for what never comes."""
 
 
@@ -145,6 +148,8 @@ async def _quiet(run: Run) -> None:
     world = run.world
     far = run.plan.shape != "mesh"
     limit_s = FAR_CONVERGENCE_S if far else CONVERGENCE_S
+    if world.copied:
+        limit_s = COPIED_CONVERGENCE_S
     if any(operation.kind == "forge" for operation in run.plan.operations):
         await _let_in_again(run)
     await world.converge(limit_s)
@@ -153,6 +158,7 @@ async def _quiet(run: Run) -> None:
     await _mended(run)
     for device in world.nodes:
         run.auditor.check_acknowledged(device)
+        run.auditor.check_proven(device)
     events = await check_converged(world, FISH)
     for device in world.nodes:
         check_hidden(run.auditor, device, events)
@@ -217,7 +223,7 @@ async def _check_work(run: Run) -> None:
         events = [event async for event in device.node.query(WORK_TAG)]
         started = {str(event.key) for event in events if event.payload["type"] == "started"}
         named = {key for event in events for key in event.payload.get("ended", ())}
-        work = await device.pond.current_state(WORK)
+        work = await device.pond.current_state(WORK_FISH)
         if set(work.texts) != started - named:
             raise LawBroken(
                 f"law 12: {device.name} has {len(work)} open work, not {len(started - named)}"

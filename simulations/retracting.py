@@ -35,8 +35,14 @@ class Said(Protocol):
         """What is retracted."""
         ...
 
-    def holds(self, device: Device, stream: StreamId, offset: int) -> bool:
-        """Whether an event was seen on a device's disk."""
+    def holds(
+        self, device: Device, stream: StreamId, offset: int, hash_: bytes | None = None
+    ) -> bool:
+        """Whether an event was seen on a device's disk: any at this place, or the one with this hash."""
+        ...
+
+    def held(self, device: Device) -> Iterable[tuple[Place, EventKey]]:
+        """All that was seen on a device's disk."""
         ...
 
 
@@ -45,10 +51,11 @@ class Hidden:
     """All retractions of a run. `keys` are those of all events by their places: on each branch of a stream another."""
 
     keys: dict[Place, list[EventKey]] = field(default_factory=dict)
-    _named: dict[EventKey, list[Place]] = field(default_factory=dict)
+    _named: dict[EventKey, list[tuple[StreamId, int, bytes]]] = field(default_factory=dict)
+    """The retractions that name an event, by their places and hashes."""
     _counting: set[EventKey] = field(default_factory=set)
 
-    def note(self, stream: StreamId, offset: int, data: bytes) -> None:
+    def note(self, stream: StreamId, offset: int, data: bytes, hash_: bytes) -> None:
         """Take up an event that was just written."""
         lamport, _, tags, _, payload = msgpack.unpackb(data, strict_map_key=False)
         key = EventKey(lamport, stream)
@@ -58,7 +65,7 @@ class Hidden:
             if "admin" in payload or all(one.stream.node == stream.node for one in named):
                 self._counting.add(key)
                 for one in named:
-                    self._named.setdefault(one, []).append((stream, offset))
+                    self._named.setdefault(one, []).append((stream, offset, hash_))
 
     def at(self, run: Said, device: Device, stream: StreamId, offset: int) -> bool:
         """Whether an event is hidden on a device now, if it is there."""
@@ -84,12 +91,7 @@ def check_hidden(run: Said, device: Device, shown: Sequence[Event]) -> None:
         LawBroken: it shows what is retracted, or hides what is not.
     """
     kept = device.node.log.horizons
-    held = [
-        key
-        for place in run.said
-        if place[1] >= kept.get(place[0], 0) and run.holds(device, *place)
-        for key in run.hidden.keys[place]
-    ]
+    held = [key for (stream, offset), key in run.held(device) if offset >= kept.get(stream, 0)]
     due = {key for key in held if not run.hidden.hides(run, device, key)}
     seen = {EventKey(event.lamport, event.stream.base) for event in shown}
     for wrong, text in ((seen - due, "shows what was retracted"), (due - seen, "hides")):

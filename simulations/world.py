@@ -279,15 +279,23 @@ class World:
         self.air.changed()
 
     async def clone(self, device: Device) -> Device:
-        """Start a second device with a copy of this one's disk and identity, as a copied image of a card does."""
+        """Start a second device with a copy of this one's disk and identity, as a copied image of a card does.
+
+        It dials those with whom this one is linked: nobody else knows where it is.
+        """
         taken = {other.name for other in self.nodes}
         names = (f"{device.name}{number}" for number in count(2))
         copy = self._made(next(name for name in names if name not in taken), device)
+        linked, bearers = self.linked_with(device), self.bearers(device)
+        self._knows[copy] = tuple(other for other in linked if other not in bearers)
         self.nodes = (*self.nodes, copy)
         self.copied[device.identity.node] = None
-        self._knows[copy] = self._knows[device]
         await copy.restore_card(device.card())
         return copy
+
+    def bearers(self, device: Device) -> list[Device]:
+        """The device, and those with a copy of its identity."""
+        return [other for other in self.nodes if other.identity.node == device.identity.node]
 
     async def _flap(self, source: Device, target: Device, every_s: float) -> None:
         while True:

@@ -70,7 +70,7 @@ class ForkSearch:
 
     async def _ask(self, stream: StreamId) -> None:
         differs, step = self._open[stream]
-        begin = self._log.store.branches.first(stream)
+        begin = max(self._log.store.branches.first(stream), self._log.horizons.get(stream, 0))
         first = max(begin, differs + 1 - step)
         hash_ = await self._log.hash_at(stream, first - 1)
         if hash_ is None or step > 2 * (differs + 1 - begin):

@@ -1,11 +1,19 @@
-"""What two sides of a session have told each other of horizons: each is told once, and nobody asks behind one."""
+"""What two sides of a session have told each other of horizons: each is told once, and nobody asks behind one.
 
-from collections.abc import Callable, Iterable
+But where all that is left of a stream lies behind its horizon (the author announced it and then lost its disk), the
+swarm keeps what it has, and newcomers are to have it, too. So who holds nothing from the horizon on is asked for the
+rest, once others had their time to give what the author still keeps.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from lamport.chain import Head, Seal
 from lamport.ids import StreamId
 from transport.messages import ANY_HASH
+
+LEFTOVER_S = 2.0
+"""How long others may take to give what lies from the horizon on, before what is left behind it is asked for."""
 
 
 def nothing_announced(_stream: StreamId) -> Seal | None:
@@ -21,6 +29,9 @@ class Horizons:
     theirs: dict[StreamId, int] = field(default_factory=dict)
     """From where on the peer keeps streams, as far as it has told."""
     told: dict[StreamId, int] = field(default_factory=dict)
+
+    leftover_since: dict[StreamId, float] = field(default_factory=dict)
+    """Since when the peer has been seen to hold of a stream only what its author gave up."""
 
     def learn(self, seal: Seal) -> None:
         """The peer knows this seal of a stream that it has told of."""
@@ -44,10 +55,20 @@ class Horizons:
             self.tell(seal)
         return found
 
-    def place_to_ask_from(self, head: Head) -> tuple[int, bytes]:
-        """Where what lies behind our head begins, and the hash before: never behind what the author has pruned."""
-        seal = self.announced(head.stream)
-        horizon = max(self.theirs.get(head.stream, 0), 0 if seal is None else seal.horizon)
-        if horizon > head.offset + 1:
+    def place_to_ask_from(
+        self, head: Head, held: Mapping[StreamId, int], now: float
+    ) -> tuple[int, bytes]:
+        """Where what is asked for behind our head begins, and the hash before; the peer holds streams up to `held`."""
+        stream = head.stream
+        seal = self.announced(stream)
+        horizon = max(self.theirs.get(stream, 0), 0 if seal is None else seal.horizon)
+        if horizon > head.offset + 1 and not self._is_left_over(stream, held[stream], horizon, now):
             return horizon, ANY_HASH
         return head.offset + 1, head.hash
+
+    def _is_left_over(self, stream: StreamId, last: int, horizon: int, now: float) -> bool:
+        """Whether all that the peer holds lies behind the horizon, and nobody else gave more in time."""
+        if last >= horizon:
+            self.leftover_since.pop(stream, None)
+            return False
+        return now - self.leftover_since.setdefault(stream, now) >= LEFTOVER_S

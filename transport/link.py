@@ -313,9 +313,9 @@ class Link:
 
     def _begins_anew(self, want: Want, held: bytes | None) -> bool:
         """Whether a want is not to be compared by its hash: all before it was, or is now, pruned."""
-        if want.hash == ANY_HASH:
-            return held is not None
-        return held is None and want.first < self._log.horizons.get(want.stream, 0)
+        if held is None:
+            return want.first < self._log.horizons.get(want.stream, 0)
+        return want.hash == ANY_HASH
 
     def _start(self, sealed: SealedRange, held: bytes | None) -> Start | None:
         """What a range needs with it for whoever has nothing before it."""

@@ -112,6 +112,13 @@ class Repairs:
             _log.error("stream %s is not mended now: %s", damage.stream, error)
         else:
             self._log.mended(damage)
+            self._tell(damage)
+
+    def _tell(self, mended: OffsetRange) -> None:
+        """Who asked for it meanwhile was declined, and does not ask for what it is not told of."""
+        for link in self._links.values():
+            link.session.committed(mended.stream, asyncio.get_running_loop().time())
+            link.wake()
 
     async def _fetch(self, piece: Piece) -> bool:
         """Ask one peer after the other; returns whether the piece is as it was written again."""

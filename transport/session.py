@@ -534,7 +534,7 @@ class Session:
             self._ping = None
 
     def _ask_for(self, stream: StreamId, now: float) -> None:
-        first, before = self._horizons.place_to_ask_from(self._held(stream))
+        first, before = self._horizons.place_to_ask_from(self._held(stream), self.theirs, now)
         set_aside = stream in self.diverged or stream in self.quarantined
         if self.theirs[stream] < first or set_aside or not self._claims.take(stream, self, now):
             return

@@ -132,6 +132,30 @@ def test_a_follower_behind_a_fork_is_told_of_what_was_hidden_before_it(tmp_path:
     asyncio.run(go())
 
 
+@pytest.mark.parametrize(("horizon", "kept"), [(7, 7), (10, 9), (11, 9)])
+def test_of_a_forked_stream_the_beginning_is_given_up_and_never_where_it_parts(
+    tmp_path: Path, horizon: int, kept: int
+) -> None:
+    one = Author(BOB)
+    beginning = one.count(10)
+    other = split(one)
+
+    async def go() -> None:
+        async with asyncio.timeout(20), open_log(tmp_path) as log:
+            for sealed in (beginning, one.count(3), other.count(2, ["other"])):
+                await log.receive(sealed)
+            await log.follow_horizon(other.give_up(horizon))
+            while log.store.horizons[one.stream].cleared < kept:
+                await log.changed()
+            assert log.horizons == {one.stream: kept}
+            assert len(await read_all(log)) == 10 - kept + 3 + 2
+            assert await found(log, tmp_path) == []
+        async with open_log(tmp_path) as log:
+            assert len(await read_all(log)) == 10 - kept + 3 + 2
+
+    asyncio.run(go())
+
+
 def parts_of(log: EventLog) -> list[StreamId]:
     return log.store.branches.of(Author(BOB).stream)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import lamport.forks
 from lamport.chain import SealedRange
-from lamport.errors import CorruptRange, DivergedStream, QuarantinedRange
+from lamport.errors import CorruptRange, DivergedStream, OutdatedPlan, QuarantinedRange
 from lamport.event import Event
 from lamport.forks import (
     MAX_PROOF_BYTES,
@@ -233,6 +233,23 @@ def test_a_proof_that_is_known_adds_nothing(tmp_path: Path) -> None:
             before = await facts(log)
             assert await log.forks.learn(proof) == ()
             assert await facts(log) == before
+
+    asyncio.run(run())
+
+
+def test_a_proof_that_came_from_two_peers_at_once_is_taken_in_once(tmp_path: Path) -> None:
+    beginning, one, other = histories()
+    assert beginning is not None
+    proof = make_proof(one.head.hash, one.count(2), other.count(1, ["other"]))
+
+    async def run() -> None:
+        async with open_log(tmp_path) as log:
+            await log.receive(beginning)
+            plan = await log.forks.prover.plan(check_proof(proof, member()), found=False)
+            assert plan is not None
+            await log.forks.learn(proof)
+            with pytest.raises(OutdatedPlan):
+                log.store.new_commit(member()).fork(plan)
 
     asyncio.run(run())
 

@@ -241,6 +241,20 @@ def test_a_fish_of_the_users_own_is_found_in_the_working_folder(
         assert json.loads(asked(one, "fish", "total"))["state"] == 42
 
 
+def test_upcasters_of_the_users_own_bring_older_events_to_todays_version(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_versions.py").write_text(
+        "from lamport.upcasters import Upcaster, Upcasters\n\n"
+        "today = Upcasters(Upcaster('weight', 1, lambda old: {'grams': old['kg'] * 1000}))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with daemon(folder, "--upcasters", "my_versions:today") as one:
+        asked(one, "publish", "--tag", "weight", '{"kg": 2}')
+        told = json.loads(asked(one, "query", "FROM 'weight'"))
+        assert told["payload"] == {"grams": 2000, "version": 2}
+
+
 def test_a_fish_that_fails_stops_alone_and_the_daemons_log_says_why(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from shoal.alarms import ALARM_TAG
 from shoal.folder import open_node
 from shoal.keys import IdentityKeys
 from tests.lamport.keys import Author
-from tests.shoal.daemons import SWARM_KEY, daemon, enrolled
+from tests.shoal.daemons import SWARM_KEY, daemon, enrolled, shoal
 from tests.shoal.swarm import LOOPBACK
 from transport.identity import enrol
 
@@ -52,6 +52,25 @@ def test_forks_are_told_with_author_stream_and_both_branches(tmp_path: Path) -> 
         assert [event["offset"] for event in told] == [2, 3]
         [branch] = {event["branch"] for event in told}
         assert branch in {one["branch"] for one in fork["branches"]}
+
+
+def test_an_archive_holds_what_both_histories_share_and_export_says_what_is_left_out(
+    tmp_path: Path,
+) -> None:
+    folder, archive = enrolled(tmp_path / "data"), str(tmp_path / "news.archive")
+    stream = forked(folder).stream
+    told = shoal("export", "--data", str(folder), archive)
+    assert told.out == (
+        f"exported 3 events of 2 streams to {archive}\n"
+        "left out 3 events behind forks (`shoal forks` names them): an archive holds of a forked stream what its"
+        " histories have in common\n"
+    )
+    other = enrolled(tmp_path / "other")
+    with daemon(other) as running:
+        assert running.ask("import", archive).out.startswith("imported 3 of 3 events of 2 streams")
+        status = json.loads(running.ask("status", "--json").out)
+        assert status["offsets"][str(stream)] == 1
+    assert shoal("import", "--data", str(folder), archive).out.startswith("imported 0 of 3 events")
 
 
 def test_a_position_from_before_a_fork_leaves_nothing_out(tmp_path: Path) -> None:

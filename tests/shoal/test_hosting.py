@@ -1,4 +1,4 @@
-"""Fish named as MODULE:NAME."""
+"""Fish and upcasters named as MODULE:NAME."""
 
 import sys
 from collections.abc import Callable
@@ -7,9 +7,10 @@ from uuid import uuid4
 
 import pytest
 
+from lamport.upcasters import NO_UPCASTERS
 from shoal import worker
 from shoal.errors import FishNotLoaded
-from shoal.hosting import load_fish
+from shoal.hosting import load_fish, load_upcasters
 
 FISH = """
 from fish.definition import Fish
@@ -26,6 +27,13 @@ PAIR = (one, two)
 NONE = []
 MIXED = [one, "two"]
 NUMBER = 7
+"""
+
+UPCASTERS = """
+from lamport.upcasters import Upcaster, Upcasters
+
+weights = Upcasters(Upcaster("weight", 1, lambda weight: {"grams": weight["kg"] * 1000}))
+LIST = [*weights]
 """
 
 Write = Callable[[str], str]
@@ -121,3 +129,17 @@ def test_a_module_that_fails_while_it_is_imported_is_refused(
     module = write(source)
     with pytest.raises(FishNotLoaded, match=rf"^{module}:NAME: {reason}"):
         load_fish([f"{module}:NAME"])
+
+
+def test_upcasters_are_found_by_their_reference(write: Write) -> None:
+    module = write(UPCASTERS)
+    assert [one.tag for one in load_upcasters(f"{module}:weights")] == ["weight"]
+    assert load_upcasters("") is NO_UPCASTERS
+
+
+def test_what_is_no_registry_of_upcasters_is_refused(write: Write) -> None:
+    module = write(UPCASTERS)
+    with pytest.raises(FishNotLoaded, match=rf"^{module}:LIST: no Upcasters\(...\), but list"):
+        load_upcasters(f"{module}:LIST")
+    with pytest.raises(FishNotLoaded, match="upcasters are named MODULE:NAME"):
+        load_upcasters("weights")

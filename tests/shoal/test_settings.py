@@ -18,6 +18,7 @@ api = "127.0.0.1:2001"
 peers = ["10.0.0.9:4001"]
 mdns = false
 fish = ["from_file:FISH"]
+upcasters = "from_file:UPCASTERS"
 """
 VARIABLES = {
     "SHOAL_LISTEN": "10.0.0.1:1002",
@@ -25,6 +26,7 @@ VARIABLES = {
     "SHOAL_PEERS": "10.0.0.7:4001,10.0.0.8:4001",
     "SHOAL_MDNS": "true",
     "SHOAL_FISH": "from_variable:ONE,from_variable:TWO",
+    "SHOAL_UPCASTERS": " from_variable:UPCASTERS",
 }
 FLAGS: dict[str, Any] = {
     "listen": "10.0.0.1:1003",
@@ -32,6 +34,7 @@ FLAGS: dict[str, Any] = {
     "peers": ["ten:4001"],
     "mdns": False,
     "fish": ["from_flag:FISH"],
+    "upcasters": "from_flag:UPCASTERS",
 }
 
 
@@ -43,7 +46,7 @@ def write(folder: Path, text: str) -> Path:
 
 def test_without_any_source_the_defaults_hold(tmp_path: Path) -> None:
     assert load_settings(tmp_path, {}, {}) == Settings(
-        tmp_path, DEFAULT_LISTEN, DEFAULT_API, peers=(), mdns=True, fish=()
+        tmp_path, DEFAULT_LISTEN, DEFAULT_API, peers=(), mdns=True, fish=(), upcasters=""
     )
     assert str(DEFAULT_LISTEN) == "0.0.0.0:4001"
     assert str(DEFAULT_API) == "127.0.0.1:4454"
@@ -58,6 +61,7 @@ def test_the_file_goes_before_the_defaults(tmp_path: Path) -> None:
         (Address("10.0.0.9", 4001),),
         mdns=False,
         fish=("from_file:FISH",),
+        upcasters="from_file:UPCASTERS",
     )
 
 
@@ -70,6 +74,7 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
         (Address("10.0.0.7", 4001), Address("10.0.0.8", 4001)),
         mdns=True,
         fish=("from_variable:ONE", "from_variable:TWO"),
+        upcasters="from_variable:UPCASTERS",
     )
 
 
@@ -82,10 +87,11 @@ def test_flags_go_before_everything(tmp_path: Path) -> None:
         (Address("ten", 4001),),
         mdns=False,
         fish=("from_flag:FISH",),
+        upcasters="from_flag:UPCASTERS",
     )
 
 
-@pytest.mark.parametrize("name", ["listen", "api", "peers", "mdns", "fish"])
+@pytest.mark.parametrize("name", ["listen", "api", "peers", "mdns", "fish", "upcasters"])
 def test_each_setting_is_outranked_by_itself(tmp_path: Path, name: str) -> None:
     write(tmp_path, FILE)
     from_file = load_settings(tmp_path, {}, {})
@@ -168,6 +174,12 @@ def test_a_text_where_a_list_is_due_is_refused(tmp_path: Path, name: str) -> Non
         load_settings(tmp_path, {}, {})
 
 
+def test_upcasters_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, 'upcasters = ["one:UPCASTERS"]')
+    with pytest.raises(ConfigurationError, match=rf"^{path}, upcasters: a text is due"):
+        load_settings(tmp_path, {}, {})
+
+
 def test_an_empty_item_in_a_list_of_peers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"^SHOAL_PEERS: not an address .*''"):
         load_settings(tmp_path, {}, {"SHOAL_PEERS": "10.0.0.5:4001,"})
@@ -179,7 +191,7 @@ def test_an_unknown_setting_in_the_file_is_refused_and_the_known_ones_named(tmp_
         load_settings(tmp_path, {}, {})
     assert str(raised.value) == (
         f"{path}: unknown settings ['listem'];"
-        " there are ['api', 'fish', 'listen', 'mdns', 'peers', 'routes']"
+        " there are ['api', 'fish', 'listen', 'mdns', 'peers', 'routes', 'upcasters']"
     )
 
 

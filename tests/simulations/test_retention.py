@@ -19,7 +19,7 @@ from simulations.laws import Auditor, check_converged
 from simulations.loop import run_simulated
 from simulations.watching import Listener
 from simulations.world import World
-from transport.messages import Message, Want
+from transport.messages import ANY_HASH, Declined, Events, Message, Want
 from transport.phases import Taken
 from transport.session import Session
 
@@ -239,3 +239,52 @@ def test_the_laws_notice_who_prunes_what_nobody_gave_up() -> None:
     b.platter.transact([Statement('DELETE FROM events WHERE "offset" = 2')])
     with pytest.raises(LawBroken, match=r"law 2: b holds 9 events"):
         watch.look(b)
+
+
+def test_who_asked_from_a_horizon_that_moved_on_meanwhile_is_given_what_is_kept_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers: list[tuple[Session, Message]] = []
+    take = Session.take
+
+    def noted(session: Session, message: Message, now: float) -> Taken:
+        if isinstance(message, Events | Declined):
+            answers.append((session, message))
+        return take(session, message, now)
+
+    monkeypatch.setattr(Session, "take", noted)
+
+    async def story(world: World) -> None:
+        a, _ = world.nodes
+        stream = await sense(a, 37)
+        await world.run(seconds=5)
+        assert a.node.log.horizons == {stream: 26}
+        session, _ = answers[-1]
+        answers.clear()
+        session.question(Want(stream, 15, 24, ANY_HASH, certificate=True))
+        await world.run(seconds=1)
+        [(_, answer)] = answers
+        assert isinstance(answer, Events)
+        assert answer.range.first == 26
+
+    tell(story, nodes=2)
+
+
+def test_what_is_left_of_a_stream_whose_author_lost_all_that_it_kept_is_had_by_everybody() -> None:
+    async def story(world: World) -> None:
+        a, b, c = world.nodes
+        empty = a.backup()
+        stream = await sense(a, 5)
+        await world.run(seconds=1)
+        world.isolate(a)
+        await sense(a, 20)
+        await world.run(seconds=5)
+        horizon = a.node.log.store.horizons[stream].seal
+        for told in (b, c):
+            await told.node.log.follow_horizon(horizon)
+        await a.restore_backup(empty)
+        await world.converge()
+        assert a.node.offsets == b.node.offsets == c.node.offsets == OffsetMap({stream: 4})
+        assert await readings(a) == list(range(5))
+
+    tell(story)
