@@ -312,9 +312,11 @@ class Pond:
         self,
         where: Where,
         should_replace: ShouldReplace,
-        callback: Callable[[Event], object] | None = None,
-    ) -> Observation[Event]:
+        callback: Callable[[Event | None], object] | None = None,
+    ) -> Observation[Event | None]:
         """Watch for the best event: shown as soon as there is one, and whenever there is one that replaces it.
+
+        Where it is retracted the next best is shown, and None where there is none any more.
 
         `should_replace(new, old)` is a strict preference; candidates come in no particular order. `is_later`,
         `is_earlier`, `is_newer` and `is_older` of `fish.lookout` are ready-made.
@@ -327,14 +329,14 @@ class Pond:
         return best.observed(callback)
 
     def observe_latest(
-        self, where: Where, callback: Callable[[Event], object] | None = None
-    ) -> Observation[Event]:
+        self, where: Where, callback: Callable[[Event | None], object] | None = None
+    ) -> Observation[Event | None]:
         """Watch the last of the matching events in the order of all events. Raises as `observe_best_match`."""
         return self.observe_best_match(where, is_later, callback)
 
     def observe_earliest(
-        self, where: Where, callback: Callable[[Event], object] | None = None
-    ) -> Observation[Event]:
+        self, where: Where, callback: Callable[[Event | None], object] | None = None
+    ) -> Observation[Event | None]:
         """Watch the first of the matching events in the order of all events. Raises as `observe_best_match`."""
         return self.observe_best_match(where, is_earlier, callback)
 
