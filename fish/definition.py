@@ -101,6 +101,9 @@ class Fish(Generic[State_co]):
     A state that is made of what `encode_state` does not know is kept across restarts by way of `serialize_state`, which
     gives values that it does know, and `deserialize_state`, which makes the state of these again.
 
+    With `isolated` the reducers run in a process of their own, which is killed where one stands still, whatever it is
+    at. That costs a process, and the states' way out of it: they must be picklable.
+
     With `mutates` the reducers may change the state and the payload they are given; the engine pays for that with a
     deep copy of both for every call.
 
@@ -117,6 +120,7 @@ class Fish(Generic[State_co]):
     serialize_state: Callable[[Any], Any] | None = field(default=None, kw_only=True)
     deserialize_state: Callable[[Any], Any] | None = field(default=None, kw_only=True)
     mutates: bool = field(default=False, kw_only=True)
+    isolated: bool = field(default=False, kw_only=True)
     commutative: bool = field(default=False, kw_only=True)
     reset_where: Where | None = field(default=None, kw_only=True)
     on_error: Literal["stop", "skip"] = field(default="stop", kw_only=True)

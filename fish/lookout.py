@@ -9,13 +9,15 @@ all is read again, without that; so it is where a fork was proven, for what is k
 where it was.
 """
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Generic, NamedTuple
 
 from fish.definition import Metadata, State
-from fish.errors import FishStopped
+from fish.errors import FishStopped, Overran
 from fish.log import Log, horizons_behind
+from fish.oversight import NO_OVERSIGHT, Oversight
 from fish.shown import Shown
 from fish.snapshots import closing
 from lamport.errors import LogClosed, UpcastFailed
@@ -27,6 +29,8 @@ from lamport.tags import Where
 
 MAX_CHUNK = 10_000
 """Most events of one chunk: they are in memory together."""
+
+_LOGGER = logging.getLogger("shoal.fish")
 
 ShouldReplace = Callable[[Event, Event], bool]
 """Whether the first event is strictly better than the second, the best so far."""
@@ -150,8 +154,10 @@ class Reduced(Lookout[State], Generic[State]):
         where: Where,
         on_event: Callable[[State, Any, Metadata], State],
         initial: State,
+        oversight: Oversight = NO_OVERSIGHT,
     ) -> None:
         super().__init__(log, where)
+        self._oversight = oversight
         self._on_event = on_event
         self._initial = initial
         self._result = initial
@@ -161,10 +167,17 @@ class Reduced(Lookout[State], Generic[State]):
         for event in events:
             metadata = Metadata.of(event, self._log.node)
             try:
-                self._result = self._on_event(self._result, event.payload, metadata)
-            except Exception as error:
+                self._result = self._called(event, metadata)
+            except (Exception, Overran) as error:
                 raise FishStopped(str(self._where), "on_event", event.key, error) from error
             self._is_new = True
+
+    def _called(self, event: Event, metadata: Metadata) -> State:
+        return self._oversight.watched(
+            lambda: self._on_event(self._result, event.payload, metadata),
+            lambda: f"the lookout for {self._where} at event {event.key}",
+            _LOGGER.warning,
+        )
 
     def _forget(self) -> None:
         self._result = self._initial

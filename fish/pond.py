@@ -30,6 +30,7 @@ from fish.lookout import (
     query_chunks,
 )
 from fish.observation import Observation
+from fish.oversight import NO_OVERSIGHT, Oversight
 from fish.reports import Report, Reports
 from fish.running import Limits, RunningFish
 from fish.shown import Shown
@@ -76,9 +77,12 @@ class Pond:
         tasks: asyncio.TaskGroup,
         *,
         limits: Limits | None = None,
+        oversight: Oversight = NO_OVERSIGHT,
         development: bool = False,
     ) -> None:
         """Run fish on this log; the group must be entered when the first fish is named, and outlive the pond.
+
+        Every call of a reducer goes through `oversight`, which interrupts one that holds up the node.
 
         In `development` every call of a reducer is examined for purity, which takes many times as long: one that
         changes what it is given, asks the clock or for chance, or leans on the order of a set stops its fish, and the
@@ -87,6 +91,7 @@ class Pond:
         self._development = development
         self._log = log
         self._limits = limits or USUAL
+        self._oversight = oversight
         self._group = tasks
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._residents: dict[tuple[str, int], _Resident[Any]] = {}
@@ -191,7 +196,9 @@ class Pond:
         Raises:
             ValueError: the limit is out of bounds.
         """
-        return await explain(self._log, fish, self._travels, at=at, offsets=offsets, limit=limit)
+        return await explain(
+            self._log, fish, self._travels, self._oversight, at=at, offsets=offsets, limit=limit
+        )
 
     def catching_up(self) -> AbstractContextManager[None]:
         """Announce that many events are about to come: while the context is open they are held, and folded once.
@@ -352,7 +359,7 @@ class Pond:
         Raises:
             PondClosed: the pond is closed.
         """
-        reduced = Reduced(self._log, where, on_event, initial)
+        reduced = Reduced(self._log, where, on_event, initial, self._oversight)
         self._look(reduced, reduced.work)
         return reduced.observed(callback)
 
@@ -436,6 +443,7 @@ class Pond:
             spawn=self._start,
             reports=self._reports,
             travels=self._travels,
+            oversight=self._oversight,
             development=self._development,
         )
         resident = _Resident(running, self._log)

@@ -1,4 +1,4 @@
-"""What the fish of a pond have to report: stops, skipped events, code that changed without its version.
+"""What the fish of a pond have to report: stops, skipped events, slow reducers, code that changed without its version.
 
 A report is a value. The latest are kept, and whoever asked for it is called with each. The same thing is reported once:
 a replay that comes to a skipped event again says nothing new.
@@ -25,6 +25,8 @@ class ReportKind(Enum):
     """A reducer raised, and the fish stands at its last good state."""
     SKIPPED = "skipped"
     """A reducer raised, and the fish goes on without this event, as its definition says."""
+    OVERRAN = "overran"
+    """A reducer held up the node for a while, and was done before it was interrupted."""
     REDEFINED = "redefined"
     """The selection, initial state or code is another one than before, and the version is the same."""
 

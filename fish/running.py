@@ -8,7 +8,7 @@ at once. So there is one replay for a whole catch-up, and nobody sees a state in
 is retracted sends the task back in the same way, to before it.
 
 The inbox is bounded. When it overflows it is thrown away, and the task reads what it missed from the log. A long replay
-yields to the event loop every few milliseconds, in the middle of a page, too.
+yields to the event loop every few milliseconds, in the middle of a page, too (`fish.folding`).
 
 A fish that rests costs its state, its checkpoints and no task; it covers all that the feed has heard. It never reads
 further than the feed has heard: whatever is hidden of what it has folded is told by the feed, once, and by nobody else.
@@ -16,7 +16,14 @@ further than the feed has heard: whatever is hidden of what it has folded is tol
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic
 
@@ -24,8 +31,10 @@ from fish.definition import Fish, State
 from fish.errors import FishStopped, PondClosed
 from fish.explaining import Travel, Travels
 from fish.feed import Feed
+from fish.folding import folding_of
 from fish.log import Log, horizons_behind
 from fish.observation import Observation
+from fish.oversight import NO_OVERSIGHT, Oversight
 from fish.purity import examined
 from fish.reports import Report, ReportKind, Reports
 from fish.snapshots import Snapshot, SnapshotShelf, closing
@@ -35,9 +44,6 @@ from lamport.event import Event
 from lamport.ids import EventKey, StreamId
 from lamport.offsets import OffsetMap
 from lamport.reader import Order
-
-SLICE_S = 0.010
-"""A replay lets others run after so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,7 @@ class RunningFish(Generic[State]):
         "_current",
         "_ended",
         "_feed",
+        "_folding",
         "_is_due",
         "_is_examined",
         "_is_hydrated",
@@ -132,6 +139,7 @@ class RunningFish(Generic[State]):
         spawn: Spawn,
         reports: Reports,
         travels: Travels,
+        oversight: Oversight = NO_OVERSIGHT,
         development: bool = False,
     ) -> None:
         self.fish = fish
@@ -148,6 +156,7 @@ class RunningFish(Generic[State]):
         # A reducer that says it mutates is given copies, and may change them.
         self._is_examined = development and not fish.mutates
         self._timeline = self._new_timeline()
+        self._folding = folding_of(fish, self._new_timeline, oversight, self._overran)
         self._shelf = SnapshotShelf(fish, log)
         self._current: Snapshot[State] | None = None
         self._calls, self._saved_calls = 0, 0
@@ -304,6 +313,7 @@ class RunningFish(Generic[State]):
         """Let everybody who waits know that the fish runs no more."""
         if self._ended is None:
             self._ended = cause
+            self._folding.close()
             self._feed.leave(self)
             self.pulse()
 
@@ -490,7 +500,7 @@ class RunningFish(Generic[State]):
         if reset is not None and (
             snapshot is None or snapshot.key is None or reset.key > snapshot.key
         ):
-            self._timeline.advance([reset])
+            await self._fold([reset])
             return reset.key
         if snapshot is None or snapshot.key is None:
             return None
@@ -527,13 +537,15 @@ class RunningFish(Generic[State]):
         self._timeline.cover(target)
 
     async def _fold(self, events: Iterable[Event]) -> None:
-        """Fold events, and let others run now and then."""
-        rest = iter(events)
-        while not self._timeline.advance(rest, pause=_slice_over()):  # noqa: ASYNC110 - see below
-            await asyncio.sleep(0)  # it waits for nothing, it lets others run
+        """Fold events; what was skipped is reported."""
+        await self._folding.fold(self._timeline, events)
         while self._timeline.skipped:
             skipped = self._timeline.skipped.pop(0)
             self._report(ReportKind.SKIPPED, skipped.key, skipped.text("skipped"))
+
+    def _overran(self, text: str) -> None:
+        at = self._timeline.at
+        self._report(ReportKind.OVERRAN, None if at is None else at.key, text)
 
     def _show(self) -> None:
         """Make the timeline's state the current one, and tell. A state that is the same object is no news."""
@@ -568,10 +580,3 @@ class RunningFish(Generic[State]):
     def _deliver(self) -> None:
         for observation in tuple(self._observations):
             observation.deliver()
-
-
-def _slice_over() -> Callable[[], bool]:
-    """A question whether the slice of time that begins now is over."""
-    clock = asyncio.get_running_loop().time
-    due = clock() + SLICE_S
-    return lambda: clock() >= due

@@ -56,6 +56,22 @@ class _Checkpoint(NamedTuple, Generic[State]):
     number: int
 
 
+class Grown(NamedTuple, Generic[State]):
+    """What folding elsewhere gave: the checkpoints, the head the last, and what stands behind them."""
+
+    checkpoints: tuple[_Checkpoint[State], ...]
+    horizon: EventKey | None
+    calls: int
+    skipped: tuple[FishStopped, ...]
+
+
+class Head(NamedTuple, Generic[State]):
+    """Where folding goes on elsewhere; a checkpoint of None is the beginning."""
+
+    checkpoint: _Checkpoint[State] | None
+    horizon: EventKey | None
+
+
 Examine = Callable[[Fish[State], State, Event, Metadata], State]
 """Calls a fish's reducer, and looks at how it behaves."""
 
@@ -72,6 +88,7 @@ class Timeline(Generic[State]):
         "_horizon",
         "_node",
         "_upcast",
+        "at",
         "calls",
         "skipped",
     )
@@ -86,6 +103,8 @@ class Timeline(Generic[State]):
         """Where there is `examine`, it calls the reducer in the place of the timeline: in development mode."""
         self.calls = 0
         """Reducer calls so far: what the folding has cost."""
+        self.at: Event | None = None
+        """The event that was looked at last, for those who see from outside that it takes long."""
         self.skipped: list[FishStopped] = []
         """Events that were skipped since the keeper last took these."""
         self._fish = fish
@@ -150,6 +169,7 @@ class Timeline(Generic[State]):
             ValueError: an event is late, and the timeline was not rewound before.
         """
         for event in events:
+            self.at = event
             head = self.key
             if self._fish.commutative:
                 if not self._covers(event):
@@ -206,6 +226,48 @@ class Timeline(Generic[State]):
         if horizon is not None and (self._horizon is None or horizon > self._horizon):
             self._horizon = horizon
         self.cover(offsets)
+
+    @property
+    def head(self) -> Head[State]:
+        """Where somebody else may go on folding."""
+        return Head(self._checkpoints[-1] if self._checkpoints else None, self._horizon)
+
+    def begin_at(self, head: Head[State]) -> None:
+        """Go on where another timeline stands; this one covers nothing."""
+        self._checkpoints = [] if head.checkpoint is None else [head.checkpoint]
+        self._horizon = head.horizon
+        self._covered, self._folded = OffsetMap(), {}
+
+    def grown_since(self, head: Head[State], calls: int) -> Grown[State]:
+        """What came of it since it began at a head, when so many calls had been made; takes what was skipped."""
+        if self._checkpoints:
+            self._prune(self.count)
+        fresh = tuple(one for one in self._checkpoints if one is not head.checkpoint)
+        skipped, self.skipped = tuple(self.skipped), []
+        return Grown(fresh, self._horizon, self.calls - calls, skipped)
+
+    def unfolded(self, events: Iterable[Event]) -> list[Event]:
+        """Those of these events, none of them late, that `advance` would call the reducer for."""
+        if self._fish.commutative:
+            return [event for event in events if not self._covers(event)]
+        head, horizon = self.key, self._horizon
+        if head is not None:  # it does not sort before the horizon
+            return [event for event in events if event.key > head]
+        return [event for event in events if horizon is None or event.key >= horizon]
+
+    def adopt(self, grown: Grown[State], events: Iterable[Event]) -> None:
+        """Take over what folding these events elsewhere, from this head on, has given."""
+        if grown.checkpoints:
+            if self._fish.commutative or grown.horizon != self._horizon:
+                self._checkpoints = []
+            self._horizon = grown.horizon
+            self._checkpoints += grown.checkpoints
+            self._prune(self.count)
+        self.calls += grown.calls
+        self.skipped += grown.skipped
+        for event in events:
+            if event.offset > self._folded.get(event.stream, -1):
+                self._folded[event.stream] = event.offset
 
     def _is_late(self, event: Event) -> bool:
         head = self.key
