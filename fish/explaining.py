@@ -5,7 +5,6 @@ it ends behind that key. With `offsets` it knows no more than these, and so give
 just that: a `Travel` says what a fish covered before and after an event that came late.
 """
 
-import logging
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -14,9 +13,8 @@ from typing import Any, Generic, NamedTuple
 
 from fish.definition import Fish, State
 from fish.errors import FishStopped
-from fish.folding import Folding, folding_of
+from fish.folding import Folding, Here
 from fish.log import Log
-from fish.oversight import NO_OVERSIGHT, Oversight
 from fish.snapshots import closing
 from fish.timeline import Timeline
 from lamport.event import Event
@@ -31,8 +29,6 @@ MAX_STEPS = 10_000
 
 KEPT_TRAVELS = 1_000
 """Time travels that a pond remembers, of all its fish together."""
-
-_LOGGER = logging.getLogger("shoal.fish")
 
 
 class Travel(NamedTuple):
@@ -99,7 +95,7 @@ async def explain(
     log: Log,
     fish: Fish[State],
     travels: Travels,
-    oversight: Oversight = NO_OVERSIGHT,
+    here: Here,
     *,
     at: EventKey | None = None,
     offsets: OffsetMap | None = None,
@@ -114,9 +110,7 @@ async def explain(
         raise ValueError(f"an explanation has 1 to {MAX_STEPS} steps, not {limit}")
     known = log.offsets if offsets is None else offsets
     timeline = Timeline(fish, log.node, log.upcasters)
-    folding = folding_of(
-        fish, lambda: Timeline(fish, log.node, log.upcasters), oversight, _LOGGER.warning
-    )
+    folding = here.of(fish, lambda: Timeline(fish, log.node, log.upcasters))
     steps: deque[Step[State]] = deque(maxlen=limit)
     count = 0
     events = _events(log, fish, known)
@@ -158,5 +152,6 @@ async def _stepped(folding: Folding, timeline: Timeline[State], event: Event) ->
         await folding.fold(timeline, [event])
     except FishStopped as stopped:
         return Step(event, timeline.state, is_reset=False, error=stopped.text("stops at"))
-    error = timeline.skipped.pop().text("skips") if timeline.skipped else None
+    skipped, timeline.skipped = timeline.skipped, ()
+    error = skipped[-1].text("skips") if skipped else None
     return Step(event, timeline.state, is_reset=timeline.horizon == event.key, error=error)

@@ -16,7 +16,8 @@ from typing import Any, Generic, NamedTuple, Protocol
 
 from fish.definition import Fish, State
 from fish.errors import FishStopped, IsolationError, Lost, Overran
-from fish.oversight import Cell, Mark, Oversight, Told
+from fish.oversight import Cell, Mark, Oversight
+from fish.reports import Report, ReportKind, Reports
 from fish.timeline import Grown, Head, Timeline
 from lamport.event import Event
 
@@ -46,24 +47,20 @@ class Folding(Protocol):
         ...
 
 
-def folding_of(
-    fish: Fish[Any], new_timeline: Callable[[], Timeline[Any]], oversight: Oversight, told: Told
-) -> Folding:
-    """How this fish is folded; `told` hears of calls that took long."""
-    if not fish.isolated:
-        return Here(fish, oversight, told)
-    return Apart(fish, oversight.isolated(Folder(new_timeline()), f"fish {fish.name!r}"))
-
-
 class Here:
-    """Folds in the event loop."""
+    """Folds in the event loop; one for all fish of a pond."""
 
-    __slots__ = ("_fish", "_oversight", "_told")
+    __slots__ = ("_oversight", "_reports")
 
-    def __init__(self, fish: Fish[Any], oversight: Oversight, told: Told) -> None:
-        self._fish = fish
+    def __init__(self, oversight: Oversight, reports: Reports) -> None:
         self._oversight = oversight
-        self._told = told
+        self._reports = reports
+
+    def of(self, fish: Fish[Any], new_timeline: Callable[[], Timeline[Any]]) -> Folding:
+        """How this fish is folded."""
+        if not fish.isolated:
+            return self
+        return Apart(fish, self._oversight.isolated(Folder(new_timeline()), f"fish {fish.name!r}"))
 
     async def fold(self, timeline: Timeline[Any], events: Iterable[Event]) -> None:
         """See `Folding.fold`."""
@@ -76,17 +73,22 @@ class Here:
 
     def _slice(self, timeline: Timeline[Any], events: Iterator[Event]) -> bool:
         """Fold for a slice of time; returns whether that was all."""
+        fish = timeline.fish
 
         def place() -> str:
-            return _place(self._fish, timeline.at)
+            return _place(fish, timeline.at)
+
+        def told(text: str) -> None:
+            key = None if timeline.at is None else timeline.at.key
+            self._reports.add(Report(fish.name, fish.version, ReportKind.OVERRAN, key, text))
 
         try:
             return self._oversight.watched(
-                lambda: timeline.advance(events, pause=_slice_over()), place, self._told
+                lambda: timeline.advance(events, pause=_slice_over()), place, told
             )
         except Overran as overran:
             assert timeline.at is not None, "it overran at an event"
-            raise FishStopped(self._fish.name, "on_event", timeline.at.key, overran) from overran
+            raise FishStopped(fish.name, "on_event", timeline.at.key, overran) from overran
 
 
 class Portion(NamedTuple, Generic[State]):

@@ -19,6 +19,7 @@ from fish.effects import Effect, EffectQueue
 from fish.errors import FishConflict, FishStopped, PondClosed
 from fish.explaining import USUAL_STEPS, Explanation, Travels, explain
 from fish.feed import Feed
+from fish.folding import Here
 from fish.log import Follower, Log
 from fish.lookout import (
     BestMatch,
@@ -32,7 +33,7 @@ from fish.lookout import (
 from fish.observation import Observation
 from fish.oversight import NO_OVERSIGHT, Oversight
 from fish.reports import Report, Reports
-from fish.running import Limits, RunningFish
+from fish.running import Limits, RunningFish, Surroundings
 from fish.shown import Shown
 from fish.snapshots import Snapshot
 from fish.standing import OnError, StandingEffect
@@ -47,13 +48,12 @@ from lamport.tags import Where
 class _Resident(Generic[State]):
     """A running fish and its effects."""
 
-    __slots__ = ("_log", "effects", "running", "work")
+    __slots__ = ("effects", "running", "work")
 
-    def __init__(self, running: RunningFish[State], log: Log) -> None:
+    def __init__(self, running: RunningFish[State]) -> None:
         self.running = running
         self.effects: EffectQueue[State] | None = None
         self.work: asyncio.Task[None] | None = None
-        self._log = log
 
     @property
     def is_idle(self) -> bool:
@@ -88,7 +88,6 @@ class Pond:
         changes what it is given, asks the clock or for chance, or leans on the order of a set stops its fish, and the
         line is named.
         """
-        self._development = development
         self._log = log
         self._limits = limits or USUAL
         self._oversight = oversight
@@ -98,6 +97,17 @@ class Pond:
         self._feed = Feed(log.node, log.offsets)
         self._reports = Reports()
         self._travels = Travels()
+        self._here = Here(oversight, self._reports)
+        self._around = Surroundings(
+            log,
+            self._limits,
+            self._feed,
+            self._start,
+            self._reports,
+            self._travels,
+            self._here,
+            development,
+        )
         self._is_fed = False
         self._is_evicting = False
         self._closed: asyncio.Future[None] | None = None
@@ -197,7 +207,7 @@ class Pond:
             ValueError: the limit is out of bounds.
         """
         return await explain(
-            self._log, fish, self._travels, self._oversight, at=at, offsets=offsets, limit=limit
+            self._log, fish, self._travels, self._here, at=at, offsets=offsets, limit=limit
         )
 
     def catching_up(self) -> AbstractContextManager[None]:
@@ -435,18 +445,8 @@ class Pond:
             self._feed.offsets = self._log.offsets
             feeding = self._start(self._feed_all(self._log.follow(self._log.offsets)), "pond")
             feeding.add_done_callback(self._fed)
-        running = RunningFish(
-            fish,
-            self._log,
-            limits=self._limits,
-            feed=self._feed,
-            spawn=self._start,
-            reports=self._reports,
-            travels=self._travels,
-            oversight=self._oversight,
-            development=self._development,
-        )
-        resident = _Resident(running, self._log)
+        running = RunningFish(fish, self._around)
+        resident = _Resident(running)
         self._residents[fish.name, fish.version] = resident
         self._feed.join(running, fish.where)
         running.start()

@@ -31,10 +31,9 @@ from fish.definition import Fish, State
 from fish.errors import FishStopped, PondClosed
 from fish.explaining import Travel, Travels
 from fish.feed import Feed
-from fish.folding import folding_of
+from fish.folding import Here
 from fish.log import Log, horizons_behind
 from fish.observation import Observation
-from fish.oversight import NO_OVERSIGHT, Oversight
 from fish.purity import examined
 from fish.reports import Report, ReportKind, Reports
 from fish.snapshots import Snapshot, SnapshotShelf, closing
@@ -98,10 +97,25 @@ class _News:
         self.retracted += retracted
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all running fish of a pond have in common."""
+
+    log: Log
+    limits: Limits
+    feed: Feed
+    spawn: Spawn
+    reports: Reports
+    travels: Travels
+    here: Here
+    development: bool
+
+
 class RunningFish(Generic[State]):
     """A fish that runs in a pond."""
 
     __slots__ = (
+        "_around",
         "_calls",
         "_changed",
         "_current",
@@ -109,19 +123,14 @@ class RunningFish(Generic[State]):
         "_feed",
         "_folding",
         "_is_due",
-        "_is_examined",
         "_is_hydrated",
-        "_limits",
         "_log",
         "_news",
         "_observations",
-        "_reports",
         "_saved_calls",
         "_shelf",
-        "_spawn",
         "_task",
         "_timeline",
-        "_travels",
         "_waiting",
         "fish",
         "keepers",
@@ -129,40 +138,23 @@ class RunningFish(Generic[State]):
         "version",
     )
 
-    def __init__(
-        self,
-        fish: Fish[State],
-        log: Log,
-        *,
-        limits: Limits,
-        feed: Feed,
-        spawn: Spawn,
-        reports: Reports,
-        travels: Travels,
-        oversight: Oversight = NO_OVERSIGHT,
-        development: bool = False,
-    ) -> None:
+    def __init__(self, fish: Fish[State], around: Surroundings) -> None:
         self.fish = fish
         self.version = 0
         self.stopped: FishStopped | None = None
         self.keepers = 0
         """How many standing effects there are on it."""
-        self._log = log
-        self._limits = limits
-        self._feed = feed
-        self._spawn = spawn
-        self._reports = reports
-        self._travels = travels
-        # A reducer that says it mutates is given copies, and may change them.
-        self._is_examined = development and not fish.mutates
+        self._around = around
+        self._log = around.log
+        self._feed = around.feed
         self._timeline = self._new_timeline()
-        self._folding = folding_of(fish, self._new_timeline, oversight, self._overran)
-        self._shelf = SnapshotShelf(fish, log)
+        self._folding = around.here.of(fish, self._new_timeline)
+        self._shelf = SnapshotShelf(fish, around.log)
         self._current: Snapshot[State] | None = None
         self._calls, self._saved_calls = 0, 0
         self._news: _News | None = None
         self._ended: BaseException | None = None
-        self._observations: dict[Observation[State], None] = {}
+        self._observations: tuple[Observation[State], ...] = ()
         self._task: asyncio.Task[None] | None = None
         self._is_due = False
         self._is_hydrated = False
@@ -249,7 +241,7 @@ class RunningFish(Generic[State]):
             return
         if self._news is None:
             self._news = _News()
-        self._news.add(events, offsets, self._limits.waiting_events)
+        self._news.add(events, offsets, self._around.limits.waiting_events)
         self._news.renamed = self._news.renamed or renamed
         if retracted:
             self._news.withdraw(retracted)
@@ -267,13 +259,13 @@ class RunningFish(Generic[State]):
 
     def watch(self, observation: Observation[State]) -> None:
         """Deliver to this observation from the next turn of the task on."""
-        self._observations[observation] = None
+        self._observations = (*self._observations, observation)
         self._is_due = True
         self._rouse()
 
     def forget(self, observation: Observation[State]) -> None:
         """Deliver no more to this observation, and let it see that it was cancelled."""
-        self._observations.pop(observation, None)
+        self._observations = tuple(one for one in self._observations if one is not observation)
         self.pulse()
 
     async def covering(self, offsets: OffsetMap) -> Snapshot[State]:
@@ -341,13 +333,15 @@ class RunningFish(Generic[State]):
         return self._waiting > 0 or not self._feed.is_holding
 
     def _new_timeline(self) -> Timeline[State]:
-        examine = examined if self._is_examined else None
+        # A reducer that says it mutates is given copies, and may change them.
+        is_examined = self._around.development and not self.fish.mutates
+        examine = examined if is_examined else None
         return Timeline(self.fish, self._log.node, self._log.upcasters, examine)
 
     def _rouse(self) -> None:
         """See that a task is at work."""
         if self._ended is None and (self._task is None or self._task.done()):
-            self._task = self._spawn(self.live(), f"fish {self.fish.name}")
+            self._task = self._around.spawn(self.live(), f"fish {self.fish.name}")
             self._task.add_done_callback(self._rest)
 
     def _rest(self, task: asyncio.Task[None]) -> None:
@@ -407,8 +401,8 @@ class RunningFish(Generic[State]):
 
     @property
     def _calls_between_snapshots(self) -> int:
-        by_size = self._shelf.encoded_bytes // self._limits.snapshot_bytes_per_call
-        return max(self._limits.snapshot_every, by_size)
+        by_size = self._shelf.encoded_bytes // self._around.limits.snapshot_bytes_per_call
+        return max(self._around.limits.snapshot_every, by_size)
 
     async def _take_in(self, news: _News) -> None:
         """Fold the news in.
@@ -489,7 +483,7 @@ class RunningFish(Generic[State]):
             after = await self._restore(target)
         await self._replay(after, target)
         cost = self._timeline.calls - calls
-        self._travels.add(
+        self._around.travels.add(
             Travel(self.fish.name, self.fish.version, key, head, cost, before, target)
         )
 
@@ -539,13 +533,9 @@ class RunningFish(Generic[State]):
     async def _fold(self, events: Iterable[Event]) -> None:
         """Fold events; what was skipped is reported."""
         await self._folding.fold(self._timeline, events)
-        while self._timeline.skipped:
-            skipped = self._timeline.skipped.pop(0)
-            self._report(ReportKind.SKIPPED, skipped.key, skipped.text("skipped"))
-
-    def _overran(self, text: str) -> None:
-        at = self._timeline.at
-        self._report(ReportKind.OVERRAN, None if at is None else at.key, text)
+        skipped, self._timeline.skipped = self._timeline.skipped, ()
+        for one in skipped:
+            self._report(ReportKind.SKIPPED, one.key, one.text("skipped"))
 
     def _show(self) -> None:
         """Make the timeline's state the current one, and tell. A state that is the same object is no news."""
@@ -575,8 +565,8 @@ class RunningFish(Generic[State]):
         self._deliver()
 
     def _report(self, kind: ReportKind, key: EventKey | None, text: str) -> None:
-        self._reports.add(Report(self.fish.name, self.fish.version, kind, key, text))
+        self._around.reports.add(Report(self.fish.name, self.fish.version, kind, key, text))
 
     def _deliver(self) -> None:
-        for observation in tuple(self._observations):
+        for observation in self._observations:
             observation.deliver()

@@ -8,7 +8,7 @@ state.
 """
 
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, cast
@@ -29,6 +29,9 @@ RECENT = 4
 NEAREST = 512
 """Behind them one stays in each span of distances, from here on; a restart forgets the checkpoints in memory, and a
 late event then costs at most four times its distance and what lies between two snapshots."""
+
+_NONE: Mapping[EventKey, int] = {}
+"""No snapshots are kept of most fish; one for all."""
 
 _LOGGER = logging.getLogger("shoal.fish")
 
@@ -72,8 +75,8 @@ class SnapshotShelf(Generic[State]):
         """Whether snapshots of this name and version were kept by another definition."""
         self._is_foreign = False
         self._is_encodable = True
-        self._kept: dict[EventKey, int] = {}
-        """Keys of what is kept, and how many events each is made of."""
+        self._kept: Mapping[EventKey, int] = _NONE
+        """Keys of what is kept, and how many events each is made of. It is replaced, never changed."""
         self.encoded_bytes = 0
         """The size of the state that was encoded last: what that costs, the next time will cost."""
 
@@ -89,7 +92,7 @@ class SnapshotShelf(Generic[State]):
         self._is_foreign = not stored
         kept = await self._log.snapshot_definitions(fish.name, fish.version) if not stored else ()
         self.was_redefined = bool(kept)
-        self._kept = {one.key: one.count for one in stored}
+        self._kept = {one.key: one.count for one in stored} or _NONE
         for one in stored:
             spoilt_from = await self._spoilt_from(one, target)
             if spoilt_from is None:
@@ -115,9 +118,8 @@ class SnapshotShelf(Generic[State]):
                 self._is_foreign = False
             for one in stored:
                 await self._log.save_snapshot(one, thinned)
-                self._kept[one.key] = one.count
-                for key in thinned:
-                    self._kept.pop(key, None)
+                staying = {key: n for key, n in self._kept.items() if key not in thinned}
+                self._kept = staying | {one.key: one.count}
                 thinned = ()
         except StoreRefused as error:
             _LOGGER.warning("fish %r: no snapshot was kept: %s", self._fish.name, error)

@@ -44,6 +44,10 @@ DENSE_REACH = 12
 DENSE_FROM = 256
 """Where replays begin to be long, states closer to each other are worth their place."""
 
+_NOWHERE = OffsetMap()
+_NONE: dict[StreamId, int] = {}
+"""Offsets of a timeline that has folded nothing since it was last told what it covers; one for all, never filled."""
+
 PRUNE_EVERY = 32
 """Checkpoints are weeded out once in so many events: so many more than necessary may be there at any time."""
 
@@ -105,7 +109,7 @@ class Timeline(Generic[State]):
         """Reducer calls so far: what the folding has cost."""
         self.at: Event | None = None
         """The event that was looked at last, for those who see from outside that it takes long."""
-        self.skipped: list[FishStopped] = []
+        self.skipped: tuple[FishStopped, ...] = ()
         """Events that were skipped since the keeper last took these."""
         self._fish = fish
         self._node = node
@@ -113,8 +117,13 @@ class Timeline(Generic[State]):
         self._examine = examine
         self._checkpoints: list[_Checkpoint[State]] = []
         self._horizon: EventKey | None = None
-        self._covered = OffsetMap()
-        self._folded: dict[StreamId, int] = {}
+        self._covered = _NOWHERE
+        self._folded: dict[StreamId, int] = _NONE
+
+    @property
+    def fish(self) -> Fish[State]:
+        """Whose events these are."""
+        return self._fish
 
     @property
     def state(self) -> State:
@@ -168,6 +177,8 @@ class Timeline(Generic[State]):
             FishStopped: a reducer raised. The state is that of the event before; the rest was not looked at.
             ValueError: an event is late, and the timeline was not rewound before.
         """
+        if self._folded is _NONE:
+            self._folded = {}
         for event in events:
             self.at = event
             head = self.key
@@ -189,7 +200,7 @@ class Timeline(Generic[State]):
         """Note that every matching event up to these offsets was handed in."""
         known = self.offsets
         self._covered = offsets if offsets.covers(known) else known.raised(offsets)
-        self._folded = {}
+        self._folded = _NONE
 
     def holds(self, key: EventKey) -> bool:
         """Whether the event with this key may be in the state: it sorts neither behind the head nor before a reset."""
@@ -204,7 +215,7 @@ class Timeline(Generic[State]):
         """
         if self._fish.commutative:
             self._checkpoints.clear()
-            self._covered, self._folded = OffsetMap(), {}
+            self._covered, self._folded = _NOWHERE, _NONE
             return None
         while self._checkpoints and self._checkpoints[-1].key >= key:
             self._checkpoints.pop()
@@ -236,14 +247,14 @@ class Timeline(Generic[State]):
         """Go on where another timeline stands; this one covers nothing."""
         self._checkpoints = [] if head.checkpoint is None else [head.checkpoint]
         self._horizon = head.horizon
-        self._covered, self._folded = OffsetMap(), {}
+        self._covered, self._folded = _NOWHERE, _NONE
 
     def grown_since(self, head: Head[State], calls: int) -> Grown[State]:
         """What came of it since it began at a head, when so many calls had been made; takes what was skipped."""
         if self._checkpoints:
             self._prune(self.count)
         fresh = tuple(one for one in self._checkpoints if one is not head.checkpoint)
-        skipped, self.skipped = tuple(self.skipped), []
+        skipped, self.skipped = self.skipped, ()
         return Grown(fresh, self._horizon, self.calls - calls, skipped)
 
     def unfolded(self, events: Iterable[Event]) -> list[Event]:
@@ -265,6 +276,7 @@ class Timeline(Generic[State]):
             self._prune(self.count)
         self.calls += grown.calls
         self.skipped += grown.skipped
+        self._folded = dict(self._folded)
         for event in events:
             if event.offset > self._folded.get(event.stream, -1):
                 self._folded[event.stream] = event.offset
@@ -334,7 +346,7 @@ class Timeline(Generic[State]):
         stopped = FishStopped(self._fish.name, function, event.key, error)
         if self._fish.on_error == "stop":
             raise stopped from error
-        self.skipped.append(stopped)
+        self.skipped += (stopped,)
 
     def _prune(self, count: int) -> None:
         """Weed out the checkpoints. The first stays: below a reset or a restored state there is no other."""
