@@ -21,8 +21,9 @@ from fish.reports import Report, ReportKind, Reports
 from fish.timeline import Grown, Head, Timeline
 from lamport.event import Event
 
-SLICE_S = 0.010
-"""A replay lets others run after so long."""
+SLICE_S = 0.005
+"""A replay lets others run after so long; it looks at the clock when it has folded twice as many events as when it last
+did, and so after twice as long where the reducer is slow."""
 
 PORTION_EVENTS = 256
 """Events that are sent to a cell at a time: enough to make the way worth it, and few states to send back."""
@@ -119,7 +120,9 @@ class Folder(Generic[State]):
         timeline.begin_at(head)
         before, calls, stopped = timeline.state, timeline.calls, None
         try:
-            timeline.advance(_marked(portion.events, mark))
+            for number, event in enumerate(portion.events):
+                mark(number)
+                timeline.advance((event,))
         except FishStopped as error:
             stopped = _sendable(error)
         grown = timeline.grown_since(head, calls)
@@ -213,12 +216,6 @@ def _is_it(known: Head[Any] | None, head: Head[Any]) -> bool:
 
 def _place(fish: Fish[Any], at: Event | None) -> str:
     return f"fish {fish.name!r} at event {'?' if at is None else at.key}"
-
-
-def _marked(events: Sequence[Event], mark: Mark) -> Iterator[Event]:
-    for number, event in enumerate(events):
-        mark(number)
-        yield event
 
 
 def _sendable(stopped: FishStopped) -> FishStopped:
