@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fish import Fish, FishStopped, Metadata
@@ -323,6 +323,8 @@ streamed = st.lists(
 )
 
 
+@example([(1, False, number) for number in range(20)], 20, "stop", [])
+@example([(1, False, number) for number in range(20)], 20, "skip", [3])
 @given(
     streamed,
     st.integers(1, 40),
