@@ -477,7 +477,7 @@ class RunningFish(Generic[State]):
         """Go back before an event that is late or retracted, and fold everything from there up to the target."""
         _LOGGER.debug("fish %r goes back before %s", self.fish.name, key)
         head, before, calls = self._timeline.key, self._timeline.offsets, self._timeline.calls
-        await self._shelf.drop(key)
+        self._shelf.spoil(key)
         after = self._timeline.rewind_to(key)
         if after is None:
             after = await self._restore(target)
