@@ -214,7 +214,11 @@ class Pond:
         """Announce that many events are about to come: while the context is open they are held, and folded once.
 
         Those who ask for a state meanwhile get one that covers what is known, marked provisional. Nobody waits for
-        longer than a second in which nothing comes, or ten in all: then what has come is folded and shown.
+        longer than a second in which nothing comes, or ten in all: then what has come is folded and shown, as
+        provisional, and whatever comes later as it comes. When the context is left, what was shown as provisional
+        is shown once more. Several may overlap, and count as one from the first to the last: the ten seconds are
+        those since the first. So whoever announces the catch-up with a peer that trickles leaves the context when that
+        is found out, and does not announce it again.
         """
         return self._feed.catching_up()
 

@@ -132,6 +132,7 @@ class RunningFish(Generic[State]):
         "_task",
         "_timeline",
         "_waiting",
+        "changes",
         "fish",
         "keepers",
         "stopped",
@@ -141,6 +142,9 @@ class RunningFish(Generic[State]):
     def __init__(self, fish: Fish[State], around: Surroundings) -> None:
         self.fish = fish
         self.version = 0
+        """Rises whenever there is something to tell …"""
+        self.changes = 0
+        """… and with each new state."""
         self.stopped: FishStopped | None = None
         self.keepers = 0
         """How many standing effects there are on it."""
@@ -267,6 +271,14 @@ class RunningFish(Generic[State]):
         """Deliver no more to this observation, and let it see that it was cancelled."""
         self._observations = tuple(one for one in self._observations if one is not observation)
         self.pulse()
+
+    def confirm(self) -> None:
+        """Tell the current state once more: what was provisional about it is over. Effects are not applied again."""
+        if self._current is not None and not self.is_busy:
+            self.version += 1
+            self._is_due = True
+            self._rouse()
+            self.pulse()
 
     async def covering(self, offsets: OffsetMap) -> Snapshot[State]:
         """Wait for a state that covers these offsets.
@@ -542,6 +554,9 @@ class RunningFish(Generic[State]):
         timeline = self._timeline
         if self._current is None or timeline.state is not self._current.state:
             self.version += 1
+            self.changes += 1
+        if self._feed.is_catching_up:
+            self._feed.provisional[self] = None
         self._current = Snapshot(
             timeline.state, timeline.key, timeline.offsets, timeline.horizon, timeline.count
         )
