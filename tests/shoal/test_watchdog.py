@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from lamport.tags import Tag
 from shoal.watchdog import SHOT_TICKS, Watchdog
 from tests.fish.memory_log import MemoryLog
 from tests.fish.ponds import LIST, listed
+from tests.shoal.swarm import make_homes
 
 ENDLESS = "endless"
 
@@ -210,3 +212,25 @@ def test_the_thread_goes_when_there_is_nothing_to_watch_and_comes_back() -> None
 def endless() -> None:
     while True:
         pass
+
+
+def test_a_device_outlives_an_endless_reducer(tmp_path: Path) -> None:
+    """With the seams, and the patience, of production."""
+
+    async def story() -> None:
+        [home] = make_homes(tmp_path, "A")
+        async with home.started() as device:
+            fish: Fish[Any] = Fish("endless", Tag("a"), (), looping)
+            await device.publish("a", "fine")
+            with device.node.pond.observe(fish) as states:
+                assert await anext(states) == ("fine",)
+                poison = await device.publish("a", ENDLESS)
+                with pytest.raises(FishStopped, match="Overran") as stopped:
+                    await anext(states)
+            assert stopped.value.key == poison.key
+            assert str(poison.key) in device.node.status().stopped["endless"]
+            await device.publish("a", "the node goes on")
+            others = await device.node.pond.current_state(LIST)
+            assert others == ("fine", ENDLESS, "the node goes on")
+
+    asyncio.run(story())
