@@ -11,6 +11,7 @@ the reducer closes over, not the functions it calls; whoever changes those raise
 """
 
 import dataclasses
+import datetime as dt
 import functools
 import hashlib
 import inspect
@@ -33,6 +34,9 @@ sets is thus a fish of collections, and `len(await pond.current_state(fish))` is
 
 MAX_NAME_BYTES = 128
 """Longest name of a fish in bytes of UTF-8, as for tags."""
+
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 class Metadata(NamedTuple):
@@ -67,6 +71,14 @@ class Metadata(NamedTuple):
     def stream(self) -> StreamId:
         """The stream it stands in."""
         return self.event_key.stream
+
+    @property
+    def recorded_at(self) -> dt.datetime:
+        """The timestamp as a date and time in UTC; the latest that there is, where the author's clock was beyond it."""
+        try:
+            return _EPOCH + dt.timedelta(microseconds=self.timestamp)
+        except OverflowError:
+            return dt.datetime.max.replace(tzinfo=dt.UTC)
 
     @property
     def event_id(self) -> str:

@@ -32,7 +32,7 @@ from fish.lookout import (
 )
 from fish.observation import Observation
 from fish.oversight import NO_OVERSIGHT, Oversight
-from fish.reports import Report, Reports
+from fish.reports import Activity, Report, Reports
 from fish.running import Limits, RunningFish, Surroundings
 from fish.shown import Shown
 from fish.snapshots import Snapshot
@@ -124,6 +124,19 @@ class Pond:
             resident.running for _, resident in sorted(self._residents.items(), key=_by_name)
         ]
         return {one.fish.name: str(one.stopped) for one in residents if one.stopped is not None}
+
+    @property
+    def activity(self) -> Activity:
+        """What this pond is at, at this moment."""
+        residents = self._residents.values()
+        alive = [one.running for one in residents if one.running.stopped is None]
+        return Activity(
+            fish=len(self._residents),
+            starting=sum(not one.version for one in alive),
+            folding=sum(one.version > 0 and one.is_busy for one in alive),
+            effects=sum(len(one.effects) for one in residents if one.effects is not None),
+            is_catching_up=self._feed.is_catching_up,
+        )
 
     def revive(self) -> None:
         """Let fish go on that stopped because the disk had lost an event: it has been mended."""

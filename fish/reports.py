@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from lamport.ids import EventKey
 
@@ -40,6 +41,23 @@ class Report:
     kind: ReportKind
     key: EventKey | None
     text: str
+
+
+class Activity(NamedTuple):
+    """What a pond is at: how many fish it runs, how many of them begin or fold, and how many effects run or wait."""
+
+    fish: int
+    starting: int
+    """Fish that have shown no state yet: they fold what is stored."""
+    folding: int
+    """Others that have events to fold, or hold some back for a catch-up."""
+    effects: int
+    is_catching_up: bool
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether states are going to change by what is known already."""
+        return bool(self.starting or self.folding or self.effects)
 
 
 class Reports:
