@@ -13,6 +13,7 @@ from fish.errors import (
     FishStopped,
     InvalidFish,
     NotCommutative,
+    Overran,
     PondClosed,
     StateCodecError,
     UnreadableEvent,
@@ -20,13 +21,14 @@ from fish.errors import (
 from fish.observation import Observation
 from fish.pond import Pond
 from fish.ready import events_ascending, events_descending, latest_event
-from fish.reports import Report, ReportKind
+from fish.reports import Activity, Report, ReportKind
 from fish.snapshots import Snapshot
 from fish.standing import StandingEffect
 from fish.typed import fish, payload_of
 from fish.work import WorkIds
 
 __all__ = [
+    "Activity",
     "EffectEnded",
     "Emission",
     "Fish",
@@ -38,6 +40,7 @@ __all__ = [
     "Metadata",
     "NotCommutative",
     "Observation",
+    "Overran",
     "Pond",
     "PondClosed",
     "Report",

@@ -147,10 +147,13 @@ class Collection(Shown[tuple[State, ...]], Generic[State]):
         return self._seed.matches(event.tags, is_local=event.stream.node == self._log.node)
 
     def _withdraw(self, named: dict[tuple[str, int], tuple[Fish[State], int]]) -> None:
-        """Let go what no seed names any more."""
-        for key in [key for key in self._members if key not in named]:
-            self._members.pop(key).observation.cancel()
-            self._wake.set()
+        """Let go what no seed names any more; the others are as young as the latest seed that is left."""
+        for key, member in tuple(self._members.items()):
+            if key in named:
+                self._members[key] = member._replace(seeded_at=named[key][1])
+            else:
+                self._members.pop(key).observation.cancel()
+                self._wake.set()
 
     async def tell(self) -> None:
         """Show the states whenever one of them or the collection has changed; a task."""

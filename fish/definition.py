@@ -11,6 +11,7 @@ the reducer closes over, not the functions it calls; whoever changes those raise
 """
 
 import dataclasses
+import datetime as dt
 import functools
 import hashlib
 import inspect
@@ -33,6 +34,9 @@ sets is thus a fish of collections, and `len(await pond.current_state(fish))` is
 
 MAX_NAME_BYTES = 128
 """Longest name of a fish in bytes of UTF-8, as for tags."""
+
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 class Metadata(NamedTuple):
@@ -69,6 +73,14 @@ class Metadata(NamedTuple):
         return self.event_key.stream
 
     @property
+    def recorded_at(self) -> dt.datetime:
+        """The timestamp as a date and time in UTC; the latest that there is, where the author's clock was beyond it."""
+        try:
+            return _EPOCH + dt.timedelta(microseconds=self.timestamp)
+        except OverflowError:
+            return dt.datetime.max.replace(tzinfo=dt.UTC)
+
+    @property
     def event_id(self) -> str:
         """The text form of its key; the id of the work it opens."""
         return str(self.event_key)
@@ -101,6 +113,9 @@ class Fish(Generic[State_co]):
     A state that is made of what `encode_state` does not know is kept across restarts by way of `serialize_state`, which
     gives values that it does know, and `deserialize_state`, which makes the state of these again.
 
+    With `isolated` the reducers run in a process of their own, which is killed where one stands still, whatever it is
+    at. That costs a process, and the states' way out of it: they must be picklable.
+
     With `mutates` the reducers may change the state and the payload they are given; the engine pays for that with a
     deep copy of both for every call.
 
@@ -117,6 +132,7 @@ class Fish(Generic[State_co]):
     serialize_state: Callable[[Any], Any] | None = field(default=None, kw_only=True)
     deserialize_state: Callable[[Any], Any] | None = field(default=None, kw_only=True)
     mutates: bool = field(default=False, kw_only=True)
+    isolated: bool = field(default=False, kw_only=True)
     commutative: bool = field(default=False, kw_only=True)
     reset_where: Where | None = field(default=None, kw_only=True)
     on_error: Literal["stop", "skip"] = field(default="stop", kw_only=True)

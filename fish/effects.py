@@ -59,7 +59,10 @@ class EffectQueue(Generic[State]):
     @property
     def is_in_use(self) -> bool:
         """Whether an effect runs or waits."""
-        return bool(self._waiting)
+        return len(self) > 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     async def submit(self, effect: Effect[State]) -> tuple[Event, ...]:
         """Wait for this effect's turn and its end; returns what it published.

@@ -4,6 +4,8 @@ One root, `FishError`. A reducer that raises stops its fish (`FishStopped`); eve
 asked for and changes nothing. Errors of the log pass through the pond unchanged: they are not about fish.
 """
 
+from typing import Any
+
 from lamport.ids import EventKey
 
 
@@ -23,7 +25,7 @@ class FishStopped(FishError):
     """A reducer raised; the fish stands at its last good state. `__cause__` is what the reducer raised.
 
     `fish` is its name, `function` is `on_event` or `is_reset` (`log` where the disk lost the event, `upcaster`
-    where one raised), `key` is that of the event that was poison.
+    where one raised, `isolation` where its process cannot be), `key` is that of the event that was poison.
     """
 
     def __init__(
@@ -35,6 +37,9 @@ class FishStopped(FishError):
         self.key = key
         super().__init__(self.text("stopped at"))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FishStopped, (self.fish, self.function, self.key, self.__cause__)
+
     def text(self, what: str) -> str:
         """What happened, in words."""
         cause = self.__cause__
@@ -44,6 +49,29 @@ class FishStopped(FishError):
     def again(self) -> "FishStopped":
         """The same news as a fresh exception, so that each receiver raises one of its own."""
         return FishStopped(self.fish, self.function, self.key, self.__cause__)
+
+
+class Overran(BaseException):
+    """A reducer took so long that it held up the node, and was interrupted.
+
+    It is raised in the midst of the reducer, and so no `Exception`: a reducer that catches those is interrupted, too.
+    """
+
+    def __init__(self, text: str = "it took too long, and was interrupted") -> None:
+        super().__init__(text)
+
+
+class Lost(FishError):
+    """The process of an isolated fish stood still and was killed, or died; `mark` says how far it had come."""
+
+    def __init__(self, mark: int, text: str, *, stood_still: bool) -> None:
+        super().__init__(text)
+        self.mark = mark
+        self.stood_still = stood_still
+
+
+class IsolationError(FishError):
+    """A fish cannot be isolated: this system has no way to do it, or its state cannot leave its process."""
 
 
 class FishImpure(FishError):

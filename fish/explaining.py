@@ -6,11 +6,14 @@ just that: a `Travel` says what a fish covered before and after an event that ca
 """
 
 from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple
 
 from fish.definition import Fish, State
 from fish.errors import FishStopped
+from fish.folding import Folding, Here
 from fish.log import Log
 from fish.snapshots import closing
 from fish.timeline import Timeline
@@ -92,6 +95,7 @@ async def explain(
     log: Log,
     fish: Fish[State],
     travels: Travels,
+    here: Here,
     *,
     at: EventKey | None = None,
     offsets: OffsetMap | None = None,
@@ -106,21 +110,21 @@ async def explain(
         raise ValueError(f"an explanation has 1 to {MAX_STEPS} steps, not {limit}")
     known = log.offsets if offsets is None else offsets
     timeline = Timeline(fish, log.node, log.upcasters)
+    folding = here.of(fish, lambda: Timeline(fish, log.node, log.upcasters))
     steps: deque[Step[State]] = deque(maxlen=limit)
     count = 0
-    pages = log.read(fish.where, upper=known, as_of=known)
-    async with closing(pages):
-        async for page in pages:
-            for event in page:
+    events = _events(log, fish, known)
+    try:
+        async with aclosing(events):
+            async for event in events:
                 if at is not None and event.key > at:
                     break
-                steps.append(step := _stepped(timeline, event))
+                steps.append(step := await _stepped(folding, timeline, event))
                 count += 1
                 if step.error is not None and fish.on_error == "stop":
                     break
-            else:
-                continue
-            break
+    finally:
+        folding.close()
     return Explanation(
         fish.name,
         fish.version,
@@ -135,10 +139,19 @@ async def explain(
     )
 
 
-def _stepped(timeline: Timeline[State], event: Event) -> Step[State]:
+async def _events(log: Log, fish: Fish[Any], known: OffsetMap) -> AsyncGenerator[Event, None]:
+    pages = log.read(fish.where, upper=known, as_of=known)
+    async with closing(pages):
+        async for page in pages:
+            for event in page:
+                yield event
+
+
+async def _stepped(folding: Folding, timeline: Timeline[State], event: Event) -> Step[State]:
     try:
-        timeline.advance([event])
+        await folding.fold(timeline, [event])
     except FishStopped as stopped:
         return Step(event, timeline.state, is_reset=False, error=stopped.text("stops at"))
-    error = timeline.skipped.pop().text("skips") if timeline.skipped else None
+    skipped, timeline.skipped = timeline.skipped, ()
+    error = skipped[-1].text("skips") if skipped else None
     return Step(event, timeline.state, is_reset=timeline.horizon == event.key, error=error)

@@ -6,7 +6,8 @@ the batch, too, and nothing is done for them: a fish that rests covers whatever 
 
 While a catch-up is under way, events are held and not folded, so that each fish replays once for all of it. It is over
 when whoever announced it says so. Nobody is kept waiting by a peer that trickles: after a second without progress, or
-after ten in all, what has come is folded all the same, and the states are marked provisional until the end.
+after ten in all, what has come is folded all the same, and the states are marked provisional until the end. Then they
+are told once more, so that nobody takes for provisional what is not.
 """
 
 import asyncio
@@ -50,6 +51,10 @@ class Taker(Protocol):
         """What it waited for may have come: offsets moved, or held events are to be folded."""
         ...
 
+    def confirm(self) -> None:
+        """What it has shown as provisional is so no more, unless it has something to fold anyway."""
+        ...
+
 
 class Feed:
     """What was heard, and who is told."""
@@ -61,6 +66,8 @@ class Feed:
         """Who is to be stirred whenever the offsets move."""
         self.held: dict[Taker, None] = {}
         """Who holds events back for a catch-up."""
+        self.provisional: dict[Taker, None] = {}
+        """Who has shown a state while one was under way."""
         self._node = node
         self._index: Dispatch[Taker] = Dispatch()
         self._catch_ups = 0
@@ -86,6 +93,7 @@ class Feed:
         self._index.remove(taker)
         self.waiting.pop(taker, None)
         self.held.pop(taker, None)
+        self.provisional.pop(taker, None)
 
     def spread(self, batch: Batch) -> None:
         """Hand out a batch."""
@@ -124,6 +132,9 @@ class Feed:
             self._catch_ups -= 1
             if self._catch_ups == 0:
                 self._release()
+                confirmed, self.provisional = self.provisional, {}
+                for taker in confirmed:
+                    taker.confirm()
 
     def _set_timer(self, number: int, seconds: float) -> None:
         loop = asyncio.get_running_loop()

@@ -3,19 +3,21 @@
 A lookout reads the matching events that are stored and hears those that arrive, in whatever order they come, and keeps
 one result. It shows that once the stored events are through, and again whenever a batch of the log changed it. What is
 kept must not depend on the order: the better of two events, or a commutative fold. Where something of it is retracted,
-all is read again, without that.
+all is read again, without that; so it is where a fork was proven, for what is kept may bear another name by now.
 
 `query_chunks` reads in chunks that carry the bounds they cover, so that a reader who was interrupted goes on exactly
 where it was.
 """
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Generic, NamedTuple
 
 from fish.definition import Metadata, State
-from fish.errors import FishStopped
+from fish.errors import FishStopped, Overran
 from fish.log import Log, horizons_behind
+from fish.oversight import NO_OVERSIGHT, Oversight
 from fish.shown import Shown
 from fish.snapshots import closing
 from lamport.errors import LogClosed, UpcastFailed
@@ -27,6 +29,8 @@ from lamport.tags import Where
 
 MAX_CHUNK = 10_000
 """Most events of one chunk: they are in memory together."""
+
+_LOGGER = logging.getLogger("shoal.fish")
 
 ShouldReplace = Callable[[Event, Event], bool]
 """Whether the first event is strictly better than the second, the best so far."""
@@ -74,7 +78,7 @@ class Lookout(Shown[State], Generic[State]):
             self._show_news(is_first=True)
             while not self.is_ended:
                 batch = await follower.next()
-                if any(self._rests_on(one) for one in batch.retracted):
+                if batch.renamed or any(self._rests_on(one) for one in batch.retracted):
                     self._forget()
                     await self._read(batch.offsets)
                 else:
@@ -112,32 +116,32 @@ class Lookout(Shown[State], Generic[State]):
         return self._where.matches(event.tags, is_local=event.stream.node == self._log.node)
 
 
-class BestMatch(Lookout[Event]):
+class BestMatch(Lookout[Event | None]):
     """The event that is better than all others; shown when there is one, and when there is a better one.
 
-    Where the best is retracted, the next best is shown; where there is none, nothing is shown any more.
+    Where the best is retracted, the next best is shown; where there is none, None: what was shown holds no more.
     """
 
     def __init__(self, log: Log, where: Where, should_replace: ShouldReplace) -> None:
         super().__init__(log, where)
         self._should_replace = should_replace
         self._best: Event | None = None
-        self._is_new = False
+        self._shown: Event | None = None
 
     def _take(self, events: Iterable[Event]) -> None:
         for event in events:
             if self._best is None or self._should_replace(event, self._best):
-                self._best, self._is_new = event, True
+                self._best = event
 
     def _forget(self) -> None:
-        self._best, self._is_new = None, False
+        self._best = None
 
     def _rests_on(self, retracted: Event) -> bool:
         return self._best is not None and retracted.key == self._best.key
 
     def _show_news(self, *, is_first: bool) -> None:  # noqa: ARG002 - silent until there is a match
-        if self._best is not None and self._is_new:
-            self._is_new = False
+        if self._best is not self._shown:
+            self._shown = self._best
             self.show(self._best)
 
 
@@ -150,8 +154,10 @@ class Reduced(Lookout[State], Generic[State]):
         where: Where,
         on_event: Callable[[State, Any, Metadata], State],
         initial: State,
+        oversight: Oversight = NO_OVERSIGHT,
     ) -> None:
         super().__init__(log, where)
+        self._oversight = oversight
         self._on_event = on_event
         self._initial = initial
         self._result = initial
@@ -161,10 +167,17 @@ class Reduced(Lookout[State], Generic[State]):
         for event in events:
             metadata = Metadata.of(event, self._log.node)
             try:
-                self._result = self._on_event(self._result, event.payload, metadata)
-            except Exception as error:
+                self._result = self._called(event, metadata)
+            except (Exception, Overran) as error:
                 raise FishStopped(str(self._where), "on_event", event.key, error) from error
             self._is_new = True
+
+    def _called(self, event: Event, metadata: Metadata) -> State:
+        return self._oversight.watched(
+            lambda: self._on_event(self._result, event.payload, metadata),
+            lambda: f"the lookout for {self._where} at event {event.key}",
+            _LOGGER.warning,
+        )
 
     def _forget(self) -> None:
         self._result = self._initial

@@ -19,6 +19,7 @@ from fish.effects import Effect, EffectQueue
 from fish.errors import FishConflict, FishStopped, PondClosed
 from fish.explaining import USUAL_STEPS, Explanation, Travels, explain
 from fish.feed import Feed
+from fish.folding import Here
 from fish.log import Follower, Log
 from fish.lookout import (
     BestMatch,
@@ -30,8 +31,9 @@ from fish.lookout import (
     query_chunks,
 )
 from fish.observation import Observation
-from fish.reports import Report, Reports
-from fish.running import Limits, RunningFish
+from fish.oversight import NO_OVERSIGHT, Oversight
+from fish.reports import Activity, Report, Reports
+from fish.running import Limits, RunningFish, Surroundings
 from fish.shown import Shown
 from fish.snapshots import Snapshot
 from fish.standing import OnError, StandingEffect
@@ -46,13 +48,12 @@ from lamport.tags import Where
 class _Resident(Generic[State]):
     """A running fish and its effects."""
 
-    __slots__ = ("_log", "effects", "running", "work")
+    __slots__ = ("effects", "running", "work")
 
-    def __init__(self, running: RunningFish[State], log: Log) -> None:
+    def __init__(self, running: RunningFish[State]) -> None:
         self.running = running
         self.effects: EffectQueue[State] | None = None
         self.work: asyncio.Task[None] | None = None
-        self._log = log
 
     @property
     def is_idle(self) -> bool:
@@ -76,23 +77,37 @@ class Pond:
         tasks: asyncio.TaskGroup,
         *,
         limits: Limits | None = None,
+        oversight: Oversight = NO_OVERSIGHT,
         development: bool = False,
     ) -> None:
         """Run fish on this log; the group must be entered when the first fish is named, and outlive the pond.
+
+        Every call of a reducer goes through `oversight`, which interrupts one that holds up the node.
 
         In `development` every call of a reducer is examined for purity, which takes many times as long: one that
         changes what it is given, asks the clock or for chance, or leans on the order of a set stops its fish, and the
         line is named.
         """
-        self._development = development
         self._log = log
         self._limits = limits or USUAL
+        self._oversight = oversight
         self._group = tasks
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._residents: dict[tuple[str, int], _Resident[Any]] = {}
         self._feed = Feed(log.node, log.offsets)
         self._reports = Reports()
         self._travels = Travels()
+        self._here = Here(oversight, self._reports)
+        self._around = Surroundings(
+            log,
+            self._limits,
+            self._feed,
+            self._start,
+            self._reports,
+            self._travels,
+            self._here,
+            development,
+        )
         self._is_fed = False
         self._is_evicting = False
         self._closed: asyncio.Future[None] | None = None
@@ -109,6 +124,19 @@ class Pond:
             resident.running for _, resident in sorted(self._residents.items(), key=_by_name)
         ]
         return {one.fish.name: str(one.stopped) for one in residents if one.stopped is not None}
+
+    @property
+    def activity(self) -> Activity:
+        """What this pond is at, at this moment."""
+        residents = self._residents.values()
+        alive = [one.running for one in residents if one.running.stopped is None]
+        return Activity(
+            fish=len(self._residents),
+            starting=sum(not one.version for one in alive),
+            folding=sum(one.version > 0 and one.is_busy for one in alive),
+            effects=sum(len(one.effects) for one in residents if one.effects is not None),
+            is_catching_up=self._feed.is_catching_up,
+        )
 
     def revive(self) -> None:
         """Let fish go on that stopped because the disk had lost an event: it has been mended."""
@@ -191,13 +219,19 @@ class Pond:
         Raises:
             ValueError: the limit is out of bounds.
         """
-        return await explain(self._log, fish, self._travels, at=at, offsets=offsets, limit=limit)
+        return await explain(
+            self._log, fish, self._travels, self._here, at=at, offsets=offsets, limit=limit
+        )
 
     def catching_up(self) -> AbstractContextManager[None]:
         """Announce that many events are about to come: while the context is open they are held, and folded once.
 
         Those who ask for a state meanwhile get one that covers what is known, marked provisional. Nobody waits for
-        longer than a second in which nothing comes, or ten in all: then what has come is folded and shown.
+        longer than a second in which nothing comes, or ten in all: then what has come is folded and shown, as
+        provisional, and whatever comes later as it comes. When the context is left, what was shown as provisional
+        is shown once more. Several may overlap, and count as one from the first to the last: the ten seconds are
+        those since the first. So whoever announces the catch-up with a peer that trickles leaves the context when that
+        is found out, and does not announce it again.
         """
         return self._feed.catching_up()
 
@@ -312,9 +346,11 @@ class Pond:
         self,
         where: Where,
         should_replace: ShouldReplace,
-        callback: Callable[[Event], object] | None = None,
-    ) -> Observation[Event]:
+        callback: Callable[[Event | None], object] | None = None,
+    ) -> Observation[Event | None]:
         """Watch for the best event: shown as soon as there is one, and whenever there is one that replaces it.
+
+        Where it is retracted the next best is shown, and None where there is none any more.
 
         `should_replace(new, old)` is a strict preference; candidates come in no particular order. `is_later`,
         `is_earlier`, `is_newer` and `is_older` of `fish.lookout` are ready-made.
@@ -327,14 +363,14 @@ class Pond:
         return best.observed(callback)
 
     def observe_latest(
-        self, where: Where, callback: Callable[[Event], object] | None = None
-    ) -> Observation[Event]:
+        self, where: Where, callback: Callable[[Event | None], object] | None = None
+    ) -> Observation[Event | None]:
         """Watch the last of the matching events in the order of all events. Raises as `observe_best_match`."""
         return self.observe_best_match(where, is_later, callback)
 
     def observe_earliest(
-        self, where: Where, callback: Callable[[Event], object] | None = None
-    ) -> Observation[Event]:
+        self, where: Where, callback: Callable[[Event | None], object] | None = None
+    ) -> Observation[Event | None]:
         """Watch the first of the matching events in the order of all events. Raises as `observe_best_match`."""
         return self.observe_best_match(where, is_earlier, callback)
 
@@ -350,7 +386,7 @@ class Pond:
         Raises:
             PondClosed: the pond is closed.
         """
-        reduced = Reduced(self._log, where, on_event, initial)
+        reduced = Reduced(self._log, where, on_event, initial, self._oversight)
         self._look(reduced, reduced.work)
         return reduced.observed(callback)
 
@@ -426,17 +462,8 @@ class Pond:
             self._feed.offsets = self._log.offsets
             feeding = self._start(self._feed_all(self._log.follow(self._log.offsets)), "pond")
             feeding.add_done_callback(self._fed)
-        running = RunningFish(
-            fish,
-            self._log,
-            limits=self._limits,
-            feed=self._feed,
-            spawn=self._start,
-            reports=self._reports,
-            travels=self._travels,
-            development=self._development,
-        )
-        resident = _Resident(running, self._log)
+        running = RunningFish(fish, self._around)
+        resident = _Resident(running)
         self._residents[fish.name, fish.version] = resident
         self._feed.join(running, fish.where)
         running.start()

@@ -1,4 +1,4 @@
-"""What the fish of a pond have to report: stops, skipped events, code that changed without its version.
+"""What the fish of a pond have to report: stops, skipped events, slow reducers, code that changed without its version.
 
 A report is a value. The latest are kept, and whoever asked for it is called with each. The same thing is reported once:
 a replay that comes to a skipped event again says nothing new.
@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from lamport.ids import EventKey
 
@@ -25,6 +26,8 @@ class ReportKind(Enum):
     """A reducer raised, and the fish stands at its last good state."""
     SKIPPED = "skipped"
     """A reducer raised, and the fish goes on without this event, as its definition says."""
+    OVERRAN = "overran"
+    """A reducer held up the node for a while, and was done before it was interrupted."""
     REDEFINED = "redefined"
     """The selection, initial state or code is another one than before, and the version is the same."""
 
@@ -38,6 +41,23 @@ class Report:
     kind: ReportKind
     key: EventKey | None
     text: str
+
+
+class Activity(NamedTuple):
+    """What a pond is at: how many fish it runs, how many of them begin or fold, and how many effects run or wait."""
+
+    fish: int
+    starting: int
+    """Fish that have shown no state yet: they fold what is stored."""
+    folding: int
+    """Others that have events to fold, or hold some back for a catch-up."""
+    effects: int
+    is_catching_up: bool
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether states are going to change by what is known already."""
+        return bool(self.starting or self.folding or self.effects)
 
 
 class Reports:

@@ -8,7 +8,7 @@ at once. So there is one replay for a whole catch-up, and nobody sees a state in
 is retracted sends the task back in the same way, to before it.
 
 The inbox is bounded. When it overflows it is thrown away, and the task reads what it missed from the log. A long replay
-yields to the event loop every few milliseconds, in the middle of a page, too.
+yields to the event loop every few milliseconds, in the middle of a page, too (`fish.folding`).
 
 A fish that rests costs its state, its checkpoints and no task; it covers all that the feed has heard. It never reads
 further than the feed has heard: whatever is hidden of what it has folded is told by the feed, once, and by nobody else.
@@ -16,7 +16,14 @@ further than the feed has heard: whatever is hidden of what it has folded is tol
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic
 
@@ -24,6 +31,7 @@ from fish.definition import Fish, State
 from fish.errors import FishStopped, PondClosed
 from fish.explaining import Travel, Travels
 from fish.feed import Feed
+from fish.folding import Here
 from fish.log import Log, horizons_behind
 from fish.observation import Observation
 from fish.purity import examined
@@ -35,9 +43,6 @@ from lamport.event import Event
 from lamport.ids import EventKey, StreamId
 from lamport.offsets import OffsetMap
 from lamport.reader import Order
-
-SLICE_S = 0.010
-"""A replay lets others run after so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,68 +97,68 @@ class _News:
         self.retracted += retracted
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all running fish of a pond have in common."""
+
+    log: Log
+    limits: Limits
+    feed: Feed
+    spawn: Spawn
+    reports: Reports
+    travels: Travels
+    here: Here
+    development: bool
+
+
 class RunningFish(Generic[State]):
     """A fish that runs in a pond."""
 
     __slots__ = (
+        "_around",
         "_calls",
         "_changed",
         "_current",
         "_ended",
         "_feed",
+        "_folding",
         "_is_due",
-        "_is_examined",
         "_is_hydrated",
-        "_limits",
         "_log",
         "_news",
         "_observations",
-        "_reports",
         "_saved_calls",
         "_shelf",
-        "_spawn",
         "_task",
         "_timeline",
-        "_travels",
         "_waiting",
+        "changes",
         "fish",
         "keepers",
         "stopped",
         "version",
     )
 
-    def __init__(
-        self,
-        fish: Fish[State],
-        log: Log,
-        *,
-        limits: Limits,
-        feed: Feed,
-        spawn: Spawn,
-        reports: Reports,
-        travels: Travels,
-        development: bool = False,
-    ) -> None:
+    def __init__(self, fish: Fish[State], around: Surroundings) -> None:
         self.fish = fish
         self.version = 0
+        """Rises whenever there is something to tell …"""
+        self.changes = 0
+        """… and with each new state."""
         self.stopped: FishStopped | None = None
         self.keepers = 0
         """How many standing effects there are on it."""
-        self._log = log
-        self._limits = limits
-        self._feed = feed
-        self._spawn = spawn
-        self._reports = reports
-        self._travels = travels
-        # A reducer that says it mutates is given copies, and may change them.
-        self._is_examined = development and not fish.mutates
+        self._around = around
+        self._log = around.log
+        self._feed = around.feed
         self._timeline = self._new_timeline()
-        self._shelf = SnapshotShelf(fish, log)
+        self._folding = around.here.of(fish, self._new_timeline)
+        self._shelf = SnapshotShelf(fish, around.log)
         self._current: Snapshot[State] | None = None
         self._calls, self._saved_calls = 0, 0
         self._news: _News | None = None
         self._ended: BaseException | None = None
-        self._observations: dict[Observation[State], None] = {}
+        self._observations: tuple[Observation[State], ...] = ()
         self._task: asyncio.Task[None] | None = None
         self._is_due = False
         self._is_hydrated = False
@@ -240,7 +245,7 @@ class RunningFish(Generic[State]):
             return
         if self._news is None:
             self._news = _News()
-        self._news.add(events, offsets, self._limits.waiting_events)
+        self._news.add(events, offsets, self._around.limits.waiting_events)
         self._news.renamed = self._news.renamed or renamed
         if retracted:
             self._news.withdraw(retracted)
@@ -258,14 +263,22 @@ class RunningFish(Generic[State]):
 
     def watch(self, observation: Observation[State]) -> None:
         """Deliver to this observation from the next turn of the task on."""
-        self._observations[observation] = None
+        self._observations = (*self._observations, observation)
         self._is_due = True
         self._rouse()
 
     def forget(self, observation: Observation[State]) -> None:
         """Deliver no more to this observation, and let it see that it was cancelled."""
-        self._observations.pop(observation, None)
+        self._observations = tuple(one for one in self._observations if one is not observation)
         self.pulse()
+
+    def confirm(self) -> None:
+        """Tell the current state once more: what was provisional about it is over. Effects are not applied again."""
+        if self._current is not None and not self.is_busy:
+            self.version += 1
+            self._is_due = True
+            self._rouse()
+            self.pulse()
 
     async def covering(self, offsets: OffsetMap) -> Snapshot[State]:
         """Wait for a state that covers these offsets.
@@ -304,6 +317,7 @@ class RunningFish(Generic[State]):
         """Let everybody who waits know that the fish runs no more."""
         if self._ended is None:
             self._ended = cause
+            self._folding.close()
             self._feed.leave(self)
             self.pulse()
 
@@ -331,13 +345,15 @@ class RunningFish(Generic[State]):
         return self._waiting > 0 or not self._feed.is_holding
 
     def _new_timeline(self) -> Timeline[State]:
-        examine = examined if self._is_examined else None
+        # A reducer that says it mutates is given copies, and may change them.
+        is_examined = self._around.development and not self.fish.mutates
+        examine = examined if is_examined else None
         return Timeline(self.fish, self._log.node, self._log.upcasters, examine)
 
     def _rouse(self) -> None:
         """See that a task is at work."""
         if self._ended is None and (self._task is None or self._task.done()):
-            self._task = self._spawn(self.live(), f"fish {self.fish.name}")
+            self._task = self._around.spawn(self.live(), f"fish {self.fish.name}")
             self._task.add_done_callback(self._rest)
 
     def _rest(self, task: asyncio.Task[None]) -> None:
@@ -397,8 +413,8 @@ class RunningFish(Generic[State]):
 
     @property
     def _calls_between_snapshots(self) -> int:
-        by_size = self._shelf.encoded_bytes // self._limits.snapshot_bytes_per_call
-        return max(self._limits.snapshot_every, by_size)
+        by_size = self._shelf.encoded_bytes // self._around.limits.snapshot_bytes_per_call
+        return max(self._around.limits.snapshot_every, by_size)
 
     async def _take_in(self, news: _News) -> None:
         """Fold the news in.
@@ -473,13 +489,13 @@ class RunningFish(Generic[State]):
         """Go back before an event that is late or retracted, and fold everything from there up to the target."""
         _LOGGER.debug("fish %r goes back before %s", self.fish.name, key)
         head, before, calls = self._timeline.key, self._timeline.offsets, self._timeline.calls
-        await self._shelf.drop(key)
+        self._shelf.spoil(key)
         after = self._timeline.rewind_to(key)
         if after is None:
             after = await self._restore(target)
         await self._replay(after, target)
         cost = self._timeline.calls - calls
-        self._travels.add(
+        self._around.travels.add(
             Travel(self.fish.name, self.fish.version, key, head, cost, before, target)
         )
 
@@ -490,7 +506,7 @@ class RunningFish(Generic[State]):
         if reset is not None and (
             snapshot is None or snapshot.key is None or reset.key > snapshot.key
         ):
-            self._timeline.advance([reset])
+            await self._fold([reset])
             return reset.key
         if snapshot is None or snapshot.key is None:
             return None
@@ -527,19 +543,20 @@ class RunningFish(Generic[State]):
         self._timeline.cover(target)
 
     async def _fold(self, events: Iterable[Event]) -> None:
-        """Fold events, and let others run now and then."""
-        rest = iter(events)
-        while not self._timeline.advance(rest, pause=_slice_over()):  # noqa: ASYNC110 - see below
-            await asyncio.sleep(0)  # it waits for nothing, it lets others run
-        while self._timeline.skipped:
-            skipped = self._timeline.skipped.pop(0)
-            self._report(ReportKind.SKIPPED, skipped.key, skipped.text("skipped"))
+        """Fold events; what was skipped is reported."""
+        await self._folding.fold(self._timeline, events)
+        skipped, self._timeline.skipped = self._timeline.skipped, ()
+        for one in skipped:
+            self._report(ReportKind.SKIPPED, one.key, one.text("skipped"))
 
     def _show(self) -> None:
         """Make the timeline's state the current one, and tell. A state that is the same object is no news."""
         timeline = self._timeline
         if self._current is None or timeline.state is not self._current.state:
             self.version += 1
+            self.changes += 1
+        if self._feed.is_catching_up:
+            self._feed.provisional[self] = None
         self._current = Snapshot(
             timeline.state, timeline.key, timeline.offsets, timeline.horizon, timeline.count
         )
@@ -563,15 +580,8 @@ class RunningFish(Generic[State]):
         self._deliver()
 
     def _report(self, kind: ReportKind, key: EventKey | None, text: str) -> None:
-        self._reports.add(Report(self.fish.name, self.fish.version, kind, key, text))
+        self._around.reports.add(Report(self.fish.name, self.fish.version, kind, key, text))
 
     def _deliver(self) -> None:
-        for observation in tuple(self._observations):
+        for observation in self._observations:
             observation.deliver()
-
-
-def _slice_over() -> Callable[[], bool]:
-    """A question whether the slice of time that begins now is over."""
-    clock = asyncio.get_running_loop().time
-    due = clock() + SLICE_S
-    return lambda: clock() >= due

@@ -9,7 +9,7 @@ state.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, cast
@@ -33,6 +33,9 @@ late event then costs at most four times its distance and what lies between two 
 
 SLICE_S = 0.010
 """Longest that encoding a state keeps the loop. In the simulator, whose clock stands still meanwhile, there is one."""
+
+_NONE: Mapping[EventKey, int] = {}
+"""No snapshots are kept of most fish; one for all."""
 
 _LOGGER = logging.getLogger("shoal.fish")
 
@@ -64,6 +67,7 @@ class SnapshotShelf(Generic[State]):
         "_is_foreign",
         "_kept",
         "_log",
+        "_spoilt",
         "encoded_bytes",
         "was_redefined",
     )
@@ -76,13 +80,15 @@ class SnapshotShelf(Generic[State]):
         """Whether snapshots of this name and version were kept by another definition."""
         self._is_foreign = False
         self._is_encodable = True
-        self._kept: dict[EventKey, int] = {}
-        """Keys of what is kept, and how many events each is made of."""
+        self._kept: Mapping[EventKey, int] = _NONE
+        """Keys of what is kept, and how many events each is made of. It is replaced, never changed."""
+        self._spoilt: tuple[EventKey, ...] = ()
+        """Keys of what is stored and does not hold any more."""
         self.encoded_bytes = 0
         """The size of the state that was encoded last: what that costs, the next time will cost."""
 
     async def newest(self, target: OffsetMap) -> Snapshot[State] | None:
-        """The newest snapshot that holds for a log with these offsets; drops those found not to.
+        """The newest snapshot that holds for a log with these offsets; those that do not go with the next that is kept.
 
         Raises:
             FishStopped: the fish's own `deserialize_state` raised.
@@ -93,7 +99,7 @@ class SnapshotShelf(Generic[State]):
         self._is_foreign = not stored
         kept = await self._log.snapshot_definitions(fish.name, fish.version) if not stored else ()
         self.was_redefined = bool(kept)
-        self._kept = {one.key: one.count for one in stored}
+        self._kept = {one.key: one.count for one in stored} or _NONE
         for one in stored:
             spoilt_from = await self._spoilt_from(one, target)
             if spoilt_from is None:
@@ -101,7 +107,7 @@ class SnapshotShelf(Generic[State]):
                 if snapshot is not None:
                     return snapshot
                 spoilt_from = one.key
-            await self.drop(spoilt_from)
+            self.spoil(spoilt_from)
         return None
 
     async def save(self, snapshot: Snapshot[State], older: Sequence[Snapshot[State]] = ()) -> None:
@@ -119,10 +125,9 @@ class SnapshotShelf(Generic[State]):
                 self._is_foreign = False
             for one in stored:
                 await self._log.save_snapshot(one, thinned)
-                self._kept[one.key] = one.count
-                for key in thinned:
-                    self._kept.pop(key, None)
-                thinned = ()
+                staying = {key: n for key, n in self._kept.items() if key not in thinned}
+                self._kept = staying | {one.key: one.count}
+                thinned, self._spoilt = (), ()
         except StoreRefused as error:
             _LOGGER.warning("fish %r: no snapshot was kept: %s", self._fish.name, error)
 
@@ -148,23 +153,20 @@ class SnapshotShelf(Generic[State]):
                 staying[max(near)] = None
             elif fresh:
                 writing.append(fresh[-1])
-        thinned = tuple(sorted(set(self._kept) - set(staying)))
+        gone = {*self._kept, *self._spoilt} - {*staying, *(one.key for one in writing)}
+        thinned = tuple(sorted(gone))
         return writing[::-1], thinned
 
-    async def drop(self, from_key: EventKey) -> None:
-        """Drop what stands at or above an event that arrived late.
+    def spoil(self, from_key: EventKey) -> None:
+        """Note that what stands at or above an event does not hold any more, for it came late or was retracted.
 
-        Raises:
-            LogError: the log failed.
+        It goes with the next snapshot that is kept: to write now would cost a sync before anything is folded. Where it
+        does not come to that, it is found not to hold when it is next looked at.
         """
-        if not any(key >= from_key for key in self._kept):
-            return  # a write that changes nothing would cost a sync
-        self._kept = {key: count for key, count in self._kept.items() if key < from_key}
-        try:
-            await self._log.drop_snapshots(self._fish.name, from_key)
-        except StoreRefused as error:
-            # It stays, and is found not to hold when it is next looked at.
-            _LOGGER.warning("fish %r: old snapshots were not dropped: %s", self._fish.name, error)
+        spoilt = [key for key in self._kept if key >= from_key]
+        if spoilt:
+            self._kept = {key: count for key, count in self._kept.items() if key < from_key}
+            self._spoilt = (*self._spoilt, *spoilt)
 
     async def _stored(self, snapshot: Snapshot[State]) -> StoredSnapshot | None:
         state = await self._encoded(snapshot.state)

@@ -89,14 +89,14 @@ class StandingEffect(Generic[State]):
 
     def _turn(self, state: State, enqueue: Enqueue) -> Awaitable[None] | None:
         """What runs when the queue has come to it: the state is the one to be judged, and to be acted on."""
-        self._applied_to = self._source.version
+        self._applied_to = self._source.changes
         if not self.is_over and self._auto_cancel is not None and self._auto_cancel(state):
             self.cancel()
         return None if self.is_over else self._effect(state, enqueue)
 
     async def _next_state(self) -> None:
         source = self._source
-        while not (self.is_over or source.version > self._applied_to):
+        while not (self.is_over or source.changes > self._applied_to):
             if source.stopped is not None or source.is_ended:
                 self.cancel()
                 return

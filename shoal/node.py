@@ -348,7 +348,7 @@ class Node:
         tasks.create_task(log.write(), name="log")
         alarms = tasks.create_task(raise_alarms(log), name="alarms")
         stack.push_async_callback(_cancelled, alarms)
-        pond = Pond(log, tasks, development=self._development)
+        pond = Pond(log, tasks, oversight=seams.oversight, development=self._development)
         stack.push_async_callback(pond.close)
         revival = tasks.create_task(_revive(log, pond), name="revival")
         stack.push_async_callback(_cancelled, revival)

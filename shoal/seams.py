@@ -7,6 +7,7 @@ loop's clock, which the loop itself brings, and the wall clock. The production s
 from dataclasses import dataclass
 from random import Random
 
+from fish.oversight import NO_OVERSIGHT, Oversight
 from lamport.seams import NO_RESERVE, Disk, Reserve, WallClock, Work
 from transport.network import Network
 
@@ -22,3 +23,5 @@ class Seams:
     work: Work
     reserve: Reserve = NO_RESERVE
     """Belongs to the disk."""
+    oversight: Oversight = NO_OVERSIGHT
+    """Belongs to the work: it watches what is too short to be run elsewhere, and may turn out not to be."""

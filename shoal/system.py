@@ -12,6 +12,7 @@ from lamport.codec import MAX_INTEGER
 from lamport.sqlite import SqliteDisk
 from shoal.ballast import Ballast
 from shoal.seams import Seams
+from shoal.watchdog import Watchdog
 from transport.identity import Identity
 from transport.network import Address
 from transport.tls import TlsNetwork
@@ -67,4 +68,5 @@ def system_seams(folder: Path, identity: Identity, *, listen: Address, mdns: boo
         network=TlsNetwork(identity, listen=listen, mdns=mdns),
         work=ThreadWork(),
         reserve=ballast,
+        oversight=Watchdog(),
     )

@@ -268,7 +268,7 @@ MARKERS: tuple[Marker, ...] = (
     Marker(
         "retracted event in a snapshot", SnapshotShelf, "_retracted_since", lambda c: bool(c.result)
     ),
-    Marker("late event behind a snapshot", SnapshotShelf, "drop", _always),
+    Marker("late event behind a snapshot", SnapshotShelf, "spoil", _always),
     Marker(
         "news in the middle of a replay",
         RunningFish,

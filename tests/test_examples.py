@@ -33,6 +33,11 @@ def test_every_example_is_run() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(LAST_LINE))
+def test_a_step_of_the_ladder_is_short(name: str) -> None:
+    assert len((EXAMPLES / name).read_text("utf-8").splitlines()) < 60
+
+
+@pytest.mark.parametrize("name", sorted(LAST_LINE))
 def test_an_example_ends_with_what_it_promises(name: str) -> None:
     command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)

@@ -49,7 +49,7 @@ FLOORS = (
         " fish.machines.instance fish.machines.register fish.machines.stepping"
         " fish.machines.folding fish.machines.coordination fish.machines.system"
         " fish.machines.drawing fish.emission fish.ready fish.dispatch"
-        " fish.testing fish.typed fish.reports fish.purity"
+        " fish.testing fish.typed fish.reports fish.purity fish.oversight"
         " transport.certificates transport.mail transport.texts transport.enrolment"
         " transport.identity transport.handshake transport.frames transport.messages transport.tree"
         " transport.aliases transport.horizons transport.claims transport.disclosures transport.outbox"
@@ -68,7 +68,7 @@ FLOORS = (
         " fish fish.machines fish.machines.office fish.machines.services fish.machines.timers"
         " fish.machines.ledger fish.machines.stability fish.machines.runtime fish.log fish.snapshots fish.observation"
         " fish.running fish.effects fish.pond fish.feed fish.explaining fish.shown"
-        " fish.standing fish.lookout fish.collection fish.protocols fish.protocols.playing"
+        " fish.standing fish.lookout fish.collection fish.folding fish.protocols fish.protocols.playing"
         " transport transport.forks transport.repairs transport.link transport.peers"
         " shoal.errors shoal.seams shoal.keys shoal.alarms shoal.node shoal.views shoal.explaining"
         " shoal.worker shoal.strictjson"
@@ -79,7 +79,7 @@ FLOORS = (
         " shoal.system shoal.folder shoal.settings shoal.hosting shoal.api shoal.control"
         " shoal.client shoal.daemon shoal.commands shoal.checking shoal.upkeep"
         " shoal.upkeep_commands shoal.newfile shoal.cli shoal.demo shoal.ballast shoal.routing"
-        " shoal.enrolment shoal.enrolment_commands"
+        " shoal.enrolment shoal.enrolment_commands shoal.watchdog shoal.isolation"
     ),
     # above the edge: the simulator, which runs the node and is imported by nothing
     (

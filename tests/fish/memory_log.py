@@ -48,6 +48,8 @@ class MemoryLog:
         self.is_full = False
         self.reads = 0
         self.saves = 0
+        self.writes = 0
+        """Of snapshots, with those that only drop some."""
         self.followed: list[OffsetMap] = []
         self.upcasters = NO_UPCASTERS
         self.retracted: dict[EventKey, tuple[StreamId, int]] = {}
@@ -179,6 +181,7 @@ class MemoryLog:
         if self.is_full:
             raise StoreFull("full")
         self.saves += 1
+        self.writes += 1
         same = [one for one in self.snapshots if _identity(one) == _identity(snapshot)]
         newest = sorted([*(one for one in same if one.key != snapshot.key), snapshot], key=_key)
         others = [one for one in self.snapshots if one not in same]
@@ -204,6 +207,7 @@ class MemoryLog:
         await asyncio.sleep(0)  # as a disk would
         if self.is_full:
             raise StoreFull("full")
+        self.writes += 1
         self.snapshots = [
             one
             for one in self.snapshots

@@ -1,6 +1,7 @@
 """Whatever the arrival, the restarts, the catch-ups and the evictions: the state is the fold from scratch."""
 
 import asyncio
+import functools
 import random
 
 import pytest
@@ -27,11 +28,19 @@ def added(state: int, payload: int, _: Metadata) -> int:
 
 def every_fish() -> list[Fish[int]]:
     return [
-        Fish("digest", Tag("a"), 7, digested),
-        Fish("reset", Tag("a"), 7, digested, is_reset=lambda payload, _: payload % 37 == 0),
-        Fish("reset by tag", Tag("a"), 7, digested, reset_where=Tag("r")),
-        Fish("sum", Tag("a"), 0, added, commutative=True),
-        Fish("one stream's", Tag("a") & Tag("s3"), 7, digested),
+        *the_kinds(isolated=False),
+        *the_kinds(isolated=True),
+    ]
+
+
+def the_kinds(*, isolated: bool) -> list[Fish[int]]:
+    fish = functools.partial(Fish, version=1 + isolated, isolated=isolated)
+    return [
+        fish("digest", Tag("a"), 7, digested),
+        fish("reset", Tag("a"), 7, digested, is_reset=lambda payload, _: payload % 37 == 0),
+        fish("reset by tag", Tag("a"), 7, digested, reset_where=Tag("r")),
+        fish("sum", Tag("a"), 0, added, commutative=True),
+        fish("one stream's", Tag("a") & Tag("s3"), 7, digested),
     ]
 
 

@@ -74,6 +74,29 @@ def test_a_member_whose_seed_is_old_leaves_when_a_younger_seed_comes() -> None:
     story(act)
 
 
+def test_a_member_whose_younger_seed_is_retracted_is_as_old_as_the_one_left() -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        def seed(offset: int, payload: str, second: int) -> Event:
+            key = EventKey(offset + 1, stream_of(1))
+            return Event(key, offset, second * 1_000_000, ("seed",), "test", payload)
+
+        again = seed(1, "x", 9)
+        log.commit([seed(0, "x", 0), again])
+        shown: list[Any] = []
+        pond.observe_all(SEED, member, shown.append, expire_after_s=5)
+        await turns(100)
+        log.retract(again.key)
+        await turns(100)
+        log.commit([seed(2, "z", 10)])
+        await turns(100)
+        assert shown == [((),), ((),)]
+        log.receive(2, 1, "late", "t:x")
+        await turns(100)
+        assert len(shown) == 2, "it has left"
+
+    story(act)
+
+
 def test_one_fish_is_watched_once_somebody_names_it() -> None:
     async def act(log: MemoryLog, pond: Pond) -> None:
         shown: list[State] = []

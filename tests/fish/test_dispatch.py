@@ -1,6 +1,7 @@
 """Fish in numbers: whom an event concerns, who is evicted, and what rests."""
 
 import asyncio
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -198,3 +199,26 @@ def test_a_false_claim_is_refuted_with_the_two_events_that_matter() -> None:
     )
     with pytest.raises(NotCommutative, match=r"more by 1.*more by 2"):
         check_commutative(last, log.events, NODE)
+
+
+def test_a_live_fish_takes_at_most_two_kibibytes_beside_its_state() -> None:
+    count = 500
+
+    async def act(_log: MemoryLog, pond: Pond) -> None:
+        def one(number: int) -> Fish[State]:
+            where = Tag("worker").with_id(f"w{number}")
+            return Fish(f"worker {number}", where, (), listed)
+
+        await pond.current_state(one(count))
+        tracemalloc.start()
+        try:
+            for number in range(count):
+                fish = one(number)
+                pond.observe(fish)
+                await pond.current_state(fish)
+            taken = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert taken / count <= 2_048
+
+    story(act)

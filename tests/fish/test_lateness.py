@@ -63,9 +63,10 @@ def from_scratch_of(fish: Fish[int], log: MemoryLog) -> int:
     return calls
 
 
-def test_an_event_that_is_late_by_d_costs_at_most_2d_and_16_calls() -> None:
+@pytest.mark.parametrize("where", ["here", "apart"])
+def test_an_event_that_is_late_by_d_costs_at_most_2d_and_16_calls(where: str) -> None:
     async def act(log: MemoryLog, pond: Pond) -> None:
-        counted = Counted()
+        counted = Counted(isolated=where == "apart")
         await pond.current_state(counted.fish)
         counted.taken()
         for lateness, event in late_events(log):

@@ -27,7 +27,7 @@ def test_the_latest_event_is_the_last_of_all_however_they_arrive(
     batches: list[list[Event]],
 ) -> None:
     async def act(log: MemoryLog, pond: Pond) -> None:
-        latest: list[Event] = []
+        latest: list[Any] = []
         count: list[int] = []
         pond.observe_latest(A, latest.append)
         pond.observe_unordered_reduce(A, lambda n, *_: n + 1, 0, count.append)
@@ -120,6 +120,7 @@ def test_the_iterator_of_a_lookout_gives_each_better_event() -> None:
         async def look() -> None:
             with pond.observe_earliest(A) as earliest:
                 async for event in earliest:
+                    assert event is not None
                     seen.append(event.payload)
                     if event.payload == "first":
                         return
@@ -131,5 +132,27 @@ def test_the_iterator_of_a_lookout_gives_each_better_event() -> None:
         log.receive(2, 2, "first")
         await task
         assert seen == ["second", "first"]
+
+    story(act)
+
+
+def test_what_is_retracted_is_shown_no_more() -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        first = log.receive(1, 1, "first")
+        last = log.receive(1, 2, "last")
+        latest: list[Any] = []
+        earliest: list[Any] = []
+        pond.observe_latest(A, latest.append)
+        pond.observe_earliest(A, earliest.append)
+        await turns(20)
+        log.retract(last.key)
+        await turns(20)
+        assert (latest, earliest) == ([last, first], [first])
+        log.retract(first.key)
+        await turns(20)
+        assert (latest, earliest) == ([last, first, None], [first, None])
+        again = log.receive(1, 4, "again")
+        await turns(20)
+        assert (latest[-1], earliest[-1]) == (again, again)
 
     story(act)

@@ -17,7 +17,7 @@ from fish.running import Limits
 from fish.states import decode_state
 from lamport.tags import Tag, Tags
 from tests.fish.memory_log import MemoryLog
-from tests.fish.ponds import LIST, State, from_scratch, story, turns
+from tests.fish.ponds import LIST, State, from_scratch, listed, story, turns
 
 
 async def folds_of(definition: Fish[State], pond: Pond, calls: list[Any]) -> tuple[State, int]:
@@ -88,16 +88,17 @@ def test_an_older_snapshot_serves_where_the_newest_does_not_hold() -> None:
     assert calls == 21
 
 
-def test_a_live_late_event_drops_the_snapshots_it_spoils_before_it_shows() -> None:
+def test_a_live_late_event_is_shown_before_anything_is_written_and_spoils_snapshots() -> None:
     async def act(log: MemoryLog, pond: Pond) -> None:
         shown: list[tuple[State, int]] = []
-        pond.observe(LIST, lambda state: shown.append((state, len(log.snapshots))))
+        pond.observe(LIST, lambda state: shown.append((state, log.writes)))
         await pond.current_state(LIST)
         while not log.snapshots:
             await turns(1)
+        writes = log.writes
         log.receive(2, 395, "late")
         state = await pond.current_state(LIST)
-        assert shown[1:] == [(state, 0)]
+        assert shown[1:] == [(state, writes)]
 
     log = filled()
     story(act, log)
@@ -309,14 +310,33 @@ def test_snapshots_of_other_code_do_not_crowd_out_new_ones() -> None:
     assert restart(log, where=narrow) == (("x",), 0)
 
 
-def test_a_fish_that_stopped_in_a_replay_leaves_no_stale_snapshot() -> None:
-    async def act(log: MemoryLog, pond: Pond) -> None:
-        await pond.current_state(LIST)
+def moody(state: State, event: Any, metadata: Metadata) -> State:
+    """It refuses poison on some days; its definition does not tell."""
+    return (*state, "eaten") if event == "poison" and EATS else listed(state, event, metadata)
+
+
+EATS: list[bool] = []
+"""Whether it is one of the other days."""
+
+
+def test_a_fish_that_stopped_in_a_replay_is_not_taken_in_by_the_snapshot_it_left() -> None:
+    fish = Fish("moody", Tag("a"), (), moody)
+
+    async def stop(log: MemoryLog, pond: Pond) -> None:
+        await pond.current_state(fish)
         log.receive(1, 900, "unsaved")
-        await pond.current_state(LIST)
+        await pond.current_state(fish)
         log.receive(2, 15, "poison")
         with pytest.raises(FishStopped):
-            await pond.current_state(LIST)
+            await pond.current_state(fish)
 
-    log = story(act, filled())
-    assert all(one.key.lamport < 15 for one in log.snapshots)
+    async def again(_log: MemoryLog, pond: Pond) -> None:
+        state = await pond.current_state(fish)
+        assert (len(state), state.index("eaten")) == (42, 1)
+
+    log = story(stop, filled())
+    assert log.snapshots, "there is one to be taken in by"
+    EATS.append(True)
+    story(again, log)
+    EATS.clear()
+    assert [one.count for one in log.snapshots] == [42]

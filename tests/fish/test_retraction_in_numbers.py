@@ -151,7 +151,7 @@ def test_an_explanation_is_in_todays_versions() -> None:
 
 def test_where_the_best_is_retracted_the_next_best_is_shown() -> None:
     async def act(log: MemoryLog, pond: Pond) -> None:
-        latest: list[Event] = []
+        latest: list[Any] = []
         counts: list[int] = []
         pond.observe_latest(A, latest.append)
         pond.observe_unordered_reduce(A, lambda n, *_: n + 1, 0, counts.append)

@@ -1,14 +1,15 @@
 """The fold with time travel, against the fold of everything in order from scratch."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fish import Fish, FishStopped, Metadata
-from fish.timeline import PRUNE_EVERY, Timeline
+from fish.timeline import PRUNE_EVERY, STRIDE, Timeline
 from lamport.event import Event
 from lamport.offsets import OffsetMap
 from lamport.tags import Tag
@@ -308,3 +309,72 @@ def test_a_reset_that_raises_leaves_the_state_before_it() -> None:
         timeline.advance([event_of(1, 2, 1, "poison")])
     assert timeline.count == 1
     assert timeline.horizon is None
+
+
+def telling(state: State, event: Any, metadata: Metadata) -> State:
+    """It keeps all it is given, and refuses some of it."""
+    if event % 7 == 6:
+        raise LookupError("refused")
+    return (*state, (event, metadata))
+
+
+streamed = st.lists(
+    st.tuples(st.sampled_from([0, 1, 5]), st.booleans(), st.integers(0, 20)), max_size=40
+)
+
+
+@example([(1, False, number) for number in range(20)], 20, "stop", [])
+@example([(0, False, 6), (1, False, 0)], 1, "stop", [0])
+@example([(1, False, number) for number in range(20)], 20, "skip", [3])
+@given(
+    streamed,
+    st.integers(1, 40),
+    st.sampled_from(["stop", "skip"]),
+    st.lists(st.integers(0, 30), max_size=3),
+)
+@patient
+def test_what_is_folded_fast_is_folded_as_everything_else(
+    drawn: list[tuple[int, bool, int]], size: int, on_error: Any, again: list[int]
+) -> None:
+    fish: Fish[State] = Fish("telling", Tag("a"), (), telling, on_error=on_error)
+    events = []
+    for number, (stream, is_branch, payload) in enumerate(drawn):
+        event = event_of(stream, number + 1, number, payload)
+        branch = event.stream._replace(branch=b"b" * 32) if is_branch else event.stream
+        events.append(event._replace(key=event.key._replace(stream=branch)))
+    fast = Timeline(fish, NODE)
+    slow = Timeline(fish, NODE, examine=lambda f, s, e, m: f.on_event(s, e.payload, m))
+
+    def seen(one: Timeline[State]) -> tuple[Any, ...]:
+        skipped = [error.key for error in one.skipped]
+        return one.state, one.key, one.count, one.calls, one.offsets, one.checkpoints[-1:], skipped
+
+    def advance(one: Timeline[State], some: Sequence[Event]) -> object:
+        try:
+            return one.advance(some)
+        except FishStopped as stopped:
+            return stopped.key
+        except ValueError as late:  # one that stopped a fish is late for what was folded behind it
+            return str(late)
+
+    starts = [*range(0, len(events), size), *again]
+    for start in starts:
+        some = events[start : start + size]
+        assert advance(fast, some) == advance(slow, some)
+        assert seen(fast) == seen(slow)
+
+
+def test_the_clock_is_looked_at_after_one_event_and_then_after_twice_as_many() -> None:
+    timeline = Timeline(COUNT, NODE)
+    asked: list[int] = []
+
+    def pause() -> bool:
+        asked.append(timeline.count)
+        return timeline.count == 31
+
+    rest = iter([event_of(1, n + 1, n, n) for n in range(2_000)])
+    assert not timeline.advance(rest, pause)
+    assert asked == [1, 3, 7, 15, 31]
+    assert timeline.advance(rest, pause)
+    assert max(b - a for a, b in itertools.pairwise(asked)) == STRIDE
+    assert timeline.state == 2_000

@@ -159,8 +159,8 @@ class Play:
         watcher, pond = self._watcher(step), self._stage.node.pond
         where = where_of(step["where"]) if "where" in step else Tag("a")
 
-        def called(event: Event) -> None:
-            watcher.called(event.payload)
+        def called(event: Event | None) -> None:
+            watcher.called(None if event is None else event.payload)
 
         self._watch(watcher, pond.observe_best_match(where, is_better, called))
 
