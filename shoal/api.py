@@ -31,8 +31,8 @@ import hmac
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -270,11 +270,14 @@ class ControlApi:
         if upper is not None and not present.covers(upper):
             raise InvalidInput("the upper bound lies beyond what this node holds")
         upper = present if upper is None else upper
-        response = await _lines(request)
+        return await _answer(request, self._found(where, lower, upper, order))
+
+    async def _found(
+        self, where: Where, lower: OffsetMap | None, upper: OffsetMap, order: Order
+    ) -> AsyncGenerator[bytes, None]:
         async for page in self._node.log.query(where, lower=lower, upper=upper, order=order):
-            await response.write(b"".join(_line(event.to_json()) for event in page))
-        await response.write(_line({"type": "offsets", "offsets": upper.to_json()}))
-        return response
+            yield b"".join(_line(event.to_json()) for event in page)
+        yield _line({"type": "offsets", "offsets": upper.to_json()})
 
     async def _post_subscribe(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request)
@@ -282,38 +285,36 @@ class ControlApi:
         lower = _bound(body, "lowerBound") or OffsetMap()
         if len(self._streaming) >= MAX_SUBSCRIPTIONS:
             return _overloaded(f"at most {MAX_SUBSCRIPTIONS} subscriptions at once")
-        response = await _lines(request)
         task = asyncio.current_task()
         assert task is not None, "aiohttp runs handlers in tasks"
         self._streaming[task] = None
         try:
-            await self._stream(response, where, lower)
+            return await _answer(request, self._stream(where, lower))
         finally:
             del self._streaming[task]
-        return response
 
-    async def _stream(self, response: web.StreamResponse, where: Where, given: OffsetMap) -> None:
-        """Send stored events above what was `given`, the offsets reached, then what comes, until somebody stops."""
+    async def _stream(self, where: Where, given: OffsetMap) -> AsyncGenerator[bytes, None]:
+        """Give stored events above what was `given`, the offsets reached, then what comes, until somebody stops."""
         log, present = self._node.log, self._node.offsets
         lower = log.store.branches.clipped(given)
         follower = log.follow(present.raised(lower))
         told = await log.hidden_since(given, present)
-        await response.write(self._retracted_lines(where, told))
+        yield self._retracted_lines(where, told)
         async for page in log.query(where, lower=lower, upper=present):
-            await response.write(b"".join(_line(event.to_json()) for event in page))
-        await response.write(_line({"type": "offsets", "offsets": present.to_json()}))
+            yield b"".join(_line(event.to_json()) for event in page)
+        yield _line({"type": "offsets", "offsets": present.to_json()})
         while True:
             try:
                 async with asyncio.timeout(KEEP_ALIVE_S):
                     batch = await follower.next()
             except TimeoutError:
-                await response.write(b"\n")
+                yield b"\n"
                 continue
             except LogClosed:
                 return
-            await response.write(self._retracted_lines(where, batch.retracted))
+            yield self._retracted_lines(where, batch.retracted)
             chosen = [log.upcasters.upcast(one) for one in batch.events if log.selects(where, one)]
-            await response.write(b"".join(_line(event.to_json()) for event in chosen))
+            yield b"".join(_line(event.to_json()) for event in chosen)
 
     def _retracted_lines(self, where: Where, events: Iterable[Event]) -> bytes:
         selects = self._node.log.selects
@@ -379,9 +380,19 @@ class ControlApi:
             task.cancel()
 
 
-async def _lines(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-    await response.prepare(request)
+async def _answer(request: web.Request, lines: AsyncGenerator[bytes, None]) -> web.StreamResponse:
+    """Send these lines as they come. What fails before the first is raised; later, it is told in a line, the last."""
+    async with aclosing(lines):
+        first = await anext(lines, b"")
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        try:
+            await response.write(first)
+            async for line in lines:
+                await response.write(line)
+        except tuple(_FAULTS) as error:
+            told = {"type": "diagnostic", "severity": "error", "message": str(error)}
+            await response.write(_line(told))
     return response
 
 

@@ -179,6 +179,8 @@ class Client:
                     value = json.loads(line) if line.strip() else {}
                     if value.get("type") in {"event", "retracted"}:
                         yield value
+                    elif (value.get("type"), value.get("severity")) == ("diagnostic", "error"):
+                        raise RequestRefused(str(value["message"]))
         except aiohttp.ClientPayloadError as error:
             raise self._unreachable("it broke off: it was stopped or killed") from error
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -919,3 +919,39 @@ async def test_a_publisher_that_does_not_wait_is_told_when_to_ask_again(
         assert payloads == ["first", 0, 1, 2, 3, "last"]
         answer = await serve.post("events/publish", {"data": [], "wait": 1})
         assert "'wait'" in refused(answer, 400, "ERR_BAD_REQUEST")
+
+
+def damage(folder: Path, offset: int) -> None:
+    with closing(sqlite3.connect(folder / "data" / "log.sqlite")) as connection, connection:
+        connection.execute(
+            'UPDATE events SET bytes = zeroblob(length(bytes)) WHERE "offset" = ?', (offset,)
+        )
+
+
+@story
+async def test_an_answer_that_meets_damage_midway_says_so_and_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lamport.reader.PAGE_EVENTS", 3)
+    monkeypatch.setattr("lamport.reader.SCANNED_PAGES", 1)
+    async with serving(tmp_path) as serve, Client(serve.control) as client:
+        await serve.publish(*range(20))
+        damage(tmp_path, 11)
+        answer = await serve.query()
+        assert answer.payloads() == list(range(answer.payloads()[-1] + 1))
+        assert 3 <= len(answer.payloads()) <= 11
+        last = answer.lines()[-1]
+        assert (last["type"], last["severity"]) == ("diagnostic", "error")
+        assert "event 11 of" in last["message"]
+        found: list[Any] = []
+        events = client.query("FROM allEvents")
+        with pytest.raises(RequestRefused, match="event 11 of"):
+            while True:
+                found.append((await anext(events))["payload"])
+        assert found == answer.payloads()
+        async with serve.subscribed() as response:
+            lines = [await next_line(response) for _ in range(len(found) + 1)]
+            assert lines[-1]["type"] == "diagnostic"
+            assert not await response.content.readline()
+        damage(tmp_path, 0)
+        assert "event 0 of" in refused(await serve.query(), 500, "ERR_DAMAGED")
