@@ -928,6 +928,11 @@ def damage(folder: Path, offset: int) -> None:
         )
 
 
+async def note_payloads(events: AsyncIterator[dict[str, Any]], found: list[Any]) -> None:
+    async for event in events:
+        found.append(event["payload"])  # noqa: PERF401 - what came before it failed is wanted
+
+
 @story
 async def test_an_answer_that_meets_damage_midway_says_so_and_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -944,10 +949,8 @@ async def test_an_answer_that_meets_damage_midway_says_so_and_ends(
         assert (last["type"], last["severity"]) == ("diagnostic", "error")
         assert "event 11 of" in last["message"]
         found: list[Any] = []
-        events = client.query("FROM allEvents")
         with pytest.raises(RequestRefused, match="event 11 of"):
-            while True:
-                found.append((await anext(events))["payload"])
+            await note_payloads(client.query("FROM allEvents"), found)
         assert found == answer.payloads()
         async with serve.subscribed() as response:
             lines = [await next_line(response) for _ in range(len(found) + 1)]
