@@ -95,7 +95,8 @@ class Reader:
                 (row, first, await self._fitting(row, first)),
             )
             data = [data for (data,) in rows]
-            seal = await self._seal_within(stream, row, first, first + len(data) - 1, limit)
+            last = min(first + len(data) - 1, self._store.head(stream).offset)  # a cut may end it
+            seal = await self._seal_within(stream, row, first, last, limit)
         if seal is None:
             return None
         events = tuple(data[: seal.offset - first + 1])
@@ -118,7 +119,8 @@ class Reader:
         """The events with these keys that are held, on all branches, hidden or not; of a damaged one only its key."""
         held = {row_key(key.lamport, row) for key in keys for row in self._rows_of(key.stream)}
         with translated_errors():
-            return [self._whatever_left(*row) for row in await self._rows(sorted(held))]
+            found = [self._whatever_left(*row) for row in await self._rows(sorted(held))]
+        return [one for one in found if self._store.cuts.admits(one.stream, one.offset)]
 
     def _rows_of(self, stream: StreamId) -> Iterable[int]:
         """Where events of a stream may stand: of a forked one, those of all branches."""

@@ -13,17 +13,21 @@ from dataclasses import replace
 from importlib.resources import files
 from typing import Any, NoReturn
 
+from lamport.branch_table import fork_statements
 from lamport.branches import Branch, Branches
 from lamport.chain import Head, Keys, Seal, genesis
 from lamport.clock import LamportClock
 from lamport.codec import StoredEvent
 from lamport.commit import Commit, CommitBuilder
+from lamport.cuts import NO_CUTS
 from lamport.errors import StoreBusy, StoreFailed, StoreFull, StoreMismatch, StoreRefused
-from lamport.forks import Adoption, encode_proof
+from lamport.forks import Adoption
 from lamport.horizon import Horizon
 from lamport.horizon_table import clear_step, horizon_statements, load_horizons
 from lamport.ids import STREAM_NUMBER_LIMIT, NodeId, StreamId
 from lamport.lineage import Lineage
+from lamport.notice_table import load_cuts, load_notices
+from lamport.notices import Notices
 from lamport.postings import tag_hashes
 from lamport.retraction import Retracted
 from lamport.retraction_table import MARK, inserted, load_retracted, make_table
@@ -85,6 +89,9 @@ class Store:
         self.horizons: dict[StreamId, Horizon] = {}
         self.clock = LamportClock()
         self.retracted = Retracted()
+        self.notices = Notices()
+        self.cuts = NO_CUTS
+        """How much counts of what revoked nodes wrote; replaced as a whole. `heads` reach no further than that."""
         self.tags = TagIndex(writer, reader)
         self._writer = writer
         self._keys = keys
@@ -196,6 +203,7 @@ class Store:
             self._adopt(adoption)
         if commit.forks:
             self.retracted.rename(self.branches.named_now)
+            self.cuts.clip_heads(self.heads)
         self.authors.update(commit.certificates)
         self.horizons.update(commit.horizons)
         self.clock = commit.clock
@@ -214,6 +222,7 @@ class Store:
             keys=keys,
             retracted=self.retracted,
             branches=self.branches,
+            cuts=self.cuts,
             routes=routes,
         )
 
@@ -264,9 +273,16 @@ class Store:
         return genesis(self._keys.swarm, stream) if branch is None else branch.origin
 
     def grows(self, stream: StreamId) -> bool:
-        """Whether more of a stream can be taken in under this name: no fork ends it, and no other one begins it."""
+        """Whether more of a stream can be taken in under this name: neither fork nor cut ends it, no fork begins it."""
         known = not stream.branch or stream in self.branches.known
-        return known and stream not in self.branches.closed
+        is_open = stream not in self.branches.closed and self.cuts.leaves_room(self.head(stream))
+        return known and is_open
+
+    def counts(self, stream: StreamId, offset: int) -> bool:
+        """Whether no cut withdraws what stands at a place, by whatever name it was called before forks were proven."""
+        if stream.node not in self.cuts.revoked:
+            return True
+        return self.cuts.admits(self.branches.named_now(stream, offset), offset)
 
     async def load_proof(self, branch: StreamId) -> bytes | None:
         """The proof by which a branch became known here."""
@@ -318,6 +334,8 @@ class Store:
         self.retracted = await load_retracted(self._writer)
         if self.branches.known:
             self.retracted.rename(self.branches.named_now)
+        if self.cuts:
+            self.retracted = self.retracted.only(self.counts)
 
     def _stream_of_row_key(self, key: int) -> StreamId:
         return self._stream_of[key & MAX_STREAMS - 1]
@@ -342,6 +360,9 @@ class Store:
         # Heads carry the clock: every event that moved it is the head of its stream, or behind it.
         self.clock = LamportClock(max([facts["clock"], *(row[-1] for row in rows)]))
         self.horizons = await load_horizons(self._writer, self._stream_of)
+        self.notices = await load_notices(self._writer)
+        self.cuts = await load_cuts(self._writer, self.notices)
+        self.cuts.clip_heads(self.heads)
         await self._load_own(facts)
 
     async def _load_own(self, facts: Mapping[str, Any]) -> None:
@@ -443,7 +464,7 @@ class Store:
             ],
         )
         for adoption in commit.forks:
-            yield from _fork_statements(adoption, row_of)
+            yield from fork_statements(adoption, row_of)
         yield Statement(
             "INSERT INTO events VALUES (?, ?, ?, ?)",
             [_event_row(one, row_of) for one in commit.events],
@@ -458,37 +479,6 @@ class Store:
                 for s in commit.seals
             ],
         )
-
-
-def _fork_statements(adoption: Adoption, row_of: Mapping[StreamId, int]) -> Iterator[Statement]:
-    origin, parent = adoption.origin, adoption.origin.stream
-    node, trunk = bytes(parent.node), row_of[parent]
-    place = (trunk, origin.offset, origin.hash, origin.lamport)
-    yield Statement(  # of which nothing may be held: then both histories have nothing in common
-        "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING",
-        [(trunk, node, parent.number, origin.offset, origin.hash, origin.lamport)],
-    )
-    rows = {grown.head.stream: row_of[grown.head.stream] for grown in adoption.grown}
-    if adoption.tail is not None:
-        rows[adoption.tail] = trunk
-    yield Statement(
-        "INSERT INTO branches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [(node, parent.number, one.branch, row, *place) for one, row in rows.items()],
-    )
-    alarm = int(adoption.found)
-    yield Statement(
-        "INSERT OR IGNORE INTO forks VALUES (?, ?, ?, ?, ?, ?)",
-        [
-            (
-                node,
-                parent.number,
-                *(one.branch for one in proof.branches),
-                encode_proof(proof),
-                alarm,
-            )
-            for proof in adoption.proofs
-        ],
-    )
 
 
 def _event_row(one: StoredEvent, row_of: Mapping[StreamId, int]) -> tuple[Any, ...]:

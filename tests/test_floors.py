@@ -37,7 +37,7 @@ FLOORS = (
     # 1: pure machines
     (
         "lamport.clock lamport.codec lamport.chain lamport.horizon lamport.retention lamport.retraction"
-        " lamport.upcasters lamport.forks lamport.branches"
+        " lamport.upcasters lamport.forks lamport.branches lamport.notices lamport.revocation lamport.cuts"
         " lamport.commit lamport.requests lamport.stream_check lamport.archive lamport.postings"
         " fish.states fish.work fish.definition fish.timeline"
         " fish.protocols fish.protocols.values fish.protocols.problems fish.protocols.wellformed"
@@ -56,13 +56,14 @@ FLOORS = (
     # 2: the durable log
     (
         "lamport.lineage lamport.tag_index lamport.tag_removal lamport.retraction_table lamport.horizon_table"
+        " lamport.notice_table lamport.branch_table"
         " lamport.store lamport.reader lamport.snapshot_table lamport.proving"
         " lamport.verification lamport.healing lamport.repair"
         " lamport.pruning"
     ),
     # 3: the async middle
     (
-        "lamport lamport.follower lamport.tidying lamport.adopting lamport.log lamport.exchange"
+        "lamport lamport.withdrawal lamport.follower lamport.tidying lamport.adopting lamport.log lamport.exchange"
         " fish fish.machines fish.machines.office fish.machines.services fish.machines.timers"
         " fish.machines.ledger fish.machines.runtime fish.log fish.snapshots fish.observation"
         " fish.running fish.effects fish.pond fish.feed fish.explaining fish.shown"
