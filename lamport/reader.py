@@ -196,6 +196,17 @@ class Reader:
         ) or await fetch(f'{columns}{where} ORDER BY "offset" LIMIT 1', (row, first, last))
         return Seal(stream, *found[0]) if found else None
 
+    async def seal_up_to(self, part: StreamId, row: int, offset: int) -> Seal | None:
+        """The last seal of a part at or before an offset; None where there is none."""
+        first = max(self.kept_from(part), self._store.branches.first(part))
+        with translated_errors():
+            found = await self._store.reader.fetch(
+                'SELECT "offset", hash, clock, horizon, signature FROM seals WHERE stream = ?'
+                ' AND "offset" BETWEEN ? AND ? ORDER BY "offset" DESC LIMIT 1',
+                (row, first, offset),
+            )
+        return Seal(part, *found[0]) if found else None
+
     async def _read_keys(
         self, where: Where, bounds: Bounds, cut: Branches, *, descending: bool
     ) -> AsyncIterator[list[Event]]:

@@ -361,6 +361,7 @@ class Store:
         self.clock = LamportClock(max([facts["clock"], *(row[-1] for row in rows)]))
         self.horizons = await load_horizons(self._writer, self._stream_of)
         self.notices = await load_notices(self._writer)
+        self._keys.learn(self.notices)
         self.cuts = await load_cuts(self._writer, self.notices)
         self.cuts.clip_heads(self.heads)
         await self._load_own(facts)

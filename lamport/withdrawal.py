@@ -52,6 +52,14 @@ def checked_notice(notice: Notice, keys: Keys) -> Revocation | None:
         raise CorruptRange(str(error)) from error
 
 
+def learn_epoch(notice: Notice, keys: Keys) -> None:
+    """Let the keys take note of a notice; raise `CorruptRange` where it says nothing that can be read."""
+    try:
+        keys.learn([notice])
+    except InvalidInput as error:
+        raise CorruptRange(str(error)) from error
+
+
 class WithdrawnPage(NamedTuple):
     """Events that do not count any more, and the position of whoever was handed them, without them."""
 
@@ -92,6 +100,7 @@ class Withdrawals:
             if notice.id in notices:
                 return False
             notices.require_room()
+            learn_epoch(notice, self._keys)
             if revocation is not None:
                 await self._withdraw(notice, revocation)
             else:
@@ -202,6 +211,11 @@ class Withdrawals:
                 signed = (seal.hash, seal.clock, seal.horizon, seal.signature)
                 rows.append((row, limit, *signed))
         return Statement("INSERT OR REPLACE INTO seals VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    async def seal_up_to(self, part: StreamId, offset: int) -> Seal | None:
+        """The last seal of a part at or before an offset; None where there is none. There a cut can be placed."""
+        row = self._store.row_of(part)
+        return None if row is None else await self._reader.seal_up_to(part, row, offset)
 
     async def withdrawn_page(self, handed: OffsetMap) -> WithdrawnPage | None:
         """Of what was handed out up to these offsets, some that does not count any more; None where all of it does."""

@@ -31,7 +31,7 @@ FLOORS = (
     (
         "lamport.errors lamport.ids lamport.tags lamport.offsets lamport.event lamport.query lamport.seams"
         " lamport.snapshots lamport.routes fish.errors fish.protocols.errors fish.machines.errors"
-        " transport.errors transport.network"
+        " transport.errors"
         " shoal.version"
     ),
     # 1: pure machines
@@ -51,7 +51,8 @@ FLOORS = (
         " transport.certificates transport.mail transport.texts transport.enrolment"
         " transport.identity transport.handshake transport.frames transport.messages transport.tree"
         " transport.aliases transport.horizons transport.claims transport.disclosures transport.outbox"
-        " transport.phases transport.mesh transport.session"
+        " transport.phases transport.mesh transport.session transport.epochs transport.credentials transport.network"
+        " transport.noticing"
     ),
     # 2: the durable log
     (
@@ -68,9 +69,9 @@ FLOORS = (
         " fish.machines.ledger fish.machines.runtime fish.log fish.snapshots fish.observation"
         " fish.running fish.effects fish.pond fish.feed fish.explaining fish.shown"
         " fish.standing fish.lookout fish.collection"
-        " transport transport.forks transport.repairs transport.link transport.peers"
+        " transport.membership transport transport.forks transport.repairs transport.link transport.peers"
         " shoal.errors shoal.seams shoal.keys shoal.alarms shoal.node shoal.views shoal.explaining"
-        " shoal.worker shoal.strictjson"
+        " shoal.worker shoal.strictjson shoal.membership"
     ),
     # 4: the edge
     (
@@ -78,7 +79,7 @@ FLOORS = (
         " shoal.system shoal.folder shoal.settings shoal.hosting shoal.api shoal.control"
         " shoal.client shoal.daemon shoal.commands shoal.checking shoal.upkeep"
         " shoal.upkeep_commands shoal.newfile shoal.cli shoal.demo shoal.ballast shoal.routing"
-        " shoal.enrolment shoal.enrolment_commands"
+        " shoal.enrolment shoal.enrolment_commands shoal.membership_api shoal.membership_commands"
     ),
     # above the edge: the simulator, which runs the node and is imported by nothing
     (
