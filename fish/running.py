@@ -277,8 +277,10 @@ class RunningFish(Generic[State]):
         while True:
             if self.stopped is not None:
                 raise self.stopped.again()
-            snapshot = self.snapshot()
-            if snapshot is not None and snapshot.offsets.covers(self._log.named_now(offsets)):
+            snapshot, now = self.snapshot(), self._log.named_now
+            # Where something of it was withdrawn, or stands elsewhere, the fish is about to hear of that.
+            is_whole = snapshot is not None and now(snapshot.offsets) == snapshot.offsets
+            if snapshot is not None and is_whole and snapshot.offsets.covers(now(offsets)):
                 return snapshot
             if self._ended is not None:
                 raise PondClosed(f"fish {self.fish.name!r} ended") from self._ended

@@ -201,6 +201,7 @@ class Link:
             await self._hear(message)
             return
         if isinstance(message, Heads):
+            self._notices.hear_heads()
             await self._follow_horizons(message.horizons)
         received = None if message is None else self.session.take(message, self._now())
         answered = self.question is not None and self.question.hear(message)
@@ -315,7 +316,10 @@ class Link:
         while True:
             self._work.clear()
             notice = self._notices.next_message() if self._has_greeted else None
-            message = self.session.next_message() if notice is None else notice
+            if notice is not None:
+                await self._write(notice)
+                continue
+            message = self.session.next_message()
             self._has_greeted = True
             if message is not None:
                 await self._write(message)

@@ -3,7 +3,7 @@
 They go ahead of everything else that a link has to say, so that a node knows of a revocation before it is handed an
 event, and has the next epoch's keys as soon as it has met anybody. What comes while the link lasts is passed on then.
 
-    Noticed (all names) ->        <- Noticed (all names)
+    Noticed (all names) ->        <- Noticed (all names), or heads without: it holds none
     Notify (each that the other lacks) ...
 """
 
@@ -21,19 +21,28 @@ class NoticeExchange:
         self._held = {notice.id: notice for notice in held}
         self._theirs: dict[bytes, None] = {}
         self._has_told = False
-        self._waiting: deque[Message] = deque([Noticed(tuple(self._held))])
+        self._waiting: deque[Message] = deque()
+        if self._held:
+            self._waiting.append(Noticed(tuple(self._held)))
 
     def hear(self, message: Noticed | Notify) -> Notice | None:
         """What the peer says; returns the notice that it sent, if it did."""
         if isinstance(message, Notify):
             self._theirs[message.notice.id] = None
             return message.notice
+        self._begin(message.ids)
+        return None
+
+    def hear_heads(self) -> None:
+        """The peer goes on to its heads: it has told all that it holds."""
+        self._begin(())
+
+    def _begin(self, ids: Iterable[bytes]) -> None:
         if not self._has_told:
             self._has_told = True
-            self._theirs.update(dict.fromkeys(message.ids))
+            self._theirs.update(dict.fromkeys(ids))
             for notice in self._held.values():
                 self._send(notice)
-        return None
 
     def tell(self, notice: Notice) -> None:
         """This node has a notice more."""

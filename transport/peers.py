@@ -337,6 +337,9 @@ class Peers:
             self._errors[channel.peer] = target.error
             channel.abort()
             return None
+        except BaseException:
+            channel.abort()
+            raise
         return channel, handshake
 
     async def serve(self, channel: Channel) -> None:
