@@ -408,8 +408,11 @@ class RunningFish(Generic[State]):
         The target is what is covered already and the news together: a follower that lags may not yet have handed over
         what hydration has read.
         """
-        target = self._log.named_now(self._timeline.offsets.raised(news.offsets))
-        if news.renamed:
+        reached = self._timeline.offsets.raised(news.offsets)
+        target = self._log.named_now(reached)
+        if (
+            news.renamed or target != reached
+        ):  # what is to be told of that comes later: see `Log.named_now`
             await self._refold(target)
             return
         folded = [key for key in news.retracted if self._timeline.holds(key)]

@@ -152,7 +152,8 @@ class EventLog(KeptSnapshots):
     @property
     def horizons(self) -> Mapping[StreamId, int]:
         """The first offset that is kept, of each stream whose beginning was pruned."""
-        return {s: one.first for s, one in self._store.horizons.items() if one.first}
+        counts, known = self._store.cuts.admits, self._store.horizons.items()
+        return {s: one.first for s, one in known if one.first and counts(s, one.first)}
 
     @property
     def offsets(self) -> OffsetMap:

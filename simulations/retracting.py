@@ -15,6 +15,7 @@ from lamport.event import Event
 from lamport.ids import EventKey, StreamId
 from simulations.device import Device
 from simulations.errors import LawBroken
+from simulations.revoking import Admin
 
 _TAG = "shoal:retract"
 
@@ -42,8 +43,12 @@ class Said(Protocol):
 
 @dataclass(slots=True)
 class Hidden:
-    """All retractions of a run. `keys` are those of all events by their places: on each branch of a stream another."""
+    """All retractions of a run, and what its admin withdraws, which hides as much.
 
+    `keys` are those of all events by their places: on each branch of a stream another.
+    """
+
+    admin: Admin
     keys: dict[Place, list[EventKey]] = field(default_factory=dict)
     _named: dict[EventKey, list[Place]] = field(default_factory=dict)
     _counting: set[EventKey] = field(default_factory=set)
@@ -62,13 +67,20 @@ class Hidden:
 
     def at(self, run: Said, device: Device, stream: StreamId, offset: int) -> bool:
         """Whether an event is hidden on a device now, if it is there."""
+        if self.admin.withdraws(device, stream, offset):
+            return True
         return any(self.hides(run, device, key) for key in self.keys[stream.base, offset])
 
     def hides(self, run: Said, device: Device, key: EventKey) -> bool:
         """Whether the events with this key, on whichever branch, are hidden on a device now."""
         key = EventKey(key.lamport, key.stream.base)
         by = self._named.get(key, ()) if key not in self._counting else ()
-        return any(run.holds(device, *place) for place in by)
+        counting = (place for place in by if not self.admin.withdraws(device, *place))
+        return any(run.holds(device, *place) for place in counting)
+
+    def was_named(self, key: EventKey) -> bool:
+        """Whether any retraction, counting now or not, names the events with this key."""
+        return EventKey(key.lamport, key.stream.base) in self._named
 
 
 def names_said(run: Said, author: bytes | None) -> list[EventKey]:
@@ -87,7 +99,9 @@ def check_hidden(run: Said, device: Device, shown: Sequence[Event]) -> None:
     held = [
         key
         for place in run.said
-        if place[1] >= kept.get(place[0], 0) and run.holds(device, *place)
+        if place[1] >= kept.get(place[0], 0)
+        and run.holds(device, *place)
+        and not run.hidden.admin.withdraws(device, *place)
         for key in run.hidden.keys[place]
     ]
     due = {key for key in held if not run.hidden.hides(run, device, key)}

@@ -102,6 +102,9 @@ class Listener:
         stream = self._log.store.branches.named_now(event.stream, event.offset)
         self._cursor = dict(self._reached.items())
         due = self._due(stream, event.offset)
+        if event.offset < due and self._auditor.hidden.was_named(event.key):
+            self._told.pop((stream.base, event.offset), None)
+            return  # it was hidden by a retraction that was withdrawn since
         pruned = self._device.node.log.horizons.get(event.stream.base, 0)
         if event.offset != due and not due < event.offset <= pruned:
             world.broken(f"law 10: {name} was handed {event.key}, {event.stream} {due} was due")
@@ -271,12 +274,13 @@ class PairWatch:
 
     def _healthy_neighbours(self, device: Device, since: float) -> list[Device]:
         world = self.auditor.world
-        if not _was_well(device, since):
+        if not _was_well(device, since) or device not in world.members:
             return []
         return [
             other
             for other in world.linked_with(device)
             if _was_well(other, since)
+            and other in world.members
             and world.open_since(device, other) <= since
             and not _distrust(other, device)
         ]
@@ -319,7 +323,7 @@ def check_trust(world: World) -> None:
 
 def check_channels(world: World) -> None:
     """Law 14: in a world at rest, connections are those of links, and the odd one that is being made."""
-    for device in world.nodes:
+    for device in world.members:
         links = len(device.node.peers.linked)
         if device.open_channels > links + SPARE_CHANNELS:
             raise LawBroken(

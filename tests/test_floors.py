@@ -85,7 +85,7 @@ FLOORS = (
     (
         "simulations simulations.errors simulations.loop simulations.trace simulations.disk simulations.harsh"
         " simulations.wire simulations.network simulations.device simulations.world"
-        " simulations.retracting simulations.laws simulations.watching simulations.acts"
+        " simulations.revoking simulations.retracting simulations.laws simulations.watching simulations.acts"
         " simulations.markers simulations.knobs simulations.damage simulations.horizons"
         " simulations.questions simulations.campaign"
         " simulations.plan simulations.play simulations.planted"

@@ -293,6 +293,17 @@ class Link:
             self.session.taken(sealed, self._now(), added=bool(added))
 
     async def _note(self, notice: Notice) -> None:
+        """Take in a notice; the peer sends it once, so that a full disk is waited for."""
+        while True:
+            try:
+                await self._learn_once(notice)
+            except StoreRefused as error:
+                _log.error("a notice of the admin cannot be kept for now: %s", error)
+                await asyncio.sleep(FULL_DISK_PAUSE_S)
+            else:
+                return
+
+    async def _learn_once(self, notice: Notice) -> None:
         try:
             await self._learn_notice(notice)
         except CorruptRange as error:
