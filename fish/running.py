@@ -277,11 +277,12 @@ class RunningFish(Generic[State]):
         while True:
             if self.stopped is not None:
                 raise self.stopped.again()
-            snapshot, now = self.snapshot(), self._log.named_now
-            # Where something of it was withdrawn, or stands elsewhere, the fish is about to hear of that.
-            is_whole = snapshot is not None and now(snapshot.offsets) == snapshot.offsets
-            if snapshot is not None and is_whole and snapshot.offsets.covers(now(offsets)):
-                return snapshot
+            snapshot = self.snapshot()
+            stands = snapshot is not None and self._stands(snapshot.offsets)
+            if snapshot is not None and stands:
+                target = self._log.named_now(offsets)
+                if snapshot.offsets.covers(target):
+                    return snapshot
             if self._ended is not None:
                 raise PondClosed(f"fish {self.fish.name!r} ended") from self._ended
             await self._progress()
@@ -543,6 +544,8 @@ class RunningFish(Generic[State]):
     def _show(self) -> None:
         """Make the timeline's state the current one, and tell. A state that is the same object is no news."""
         timeline = self._timeline
+        if not self._stands(timeline.offsets):
+            return
         if self._current is None or timeline.state is not self._current.state:
             self.version += 1
         self._current = Snapshot(
@@ -551,6 +554,11 @@ class RunningFish(Generic[State]):
         self._calls = timeline.calls
         self.pulse()
         self._deliver()
+
+    def _stands(self, offsets: OffsetMap) -> bool:
+        """Whether nothing up to there was withdrawn, or stands elsewhere; else the fish is about to hear of that."""
+        now = self._log.named_now(offsets)
+        return now is offsets or now == offsets
 
     def _older(self, current: Snapshot[State]) -> tuple[Snapshot[State], ...]:
         """Snapshots of the checkpoints behind the current state: they cover what it covers, up to their keys."""
