@@ -327,6 +327,9 @@ class Peers:
             return None
         try:
             target.node = channel.peer
+            self.members.require_member(
+                channel
+            )  # before a word is said, or it would believe to be linked
             handshake = ClientHandshake(*self._hello(channel))
             async with asyncio.timeout(HELLO_TIMEOUT_S):
                 await channel.write(handshake.start())
@@ -437,7 +440,6 @@ class Peers:
         """Raise for a peer that was dialled by its address and turns out not to be talked to."""
         if channel.peer == self._log.node:
             raise PeerRejected("this is our own address, or a node with a copy of our key")
-        self.members.require_member(channel)
         if channel.peer in self._cut or self._banned(channel.peer):
             raise PeerRejected("this peer is cut or banned here")
 
