@@ -16,6 +16,8 @@ from simulations.plan import ADMIN, draw_plan
 from simulations.planted import BUGS, planted
 from simulations.play import play
 from simulations.revoking import check_epoch
+from simulations.sim import Sim
+from simulations.swarm import swarm_test
 from simulations.watching import Listener, StateWatch
 from simulations.world import World
 
@@ -209,3 +211,18 @@ def test_a_bug_of_membership_that_was_planted_is_found(name: str, seed: int) -> 
     assert not play(draw_plan(seed)).failure
     with planted(bug):
         assert play(draw_plan(seed)).failure
+
+
+@swarm_test(nodes=3, seeds=2)
+async def test_users_revoke_and_rotate_in_their_own_tests(sim: Sim) -> None:
+    a, b, thief = sim.nodes
+    await thief.publish("x", "honest")
+    await sim.converge()
+    with sim.partition({a, b}, {thief}):
+        await thief.publish("x", "stolen")
+        await sim.revoke(a, thief)
+        await sim.rotate(a)
+        await sim.run(seconds=1)
+    await sim.converge()
+    assert await sim.same(lambda device: device.pond.current_state(LIST)) == ("honest",)
+    assert await sim.same(lambda device: device.node.status().epoch) == 1
