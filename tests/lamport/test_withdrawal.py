@@ -145,10 +145,20 @@ def test_the_lowest_cut_wins(tmp_path: Path) -> None:
         async with open_log(folder) as log:
             assert log.offsets == OffsetMap()
 
+    async def events_last(order: tuple[int, ...], folder: Path) -> None:
+        async with open_log(folder) as log:
+            for number in order:
+                await log.learn(revoked(ranges[number].seal))
+            await receive(log, ranges)
+            assert log.offsets == OffsetMap({stream: 1})
+
     for order in ((0, 1), (1, 0)):
         folder = tmp_path / f"{order[0]} first"
         folder.mkdir()
         asyncio.run(go(order, folder))
+        folder = tmp_path / f"{order[0]} first, then events"
+        folder.mkdir()
+        asyncio.run(events_last(order, folder))
 
 
 @settings(deadline=None, max_examples=40)
@@ -265,6 +275,7 @@ def test_what_a_revoked_node_says_of_its_horizon_later_deletes_nothing(tmp_path:
             await log.receive(beginning)
             await log.learn(revoked(beginning.seal))
             await log.follow_horizon(later)
+            assert log.store.announced(author.stream) is None
             assert await lamports(log) == [1, 2, 3, 4]
             resealed = replace(beginning, seal=later)
             other = tmp_path / "other"
@@ -272,6 +283,7 @@ def test_what_a_revoked_node_says_of_its_horizon_later_deletes_nothing(tmp_path:
             async with open_log(other) as late:
                 await late.learn(revoked(beginning.seal))
                 await late.receive(resealed)
+                assert late.store.announced(author.stream) is None
                 await late.receive(beginning)
                 assert await lamports(late) == [1, 2, 3, 4]
 

@@ -191,3 +191,25 @@ def test_rotating_twice_reaches_a_device_that_missed_both(tmp_path: Path) -> Non
                 await linked(a.node, b.node)
 
     asyncio.run(story())
+
+
+def test_who_has_newer_keys_dials_who_was_away_and_brings_them(tmp_path: Path) -> None:
+    async def story() -> None:
+        key, admin, (one, two) = swarm(tmp_path, "AB")
+        async with one.started() as a, two.started([a.node.listening]) as b:
+            await linked(a.node, b.node)
+        async with one.started() as a:
+            notice = make_epoch(
+                rotate(key, random.Random(5)),
+                [authority_of(key)],
+                [one.identity.node, two.identity.node],
+                random.Random(6),
+            )
+            await a.node.learn(signed(a.node, admin, NoticeKind.EPOCH, notice.encode()))
+            await has_epoch(1, a)
+        async with two.started() as b, one.started([b.node.listening]) as a:
+            assert (a.node.status().epoch, b.node.status().epoch) == (1, 0)
+            await linked(a.node, b.node)
+            await has_epoch(1, b)
+
+    asyncio.run(story())
