@@ -42,6 +42,9 @@ SPARE_CHANNELS = 2
 SLOWEST_S = 0.3
 """How long a hesitating subscriber takes over an event at most."""
 
+TOLD_S = 0.01
+"""How long an observer may lag behind a fish that rests: it may have begun to watch just now."""
+
 LISTENER_S = 2.0
 """How long a subscriber may lag behind a log that rests."""
 
@@ -217,6 +220,7 @@ class StateWatch:
     async def check_last(self, device: Device, fish: Fish[Any]) -> None:
         """Law 8: who watches a fish has been shown its current state."""
         state = encode_state(await device.pond.current_state(fish))
+        await asyncio.sleep(TOLD_S)
         if self.last[device.name, fish.name, fish.version] != hashlib.sha256(state).digest():
             raise LawBroken(f"law 8: {device.name} has not shown the current state of {fish.name}")
 
