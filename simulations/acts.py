@@ -22,7 +22,7 @@ from lamport.routes import OwnStreams, Policy, Route
 from lamport.tags import Tag
 from simulations.damage import Flips, read_everything
 from simulations.device import Card, Device
-from simulations.errors import DeviceOff
+from simulations.errors import DeviceOff, PowerLost
 from simulations.laws import Auditor, draft_bytes
 from simulations.plan import Operation, Plan
 from simulations.retracting import names_said
@@ -169,7 +169,7 @@ async def _unless_stopped(world: World, device: Device, work: Awaitable[object])
     began, starts = asyncio.get_running_loop().time(), device.starts
     try:
         await work
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, PowerLost):
         return
     except FishStopped as stopped:
         if not isinstance(stopped.__cause__, DamagedRange):

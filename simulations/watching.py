@@ -136,9 +136,15 @@ class Listener:
     def _due(self, stream: StreamId, end: int) -> int:
         """The next offset that must come, no further than `end`: what is hidden need not."""
         due = max(self._reached.of(stream) + 1, self._log.store.branches.first(stream))
-        while due < end and self._is_hidden(stream, due):
+        while due < end and (self._is_hidden(stream, due) or self._may_be_back(stream, due)):
             due += 1
         return due
+
+    def _may_be_back(self, stream: StreamId, offset: int) -> bool:
+        """Whether an event may have been hidden until a retraction was withdrawn: then it comes behind others."""
+        hidden = self._auditor.hidden
+        named = map(hidden.was_named, hidden.keys[stream.base, offset])
+        return bool(hidden.admin.revocations) and any(named)
 
     def _is_up_to_date(self, held: OffsetMap) -> bool:
         """Whether everything was handed over, and everything told that was hidden afterwards.
