@@ -56,7 +56,7 @@ class Log(Protocol):
     def named_now(self, offsets: OffsetMap) -> OffsetMap:
         """A position in this log under the names its streams' branches bear now, should a fork have been proven since.
 
-        A batch that is `renamed` says that one was.
+        A batch that is `renamed` says that one was. What was withdrawn because its author was revoked is left out.
         """
         ...
 

@@ -291,8 +291,11 @@ class RunningFish(Generic[State]):
             if self.stopped is not None:
                 raise self.stopped.again()
             snapshot = self.snapshot()
-            if snapshot is not None and snapshot.offsets.covers(self._log.named_now(offsets)):
-                return snapshot
+            stands = snapshot is not None and self._stands(snapshot.offsets)
+            if snapshot is not None and stands:
+                target = self._log.named_now(offsets)
+                if snapshot.offsets.covers(target):
+                    return snapshot
             if self._ended is not None:
                 raise PondClosed(f"fish {self.fish.name!r} ended") from self._ended
             await self._progress()
@@ -422,8 +425,11 @@ class RunningFish(Generic[State]):
         The target is what is covered already and the news together: a follower that lags may not yet have handed over
         what hydration has read.
         """
-        target = self._log.named_now(self._timeline.offsets.raised(news.offsets))
-        if news.renamed:
+        reached = self._timeline.offsets.raised(news.offsets)
+        target = self._log.named_now(reached)
+        if (
+            news.renamed or target != reached
+        ):  # what is to be told of that comes later: see `Log.named_now`
             await self._refold(target)
             return
         folded = [key for key in news.retracted if self._timeline.holds(key)]
@@ -552,6 +558,8 @@ class RunningFish(Generic[State]):
     def _show(self) -> None:
         """Make the timeline's state the current one, and tell. A state that is the same object is no news."""
         timeline = self._timeline
+        if not self._stands(timeline.offsets):
+            return
         if self._current is None or timeline.state is not self._current.state:
             self.version += 1
             self.changes += 1
@@ -563,6 +571,11 @@ class RunningFish(Generic[State]):
         self._calls = timeline.calls
         self.pulse()
         self._deliver()
+
+    def _stands(self, offsets: OffsetMap) -> bool:
+        """Whether nothing up to there was withdrawn, or stands elsewhere; else the fish is about to hear of that."""
+        now = self._log.named_now(offsets)
+        return now is offsets or now == offsets
 
     def _older(self, current: Snapshot[State]) -> tuple[Snapshot[State], ...]:
         """Snapshots of the checkpoints behind the current state: they cover what it covers, up to their keys."""

@@ -79,6 +79,13 @@ class Branches:
         found = [one for one in self.known.values() if self._before(one) == parent]
         return sorted(found, key=lambda one: one.address)
 
+    def line(self, part: StreamId) -> list[StreamId]:
+        """A part, and those that it comes from, the last first."""
+        line = [part]
+        while (branch := self.known.get(line[-1])) is not None:
+            line.append(self._before(branch))
+        return line
+
     def of(self, stream: StreamId) -> list[StreamId]:
         """All parts of a stream, the beginning first."""
         base = stream.base

@@ -15,13 +15,16 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lamport.codec import verify_event
 from lamport.errors import CorruptRange, DivergedStream
 from lamport.event import Event
 from lamport.ids import MAX_LAMPORT, NodeId, StreamId
 from lamport.offsets import NOTHING
+
+if TYPE_CHECKING:  # notices are verified with these keys
+    from lamport.notices import Notice
 
 HASH_BYTES = 32
 SIGNATURE_BYTES = 64
@@ -68,6 +71,10 @@ class Keys(Protocol):
 
     def verifies_admin(self, signature: bytes, data: bytes) -> bool:
         """Whether the swarm's admin signed this."""
+        ...
+
+    def learn(self, notices: "Iterable[Notice]") -> None:
+        """Take note of what the admin has said of members; raise `InvalidInput` where it cannot be read."""
         ...
 
 

@@ -23,9 +23,11 @@ from lamport.chain import (
 )
 from lamport.clock import LamportClock
 from lamport.codec import EncodedDraft, StoredEvent, place_draft
+from lamport.cuts import NO_CUTS, Cuts
 from lamport.errors import (
     DivergedStream,
     LimitExceeded,
+    NodeRevoked,
     OutdatedPlan,
     QuarantinedRange,
     UnknownAuthor,
@@ -86,6 +88,7 @@ class CommitBuilder:
         keys: Keys,
         retracted: Retracted | None = None,
         branches: Branches = NO_BRANCHES,
+        cuts: Cuts = NO_CUTS,
         routes: Routes = NO_ROUTES,
     ) -> None:
         self.own = own
@@ -106,6 +109,7 @@ class CommitBuilder:
         self._received: list[StoredEvent] = []
         self._seals: list[Seal] = []
         self._branches = branches
+        self._cuts = cuts
         self._forks: list[Adoption] = []
 
     def append(self, drafts: Sequence[EncodedDraft], timestamp: int) -> tuple[Event, ...]:
@@ -113,7 +117,10 @@ class CommitBuilder:
 
         Raises:
             LimitExceeded: the Lamport clock is used up; nothing was added.
+            NodeRevoked: this node was revoked; nothing was added.
         """
+        if self.own.node in self._cuts.revoked:
+            raise NodeRevoked("this node was revoked: what it writes counts nowhere any more")
         clock = self._clock.highest
         if clock + len(drafts) > MAX_LAMPORT:
             raise LimitExceeded(f"the Lamport clock stands at its limit, {MAX_LAMPORT}")
@@ -164,6 +171,8 @@ class CommitBuilder:
         """
         checked = readdressed(checked, self._branches.routed(checked, self._known_heads))
         received = checked.range
+        if not self._cuts.admits(received.stream, received.seal.offset):
+            return ()  # revoked while it waited: what of it counts is asked for again
         if received.stream.branch and received.stream not in self._branches.known:
             return ()  # nobody has proven it here
         if any(fork.origin.stream.base == received.stream.base for fork in self._forks):

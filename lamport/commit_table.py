@@ -6,9 +6,9 @@ Values in, statements out. `row_of` gives the local number of each stream that t
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lamport.branch_table import fork_statements
 from lamport.codec import StoredEvent
 from lamport.commit import Commit
-from lamport.forks import Adoption, encode_proof
 from lamport.horizon_table import horizon_statements
 from lamport.ids import STREAM_NUMBER_LIMIT, StreamId
 from lamport.postings import tag_hashes
@@ -53,7 +53,7 @@ def commit_statements(
         ],
     )
     for adoption in commit.forks:
-        yield from _fork_statements(adoption, row_of)
+        yield from fork_statements(adoption, row_of)
     yield Statement(
         "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
         [_event_row(one, row_of) for one in commit.events],
@@ -66,37 +66,6 @@ def commit_statements(
         [
             (row_of[s.stream], s.offset, s.hash, s.clock, s.horizon, s.signature)
             for s in commit.seals
-        ],
-    )
-
-
-def _fork_statements(adoption: Adoption, row_of: Mapping[StreamId, int]) -> Iterator[Statement]:
-    origin, parent = adoption.origin, adoption.origin.stream
-    node, trunk = bytes(parent.node), row_of[parent]
-    place = (trunk, origin.offset, origin.hash, origin.lamport)
-    yield Statement(  # of which nothing may be held: then both histories have nothing in common
-        "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING",
-        [(trunk, node, parent.number, origin.offset, origin.hash, origin.lamport)],
-    )
-    rows = {grown.head.stream: row_of[grown.head.stream] for grown in adoption.grown}
-    if adoption.tail is not None:
-        rows[adoption.tail] = trunk
-    yield Statement(
-        "INSERT INTO branches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [(node, parent.number, one.branch, row, *place) for one, row in rows.items()],
-    )
-    alarm = int(adoption.found)
-    yield Statement(
-        "INSERT OR IGNORE INTO forks VALUES (?, ?, ?, ?, ?, ?)",
-        [
-            (
-                node,
-                parent.number,
-                *(one.branch for one in proof.branches),
-                encode_proof(proof),
-                alarm,
-            )
-            for proof in adoption.proofs
         ],
     )
 

@@ -52,6 +52,10 @@ class QuarantinedRange(LogError):
     """A range holds, but taking it in could hurt everybody: its timestamps leap, or its author has too many streams."""
 
 
+class NodeRevoked(LogError):
+    """This very node was revoked by the admin: what it would write counts nowhere, and was not stored."""
+
+
 class CorruptArchive(LogError):
     """An archive does not hold, or the log cannot take it in. `position` is the first byte of the first bad record."""
 

@@ -18,6 +18,7 @@ from lamport.event import Event
 from lamport.offsets import OffsetMap
 from lamport.retraction import Retracted
 from lamport.tags import ALL_EVENTS, Where
+from lamport.withdrawal import Withdrawals
 
 KEPT_BATCHES = 256
 """Commits kept in memory for followers …"""
@@ -31,13 +32,17 @@ KEPT_BYTES = 16 * 1024 * 1024
 _KEY = itemgetter(0)
 """An event's key, by which batches are sorted."""
 
+_NEVER = -1
+"""How often a follower has looked what is withdrawn that begins where something is."""
+
 
 class Batch(NamedTuple):
     """Events that became known together, sorted by key, and what the log holds with them.
 
     `retracted` are events that were handed over before and are hidden from now on, sorted by key; one that is damaged
     on this disk bears no tags. `renamed` says that a fork was proven since the last batch: parts of what was handed
-    over before bear the names of branches now, and so do the offsets. Who keeps positions reads anew.
+    over before bear the names of branches now, and so do the offsets. Who keeps positions reads anew. The same is said
+    where a node was revoked: the offsets fall back to its cut.
     """
 
     events: tuple[Event, ...]
@@ -98,6 +103,11 @@ class Followed(Protocol):
         """See `EventLog.renamings`."""
         ...
 
+    @property
+    def withdrawals(self) -> Withdrawals:
+        """What does not count any more, for its author was revoked."""
+        ...
+
     def named_now(self, offsets: OffsetMap) -> OffsetMap:
         """See `EventLog.named_now`."""
         ...
@@ -123,8 +133,10 @@ class Follower:
     def __init__(self, log: Followed, recent: Recent, start: OffsetMap) -> None:
         self._log = log
         self._recent = recent
-        self._offsets = log.named_now(start)
+        self._offsets = log.withdrawals.renamed(start)
         self._renamings = log.renamings
+        is_whole = self._offsets == log.named_now(start)
+        self._withdrawals = log.withdrawals.count if is_whole else _NEVER
         self._sequence: int | None = recent.sequence if self._offsets.covers(log.offsets) else None
         self._history: AsyncIterator[Sequence[Event]] | None = None
         self._target = (recent.sequence, log.offsets)
@@ -141,6 +153,8 @@ class Follower:
             LogClosed: the log is closed and everything was handed over.
         """
         while True:
+            if self._withdrawals != self._log.withdrawals.count:
+                return await self._without_withdrawn()
             if self._sequence is None:
                 try:
                     batch = await self._from_store()
@@ -155,6 +169,18 @@ class Follower:
                     return batch
             else:
                 await self._log.changed()
+
+    async def _without_withdrawn(self) -> Batch:
+        """Move the cursor back, page by page, over what does not count any more; at last what is hidden no more."""
+        count, offsets = self._log.withdrawals.count, self._log.withdrawals.renamed(self._offsets)
+        page = await self._log.withdrawals.withdrawn_page(offsets)
+        if page is not None:
+            self._offsets = page.offsets
+            return Batch((), page.offsets, page.events, renamed=True)
+        since = count if self._withdrawals == _NEVER else self._withdrawals
+        restored = await self._log.withdrawals.restored_since(since, offsets)
+        self._withdrawals = count
+        return Batch(restored, self._offsets, renamed=True)
 
     def _from_memory(self, sequence: int) -> Batch | None:
         batches = self._recent.since(sequence)
@@ -200,16 +226,21 @@ class Follower:
     def _moved(self, events: list[Event], offsets: OffsetMap, retracted: Iterable[Event]) -> Batch:
         """Move the cursor behind these events, which are all there are up to `offsets`."""
         events.sort(key=_KEY)
-        before = self._log.named_now(self._offsets)
-        self._offsets = self._log.named_now(self._offsets.raised(offsets))
+        # A position is not cut before it was told, page by page, what is withdrawn of it.
+        is_told = self._withdrawals == self._log.withdrawals.count
+        place = self._log.named_now if is_told else self._log.withdrawals.renamed
+        before = self._log.withdrawals.renamed(self._offsets)
+        self._offsets = place(self._offsets.raised(offsets))
         renamed, self._renamings = self._renamings != self._log.renamings, self._log.renamings
+        if self._log.withdrawals.count:
+            events = list(filter(self._log.withdrawals.counts, events))
         hides = self._log.retracted.hides
         if self._log.retracted:
             events = [event for event in events if not hides(event.key, self._offsets)]
         handed = {
             event.key: event
             for event in retracted
-            if before.covers(self._log.named_now(OffsetMap({event.stream: event.offset})))
+            if before.covers(self._log.withdrawals.renamed(OffsetMap({event.stream: event.offset})))
         }
         told = tuple(handed[key] for key in sorted(handed))
         return Batch(tuple(events), self._offsets, told, renamed)

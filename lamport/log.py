@@ -38,6 +38,7 @@ from lamport.event import Draft, Event
 from lamport.follower import Batch, Follower, Recent
 from lamport.horizon import announced
 from lamport.ids import EventKey, NodeId, StreamId
+from lamport.notices import Notice
 from lamport.offsets import OffsetMap, OffsetRange
 from lamport.proving import Prover
 from lamport.pruning import Pruning
@@ -52,13 +53,13 @@ from lamport.retraction import (
 )
 from lamport.routes import NO_ROUTES, OwnStreams, Routes
 from lamport.seams import INLINE, NO_RESERVE, Reserve, WallClock, Work
-from lamport.snapshot_table import SnapshotTable
-from lamport.snapshots import StoredSnapshot
+from lamport.snapshot_table import KeptSnapshots, SnapshotTable
 from lamport.store import Store
 from lamport.stream_check import require_genuine
 from lamport.tags import Where
 from lamport.tidying import Tidying
 from lamport.upcasters import NO_UPCASTERS, Upcasters
+from lamport.withdrawal import Withdrawals
 
 __all__ = ["Batch", "EventLog", "Follower"]
 
@@ -71,13 +72,12 @@ MAX_WAITING = 1_024
 CHECKED_INLINE = 32
 """A received range of at most so many events is checked at once; a longer one is handed to `work`."""
 
-
 _log = logging.getLogger("shoal.log")
 _KEY = itemgetter(0)
 """An event's key, by which batches are sorted."""
 
 
-class EventLog:
+class EventLog(KeptSnapshots):
     """The log of one node. Open the store first; then run `write` in a task for as long as the log is in use."""
 
     def __init__(
@@ -101,12 +101,13 @@ class EventLog:
         self._work = work
         self._keys = keys
         self._wall_clock = wall_clock
-        self._reserve = reserve
+        super().__init__(SnapshotTable(store), reserve)
         self._reader = Reader(store)
-        self._snapshots = SnapshotTable(store)
         self.damages = Damages(lambda damage: store.branches.cut(damage))  # noqa: PLW0108 - as they are then
         """What was found damaged on this disk, and is still."""
         self.repair = Repair(store, keys)
+        self.withdrawals = Withdrawals(store, self._reader, keys)
+        """What does not count any more, for its author was revoked."""
         prover = Prover(store, self._reader, keys)
         self.forks = Adoptions(prover, keys, work, self._submit, self._leave_stream)
         """The proven forks."""
@@ -151,7 +152,8 @@ class EventLog:
     @property
     def horizons(self) -> Mapping[StreamId, int]:
         """The first offset that is kept, of each stream whose beginning was pruned."""
-        return {s: one.first for s, one in self._store.horizons.items() if one.first}
+        counts, known = self._store.cuts.admits, self._store.horizons.items()
+        return {s: one.first for s, one in known if one.first and counts(s, one.first)}
 
     @property
     def offsets(self) -> OffsetMap:
@@ -246,7 +248,8 @@ class EventLog:
     async def receive(self, received: SealedRange) -> tuple[Event, ...]:
         """Take in a peer's range; returns the events it added once they are durable.
 
-        Nothing is added by a range that is known already, or that does not connect to what is held. One of the own
+        Nothing is added by a range that is known already, that does not connect to what is held, or of which nothing
+        counts because its author was revoked. One of the own
         stream is taken in like any other. Where it shows that somebody else writes that stream, another is written
         from then on.
 
@@ -256,6 +259,10 @@ class EventLog:
             QuarantinedRange: it holds, but would hurt: its timestamps leap, or it is one history too many.
             StoreFull, LogClosed: as in `publish`.
         """
+        counted = self._store.cuts.clipped(received)
+        return () if counted is None else await self._receive_counted(counted)
+
+    async def _receive_counted(self, received: SealedRange) -> tuple[Event, ...]:
         try:
             added = await self._receive_range(received)
         except DivergedStream:
@@ -289,7 +296,8 @@ class EventLog:
             StoreFull, LogClosed: as in `publish`.
         """
         known = self._store.horizons.get(seal.stream)
-        if seal.stream not in self._offsets or announced(known, seal) is None:
+        believed = seal.stream in self._offsets and self._store.cuts.believes(seal)
+        if not believed or announced(known, seal) is None:
             return
         require_signed(seal, self._keys)
         held = await self.hash_at(seal.stream, seal.offset)
@@ -383,8 +391,18 @@ class EventLog:
         return len(self._store.branches.known)
 
     def named_now(self, offsets: OffsetMap) -> OffsetMap:
-        """A position in this log under the names that its parts bear now, should a fork have been proven since."""
-        return self._store.branches.renamed(offsets)
+        """A position in this log as it is now, should a fork have been proven or a node revoked since."""
+        return self._store.cuts.clip(self.withdrawals.renamed(offsets))
+
+    async def learn(self, notice: Notice) -> bool:
+        """See `Withdrawals.learn`."""
+        if is_news := await self.withdrawals.learn(notice):
+            self._take_back()
+        return is_news
+
+    def _take_back(self) -> None:
+        self._offsets = OffsetMap({s: head.offset for s, head in self._store.heads.items()})
+        self._pulse()
 
     def sealed_range(
         self, stream: StreamId, first: int, limit: int
@@ -424,27 +442,6 @@ class EventLog:
         self.damages.forget(damage)
         self._pulse()
 
-    async def save_snapshot(
-        self, snapshot: StoredSnapshot, thinned: Sequence[EventKey] = ()
-    ) -> None:
-        """See `SnapshotTable.save`; on a full disk it is left out, for it only saves time."""
-        if await self._reserve.stands():
-            await self._snapshots.save(snapshot, thinned)
-
-    async def load_snapshots(
-        self, fish: str, version: int, definition: str
-    ) -> list[StoredSnapshot]:
-        """See `SnapshotTable.load`."""
-        return await self._snapshots.load(fish, version, definition)
-
-    async def snapshot_definitions(self, fish: str, version: int) -> list[str]:
-        """See `SnapshotTable.definitions`."""
-        return await self._snapshots.definitions(fish, version)
-
-    async def drop_snapshots(self, fish: str, from_key: EventKey | None) -> None:
-        """See `SnapshotTable.drop`."""
-        await self._snapshots.drop(fish, from_key)
-
     async def changed(self) -> None:
         """Wait for the next commit, until something damaged was mended, or for the end.
 
@@ -458,10 +455,13 @@ class EventLog:
     async def write(self) -> None:
         """Write commits until the log is closed. Ends with an error when the disk fails: then the node must stop."""
         try:
+            await self.withdrawals.begin()
             while self._waiting or not self._closed:
                 self._arrived.clear()
                 if self._waiting:
-                    await self._tidying.behind_commit(await self._commit(gather(self._waiting)))
+                    async with self.withdrawals.turn:
+                        written = await self._commit(gather(self._waiting))
+                    await self._tidying.behind_commit(written)
                 else:
                     await self._idle()
         finally:
@@ -553,6 +553,8 @@ class EventLog:
         else:
             if commit.events:
                 self._publish_batch(commit, named)
+                if await self.withdrawals.behind(commit):
+                    self._take_back()
             elif commit.horizons:
                 self._pulse()
         try:
@@ -569,9 +571,9 @@ class EventLog:
 
     def _publish_batch(self, commit: Commit, named: Sequence[Event] = ()) -> None:
         events = [event for event, _ in commit.events]
-        hides = self.retracted.hides
-        if self.retracted:
-            events = [event for event in events if not hides(event.key)]
+        hides, counts = self.retracted.hides, self.withdrawals.counts
+        if self.retracted or self._store.cuts:
+            events = [event for event in events if counts(event) and not hides(event.key)]
         if len(commit.heads) > 1:
             events.sort(key=_KEY)
         if commit.forks:  # some ends are called otherwise now, and lie further back

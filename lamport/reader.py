@@ -100,9 +100,15 @@ class Reader:
         first = max(first, kept)
         start = horizon.start if horizon is not None and 0 < first == kept else None
         with translated_errors():
-            last = self._last_of(row, stream)  # the seal may stand behind a fork
+            last, cut = self._last_of(row, stream), self._store.cuts.of(stream)
+            last = last if cut is None else min(last, cut)
             data, damage = await self._bytes(row, first, last, MAX_SEALED_EVENTS, MAX_SEALED_BYTES)
-            seal = await self._seal_within(stream, row, first, first + len(data) - 1, limit)
+            reached = first + len(data) - 1
+            seal = await self._seal_within(stream, row, first, reached, limit)
+        if (
+            seal is None and reached == cut
+        ):  # its own seal may have gone when the events around it were packed
+            seal = self._store.cuts.seal_at(stream, cut)
         if seal is None and damage is not None:
             raise damage
         if seal is None:
@@ -154,7 +160,8 @@ class Reader:
         for block, positions in found.parts:
             for at in positions:
                 events += block.events(self._address(block.row, block.offset + at), (at,))
-        return sorted(events, key=_KEY)
+        admits = self._store.cuts.admits
+        return sorted((one for one in events if admits(one.stream, one.offset)), key=_KEY)
 
     def _rows_of(self, stream: StreamId) -> Iterable[int]:
         """Where events of a stream may stand: of a forked one, those of all branches."""
@@ -234,6 +241,17 @@ class Reader:
             (row, first, min(last, first + limit - 1)),
         ) or await fetch(f'{columns}{where} ORDER BY "offset" LIMIT 1', (row, first, last))
         return Seal(stream, *found[0]) if found else None
+
+    async def seal_up_to(self, part: StreamId, row: int, offset: int) -> Seal | None:
+        """The last seal of a part at or before an offset; None where there is none."""
+        first = max(self.kept_from(part), self._store.branches.first(part))
+        with translated_errors():
+            found = await self._store.reader.fetch(
+                'SELECT "offset", hash, clock, horizon, signature FROM seals WHERE stream = ?'
+                ' AND "offset" BETWEEN ? AND ? ORDER BY "offset" DESC LIMIT 1',
+                (row, first, offset),
+            )
+        return Seal(part, *found[0]) if found else None
 
     async def _read_keys(
         self, where: Where, bounds: Bounds, cut: Branches, *, descending: bool

@@ -378,10 +378,11 @@ class Repair:
         )
 
     def _is_sealed(self, piece: Piece, within: Sequence[tuple[Any, ...]]) -> bool:
-        """Whether a piece has one seal, at its end; where a fork ends its part there may be none."""
+        """Whether a piece has one seal, at its end; where a fork or a cut ends its part there may be none."""
         if not within:
             closed = self._store.branches.closed.get(piece.stream)
-            return closed is not None and closed.offset == piece.last.offset
+            end = self._store.cuts.of(piece.stream) if closed is None else closed.offset
+            return end == piece.last.offset
         return [offset for offset, *_ in within] == [piece.last.offset] and is_genuine(
             Seal(piece.stream, *within[0]), self._keys
         )

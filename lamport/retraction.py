@@ -164,6 +164,16 @@ class Retracted(Collection[EventKey]):
                 places = hidden.get(target.lamport, ())
                 hidden[target.lamport] = (*places, (stream, retraction.offset))
 
+    def only(self, counts: Callable[[StreamId, int], bool]) -> "Retracted":
+        """Those of its retractions that stand where something counts, and what these hide."""
+        left = Retracted()
+        left.void, left._renamed = self.void, self._renamed
+        for stream, known in self._retractions.items():
+            for offset, one in known.items():
+                if counts(stream, offset):
+                    left.add(one)
+        return left
+
     def rename(self, named_now: Callable[[StreamId, int], StreamId]) -> None:
         """A fork was proven: retractions may stand in parts of their streams that bear other names now."""
         for stream, known in self._retractions.items():

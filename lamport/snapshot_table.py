@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from lamport.ids import EventKey
 from lamport.offsets import OffsetMap
-from lamport.seams import Statement
+from lamport.seams import Reserve, Statement
 from lamport.snapshots import StoredSnapshot
 from lamport.store import Store, translated_errors
 
@@ -77,6 +77,35 @@ class SnapshotTable:
                 [(fish, from_key.address if from_key else "")],
             )
         )
+
+
+class KeptSnapshots:
+    """A log's way to the snapshots of its fish."""
+
+    def __init__(self, table: SnapshotTable, reserve: Reserve) -> None:
+        self._snapshots = table
+        self._reserve = reserve
+
+    async def save_snapshot(
+        self, snapshot: StoredSnapshot, thinned: Sequence[EventKey] = ()
+    ) -> None:
+        """See `SnapshotTable.save`; on a full disk it is left out, for it only saves time."""
+        if await self._reserve.stands():
+            await self._snapshots.save(snapshot, thinned)
+
+    async def load_snapshots(
+        self, fish: str, version: int, definition: str
+    ) -> list[StoredSnapshot]:
+        """See `SnapshotTable.load`."""
+        return await self._snapshots.load(fish, version, definition)
+
+    async def snapshot_definitions(self, fish: str, version: int) -> list[str]:
+        """See `SnapshotTable.definitions`."""
+        return await self._snapshots.definitions(fish, version)
+
+    async def drop_snapshots(self, fish: str, from_key: EventKey | None) -> None:
+        """See `SnapshotTable.drop`."""
+        await self._snapshots.drop(fish, from_key)
 
 
 def _row(snapshot: StoredSnapshot) -> tuple[object, ...]:

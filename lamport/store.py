@@ -20,6 +20,7 @@ from lamport.clock import LamportClock
 from lamport.commit import Commit, CommitBuilder
 from lamport.commit_table import commit_statements, tag_entries
 from lamport.compaction import Compaction
+from lamport.cuts import NO_CUTS
 from lamport.dictionaries import Dictionaries
 from lamport.errors import StoreBusy, StoreFailed, StoreFull, StoreMismatch, StoreRefused
 from lamport.event_table import EventTable
@@ -28,6 +29,8 @@ from lamport.horizon import Horizon
 from lamport.horizon_table import clear_step, horizon_statements, load_horizons
 from lamport.ids import STREAM_NUMBER_LIMIT, NodeId, StreamId
 from lamport.lineage import Lineage
+from lamport.notice_table import load_cuts, load_notices
+from lamport.notices import Notices
 from lamport.retraction import Retracted
 from lamport.retraction_table import MARK, load_retracted, make_table
 from lamport.routes import NO_ROUTES, OwnStreams, Routes
@@ -81,6 +84,9 @@ class Store:
         self.horizons: dict[StreamId, Horizon] = {}
         self.clock = LamportClock()
         self.retracted = Retracted()
+        self.notices = Notices()
+        self.cuts = NO_CUTS
+        """How much counts of what revoked nodes wrote; replaced as a whole. `heads` reach no further than that."""
         self.tags = TagIndex(writer, reader)
         self.dictionaries = Dictionaries()
         self.events = EventTable(reader, self._first_part, self.dictionaries)
@@ -199,6 +205,7 @@ class Store:
             self._adopt(adoption)
         if commit.forks:
             self.retracted.rename(self.branches.named_now)
+            self.cuts.clip_heads(self.heads)
         self.authors.update(commit.certificates)
         self.horizons.update(commit.horizons)
         self.clock = commit.clock
@@ -217,6 +224,7 @@ class Store:
             keys=keys,
             retracted=self.retracted,
             branches=self.branches,
+            cuts=self.cuts,
             routes=routes,
         )
 
@@ -312,9 +320,16 @@ class Store:
         return self.beginning(stream)
 
     def grows(self, stream: StreamId) -> bool:
-        """Whether more of a stream can be taken in under this name: no fork ends it, and no other one begins it."""
+        """Whether more of a stream can be taken in under this name: neither fork nor cut ends it, no fork begins it."""
         known = not stream.branch or stream in self.branches.known
-        return known and stream not in self.branches.closed
+        is_open = stream not in self.branches.closed and self.cuts.leaves_room(self.head(stream))
+        return known and is_open
+
+    def counts(self, stream: StreamId, offset: int) -> bool:
+        """Whether no cut withdraws what stands at a place, by whatever name it was called before forks were proven."""
+        if stream.node not in self.cuts.revoked:
+            return True
+        return self.cuts.admits(self.branches.named_now(stream, offset), offset)
 
     async def load_proof(self, branch: StreamId) -> bytes | None:
         """The proof by which a branch became known here."""
@@ -366,6 +381,8 @@ class Store:
         self.retracted = await load_retracted(self._writer)
         if self.branches.known:
             self.retracted.rename(self.branches.named_now)
+        if self.cuts:
+            self.retracted = self.retracted.only(self.counts)
 
     async def _load(self) -> None:
         await self.tags.load()
@@ -389,6 +406,10 @@ class Store:
         # Heads carry the clock: every event that moved it is the head of its stream, or behind it.
         self.clock = LamportClock(max([facts["clock"], *(row[-1] for row in rows)]))
         self.horizons = await load_horizons(self._writer, self._stream_of)
+        self.notices = await load_notices(self._writer)
+        self._keys.learn(self.notices)
+        self.cuts = await load_cuts(self._writer, self.notices)
+        self.cuts.clip_heads(self.heads)
         await self._load_own(facts)
 
     async def _load_own(self, facts: Mapping[str, Any]) -> None:

@@ -18,6 +18,8 @@ cross-site fetch, a body that is not declared as JSON.
     GET  /api/v2/fish/NAME                state and the offsets it covers
     GET  /api/v2/fish/NAME/explain        the events behind it, and the state after each; ?at=KEY&limit=NUMBER
 
+What the admin's commands ask for besides stands in `shoal.membership_api`.
+
 With `"wait": false` a publisher whose turn has not come yet is answered 503 at once, with `Retry-After`.
 Queries and subscriptions answer with one JSON object a line. Events come in today's versions and without those that
 are retracted; a subscription that sent one which is retracted later says so, `{"type": "retracted", "key": ...}`, with
@@ -48,6 +50,7 @@ from lamport.errors import (
     DamagedRange,
     InvalidInput,
     LogClosed,
+    NodeRevoked,
     Overloaded,
     StoreBusy,
     StoreFull,
@@ -61,6 +64,7 @@ from lamport.reader import Order
 from lamport.tags import Where
 from shoal.control import ARCHIVE_TYPE
 from shoal.explaining import explanation_to_json
+from shoal.membership_api import MembershipRoutes
 from shoal.node import Node
 from shoal.strictjson import parse_json
 from shoal.views import snapshot_to_json, status_to_json
@@ -112,6 +116,7 @@ _FAULTS: Mapping[type[Exception], _Fault] = {
     Overloaded: _Fault(503, "ERR_SERVICE_OVERLOADED"),
     StoreFull: _Fault(507, "ERR_STORE_FULL"),
     StoreBusy: _Fault(503, "ERR_STORE_BUSY"),
+    NodeRevoked: _Fault(403, "ERR_NODE_REVOKED"),
     LogClosed: _Fault(503, "ERR_SHUTTING_DOWN"),
 }
 
@@ -178,6 +183,7 @@ class ControlApi:
             web.post("/api/v2/events/query", self._post_query),
             web.post("/api/v2/events/subscribe", self._post_subscribe),
             web.post("/api/v2/events/retract", self._post_retract),
+            *MembershipRoutes(self._node).routes(),
             web.post("/api/v2/log/damaged", self._post_damaged),
             web.post("/api/v2/log/import", self._post_import),
             web.get("/api/v2/fish", self._get_fishes),
@@ -266,7 +272,7 @@ class ControlApi:
         present, branches = self._node.offsets, self._node.log.store.branches
         # Handed out before a fork was proven, or by another node: nothing may be left out for that.
         lower = None if lower is None else branches.clipped(lower)
-        upper = None if upper is None else branches.renamed(upper)
+        upper = None if upper is None else self._node.log.named_now(upper)
         if upper is not None and not present.covers(upper):
             raise InvalidInput("the upper bound lies beyond what this node holds")
         upper = present if upper is None else upper

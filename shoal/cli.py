@@ -16,7 +16,7 @@ from typing import Any
 
 from fish.errors import FishError
 from lamport.errors import LogError
-from shoal import checking, commands, enrolment_commands, upkeep_commands
+from shoal import checking, commands, enrolment_commands, membership_commands, upkeep_commands
 from shoal.daemon import unwrapped
 from shoal.errors import ShoalError, exit_status
 from shoal.version import VERSION
@@ -66,6 +66,7 @@ def parser() -> ArgumentParser:
     sub = top.add_subparsers(required=True, metavar="COMMAND")
     _add_making(sub)
     _add_enrolment(sub)
+    _add_membership(sub)
     _add_asking(sub)
     _add_peers(sub)
     _add_upkeep(sub)
@@ -199,6 +200,46 @@ def _add_asking(sub: Any) -> None:
         "print the streams that were written twice, and where they part",
     )
     forks.add_argument("--json", dest="as_json", action="store_true")
+
+
+def _add_membership(sub: Any) -> None:
+    revoke = _command(
+        sub,
+        "revoke",
+        membership_commands.revoke,
+        "put a node out of the swarm, on the admin's machine",
+    )
+    revoke.add_argument("node", metavar="NODE", help="a node id, or its unambiguous beginning")
+    revoke.add_argument("--admin", required=True, metavar="KEYFILE", help="the admin key")
+    revoke.add_argument(
+        "--cut",
+        action="append",
+        default=[],
+        metavar="STREAM=OFFSET",
+        help="the last offset that counts (else all that this node holds); streams not named count for nothing",
+    )
+    revoke.add_argument("--nothing", action="store_true", help="nothing that it wrote counts")
+
+    rotate = _command(
+        sub,
+        "rotate",
+        membership_commands.rotate,
+        "give all members new keys, on the admin's machine",
+    )
+    rotate.add_argument("--admin", required=True, metavar="KEYFILE", help="the admin key")
+    rotate.add_argument(
+        "--swarm-key", required=True, metavar="KEYFILE", help="of the present epoch"
+    )
+    rotate.add_argument(
+        "--out", required=True, metavar="KEYFILE", help="new file for the next epoch's swarm key"
+    )
+    rotate.add_argument(
+        "--member",
+        action="append",
+        default=[],
+        metavar="NODE",
+        help="a member besides those that this node has met or heard of; may be repeated",
+    )
 
 
 def _add_peers(sub: Any) -> None:

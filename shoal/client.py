@@ -153,6 +153,18 @@ class Client:
         """Let a node, or all, connect again."""
         await self._post("/api/v2/node/peers/heal", {"node": node})
 
+    async def draft_revocation(self, node: str, cuts: Mapping[str, int] | None) -> dict[str, Any]:
+        """What the admin is to sign in order to revoke a node (see `shoal.membership_api`). Raises as `publish`."""
+        return await self._post("/api/v2/node/revocation", {"node": node, "cuts": cuts})
+
+    async def members(self) -> dict[str, Any]:
+        """The members and authorities that the node knows."""
+        return await self._get("/api/v2/node/members")
+
+    async def notify(self, notice: bytes) -> None:
+        """Hand over what the admin has signed; the node keeps it and spreads it. Raises as `publish`."""
+        await self._post("/api/v2/node/notices", {"notice": notice.hex()})
+
     async def _get(self, path: str) -> dict[str, Any]:
         return await self._answer("GET", path, None)
 

@@ -256,11 +256,21 @@ def _status_text(status: Mapping[str, Any]) -> str:
         f"hidden   {status['retracted']} retracted events",
         *_void_lines(status["voidRetractions"]),
         *(f"forked   {fork['stream']}: see `shoal forks`" for fork in status["forks"]),
+        f"epoch    {status['epoch']}",
+        *_revoked_lines(status["revoked"]),
         f"fish     {', '.join(status['fish']) or 'none'}",
         *(f"           {why}" for why in status["stopped"].values()),
         *_peer_lines(status),
     ]
     return "\n".join(lines)
+
+
+def _revoked_lines(revoked: Mapping[str, Mapping[str, int]]) -> list[str]:
+    lines: list[str] = []
+    for node, cuts in revoked.items():
+        lines.append(f"revoked  {node}{'' if cuts else '  (nothing of it counts)'}")
+        lines += [f"           {stream}  counts up to {offset}" for stream, offset in cuts.items()]
+    return lines
 
 
 def _void_lines(count: int) -> list[str]:
@@ -297,7 +307,7 @@ def _peer_lines(status: Mapping[str, Any]) -> list[str]:
 
 def _peer_line(peer: Mapping[str, Any]) -> str:
     if not peer["connected"]:
-        state = "cut" if peer["cut"] else "away"
+        state = "revoked" if peer["revoked"] else "cut" if peer["cut"] else "away"
         why = f": {peer['lastError']}" if peer["lastError"] else ""
         return f"peer     {peer['node']}  {state}{why}"
     traffic = f"in {peer['eventsIn']} events, {peer['bytesIn']} bytes; out {peer['eventsOut']}, {peer['bytesOut']}"

@@ -1,8 +1,11 @@
 """A device's identity as the log sees it: signing, verifying and vouching, behind the log's own words."""
 
+from collections.abc import Iterable
+
 from lamport.ids import NodeId
-from transport.errors import PeerFault
-from transport.identity import Identity, verify_certificate, verify_signature
+from lamport.notices import Notice
+from transport.credentials import Credentials
+from transport.identity import Identity, verify_signature
 
 
 class IdentityKeys:
@@ -10,6 +13,7 @@ class IdentityKeys:
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
+        self.credentials = Credentials(identity)
 
     @property
     def node(self) -> NodeId:
@@ -35,12 +39,13 @@ class IdentityKeys:
         return verify_signature(node, signature, data)
 
     def certifies(self, certificate: bytes, node: NodeId) -> bool:
-        """Whether this swarm's authority vouches for that node with this certificate."""
-        try:
-            return verify_certificate(certificate, self._identity.authority) == node
-        except PeerFault:
-            return False
+        """Whether an authority of this swarm vouches, or vouched, for that node with this certificate."""
+        return self.credentials.vouches(certificate, node)
 
     def verifies_admin(self, signature: bytes, data: bytes) -> bool:
         """Whether the swarm's admin signed this."""
         return verify_signature(NodeId(self._identity.admin), signature, data)
+
+    def learn(self, notices: Iterable[Notice]) -> None:
+        """Take note of the epochs that the admin has announced."""
+        self.credentials.learn(notices)

@@ -28,6 +28,7 @@ from lamport.event import DEFAULT_APP_ID, Draft, Event, draft
 from lamport.exchange import Imported, import_archive
 from lamport.ids import MIN_DRAWN_STREAM_NUMBER, STREAM_NUMBER_LIMIT, EventKey, NodeId, StreamId
 from lamport.log import EventLog
+from lamport.notices import Notice
 from lamport.offsets import OffsetMap, missing
 from lamport.proving import Fork
 from lamport.query import parse_query
@@ -56,7 +57,9 @@ class NodeStatus:
     `damaged` are streams of which this disk holds a range that could not be served, and which; `retracted` counts the
     events that are hidden, `void_retractions` the retractions that came since the start and hide nothing. `forks` are
     the proven forks: streams of which two histories bear their author's seals. `named` are the streams that this node's
-    routes lead to, `horizons` the first offset that is kept of each stream that was pruned.
+    routes lead to, `horizons` the first offset that is kept of each stream that was pruned. `epoch` is that of this
+    node's keys; `revoked` are the nodes that the admin has put out, and how far each of their streams counts that is
+    held here.
     """
 
     node: NodeId
@@ -75,6 +78,8 @@ class NodeStatus:
     forks: tuple[Fork, ...]
     named: Mapping[str, StreamId]
     horizons: Mapping[StreamId, int]
+    epoch: int
+    revoked: Mapping[NodeId, OffsetMap]
 
 
 class Node:
@@ -233,6 +238,7 @@ class Node:
             StoreFull: there is no room; what was stored until then stays, and importing again adds the rest.
         """
         keys = IdentityKeys(self._identity)
+        keys.learn(self.log.store.notices)
         return await import_archive(self.log, keys, file, self._seams.work)
 
     async def retract(self, *keys: EventKey | str, reason: str, signature: bytes = b"") -> Event:
@@ -248,6 +254,15 @@ class Node:
         """
         targets = [EventKey.parse(key) if isinstance(key, str) else key for key in keys]
         return await self.log.retract(targets, reason, signature=signature)
+
+    async def learn(self, notice: Notice) -> bool:
+        """Take in what the admin has signed for the whole swarm, and spread it; returns whether it was news.
+
+        Raises:
+            CorruptRange: it is not the admin's, or says nothing that can be read; nothing was stored.
+            StoreFull: the disk has no room; nothing was stored.
+        """
+        return await self.peers.learn(notice)
 
     async def query(
         self,
@@ -314,13 +329,22 @@ class Node:
             forks=self.log.forks.prover.forks(),
             named=self.log.own_streams.named,
             horizons=self.log.horizons,
+            epoch=self.peers.members.credentials.newest.epoch,
+            revoked=self._revoked(),
         )
 
+    def _revoked(self) -> dict[NodeId, OffsetMap]:
+        held = self.offsets
+        return {
+            node: OffsetMap({part: last for part, last in held.items() if part.node == node})
+            for node in sorted(self.log.store.cuts.revoked)
+        }
+
     def _missing(self, known: OffsetMap) -> dict[StreamId, int]:
-        """How many events are known to be held elsewhere, and kept by their authors."""
+        """How many events are known to be held elsewhere, kept by their authors, and count."""
         horizons = {s: one.announced for s, one in self.log.store.horizons.items()}
         closed = self.log.store.branches.closed
-        lacking = missing(self.offsets, known, horizons)
+        lacking = missing(self.offsets, self.log.store.cuts.clip(known), horizons)
         return {one.stream: len(one) for one in lacking if one.stream not in closed}
 
     async def _start(self) -> None:
@@ -359,6 +383,7 @@ class Node:
             randomness=seams.randomness,
             program=PROGRAM,
             addresses=self._addresses,
+            credentials=keys.credentials,
         )
         self._log, self._pond, self._peers = log, pond, peers
         self._listening = await stack.enter_async_context(seams.network.listen(peers.serve))

@@ -19,6 +19,7 @@ from lamport.exchange import Exported, Imported, export_archive, import_archive
 from lamport.healing import Cut, heal
 from lamport.ids import MIN_DRAWN_STREAM_NUMBER, STREAM_NUMBER_LIMIT, NodeId, StreamId
 from lamport.log import EventLog
+from lamport.notice_table import load_notices
 from lamport.offsets import OffsetMap, OffsetRange
 from lamport.seams import Connection
 from lamport.sqlite import DATABASE_NAME, SqliteDisk
@@ -290,6 +291,7 @@ async def _quickly_checked(path: Path, keys: IdentityKeys) -> list[Finding]:
 async def _looked(
     connection: Connection, keys: IdentityKeys, told: Callable[[Progress], None]
 ) -> tuple[Verdict, Verification]:
+    keys.learn(await load_notices(connection))
     looked, findings, count = Verification(connection, keys), list[Finding](), 0
     async for step in looked.run():
         if isinstance(step, Progress):

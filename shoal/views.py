@@ -28,6 +28,8 @@ def status_to_json(status: NodeStatus) -> dict[str, Any]:
         "forks": [fork_to_json(fork) for fork in status.forks],
         "named": {name: str(stream) for name, stream in status.named.items()},
         "horizons": {str(stream): first for stream, first in sorted(status.horizons.items())},
+        "epoch": status.epoch,
+        "revoked": {str(node): cuts.to_json() for node, cuts in sorted(status.revoked.items())},
     }
 
 
@@ -38,6 +40,7 @@ def peer_to_json(peer: PeerStatus) -> dict[str, Any]:
         "node": str(peer.node),
         "connected": peer.connected,
         "cut": peer.cut,
+        "revoked": peer.revoked,
         "address": None if peer.address is None else str(peer.address),
         "dialled": peer.dialled,
         "program": peer.program,

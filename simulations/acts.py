@@ -14,7 +14,7 @@ from typing import Any
 from fish.definition import Fish, Metadata
 from fish.errors import FishStopped, PondClosed
 from fish.work import WorkIds
-from lamport.errors import DamagedRange, InvalidInput, LogError
+from lamport.errors import DamagedRange, InvalidInput, LogError, NodeRevoked
 from lamport.event import Draft, Event, draft
 from lamport.ids import StreamId
 from lamport.retraction import RETRACT_TAG, signed_names
@@ -22,7 +22,7 @@ from lamport.routes import OwnStreams, Policy, Route
 from lamport.tags import Tag
 from simulations.damage import Flips, read_everything
 from simulations.device import MICROSECONDS, Card, Device
-from simulations.errors import DeviceOff
+from simulations.errors import DeviceOff, PowerLost
 from simulations.laws import Auditor, draft_bytes
 from simulations.plan import SENSE, WORK, Operation, Plan
 from simulations.retracting import names_said
@@ -55,6 +55,9 @@ _STRIKES_COPIES = {SENSE, "restart", "crash", "power_cut", "disk_full"}
 
 MAX_EFFECTS = 5
 """Effects that are asked for at once, besides two."""
+
+FEWEST_MEMBERS = 2
+"""Members that a plan leaves: one alone has nobody to agree with."""
 
 WHO_RETRACTS = (6, 3, 1)
 """How often the author retracts, the admin, and somebody whose retraction does not count."""
@@ -179,11 +182,14 @@ async def _unless_stopped(world: World, device: Device, work: Awaitable[object])
     began, starts = asyncio.get_running_loop().time(), device.starts
     try:
         await work
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, PowerLost):
         return
     except FishStopped as stopped:
         if not isinstance(stopped.__cause__, DamagedRange):
             raise
+    except NodeRevoked as error:
+        if device.identity.node not in world.membership.revoked:
+            world.broken(f"law 13: {device.name} is a member, and refused: {error!r}")
     except (LogError, PondClosed, DeviceOff) as error:
         if device.well and device.starts == starts and device.well_since <= began:
             world.broken(f"law 1: {device.name} was well, and refused: {error!r}")
@@ -281,6 +287,27 @@ async def _retract(run: Run, operation: Operation) -> None:
 async def _retracted(device: Device, retracting: Awaitable[Event]) -> None:
     with suppress(InvalidInput):  # a retraction was named, or nothing that this device wrote
         device.acknowledged.append(await retracting)
+
+
+async def _revoke(run: Run, operation: Operation) -> None:
+    """The admin, beside one device, puts another out of the swarm, unless the others need it to hear of each other."""
+    beside, target = run.pair(operation)
+    members = run.world.members
+    if beside not in members or target not in members or len(members) <= FEWEST_MEMBERS:
+        return
+    if target.identity.node in run.world.copied or not run.world.holds_together(target):
+        return
+    notice = await run.world.membership.revoke(beside, target, operation.amount)
+    run.in_background(beside, beside.node.learn(notice))
+
+
+async def _rotate(run: Run, operation: Operation) -> None:
+    """The admin, beside one device, gives all members new keys."""
+    beside, members = run.device(operation), run.world.members
+    if beside in members:
+        draw = run.world.generator(f"rotate/{operation.at}")
+        notice = run.world.membership.rotate(members, draw)
+        run.in_background(beside, beside.node.learn(notice))
 
 
 async def _partition(run: Run, operation: Operation) -> None:
@@ -456,6 +483,8 @@ _ACTS: Mapping[str, tuple[bool | None, _Act]] = {
     "sense": (True, _sense),
     "effects": (True, _effects),
     "retract": (True, _retract),
+    "revoke": (True, _revoke),
+    "rotate": (True, _rotate),
     "start_work": (True, _start_work),
     "stop_work": (True, _stop_work),
     "partition": (None, _partition),

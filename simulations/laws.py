@@ -7,7 +7,7 @@ it happens. Laws about what comes to be (equal heads, equal states) are checked 
 
 The numbers are those of the design's list of laws: 1 durability, 2 no gaps, 3 the chain, 4 no invention, 5 causality,
 6 one order, 7 convergence, 8 equal states, 9 snapshots change nothing, 10 heads never go back, 11 delivery,
-12 work stays open unless named, 14 bounds.
+12 work stays open unless named, 13 nothing counts beyond the cut of a revoked node, 14 bounds.
 """
 
 import asyncio
@@ -35,6 +35,7 @@ from simulations.device import Device
 from simulations.errors import LawBroken
 from simulations.horizons import HorizonWatch
 from simulations.retracting import Hidden, Place
+from simulations.revoking import check_revoked
 from simulations.trace import Kind, Note
 from simulations.world import World
 from transport.link import WAITING_RANGES, Link
@@ -94,12 +95,15 @@ class Auditor:
     commits: int = 0
     asked: dict[str, Counter[bytes]] | None = None
     """What applications asked each device to publish (see `draft_bytes`), where all of that is known."""
-    hidden: Hidden = field(default_factory=Hidden)
-    """What is retracted of all that was said."""
+    hidden: Hidden = field(init=False)
+    """What is retracted, or withdrawn, of all that was said."""
     horizons: HorizonWatch = field(default_factory=HorizonWatch)
     """What authors gave up of their streams, and whether everybody keeps all else."""
     authored: list[Authored] = field(default_factory=list)
     """Called with the device and the event's stream and offset when an event comes to its author's disk."""
+
+    def __post_init__(self) -> None:
+        self.hidden = Hidden(self.world.membership)
 
     def watch(self) -> None:
         """Look at every commit from now on."""
@@ -446,14 +450,15 @@ def _check_link(device: Device, link: Link) -> None:
 
 
 async def check_converged(world: World, fish: Sequence[Fish[Any]]) -> list[Event]:
-    """Laws 6, 8 and 9: one order and equal states on all nodes, equal to the fold of what is on the disk.
+    """Laws 6, 8, 9 and 13: one order and equal states on all members, equal to the fold of what counts on the disk.
 
     Returns the events, in that order.
     """
-    orders = [await _order(device) for device in world.nodes]
+    orders = [await _order(device) for device in world.members]
     if world.copied:
         _check_forks(world)
-    for device, order in zip(world.nodes, orders, strict=True):
+    for device, order in zip(world.members, orders, strict=True):
+        await check_revoked(world.membership, device, order)
         keys = [event.key for event in order]
         if keys != sorted(keys) or order != orders[0]:
             raise LawBroken(f"law 6: {device.name} orders the same events differently")
@@ -464,14 +469,14 @@ async def check_converged(world: World, fish: Sequence[Fish[Any]]) -> list[Event
 
 def _check_forks(world: World) -> None:
     """Law 8, for forks: all nodes tell the same of them."""
-    told = [device.node.status().forks for device in world.nodes]
+    told = [device.node.status().forks for device in world.members]
     if any(forks != told[0] for forks in told):
         raise LawBroken(f"law 8: forks are told differently: {told}")
 
 
 async def _check_states(world: World, fish: Fish[Any], order: Sequence[Event]) -> None:
     states = []
-    for device in world.nodes:
+    for device in world.members:
         state = encode_state(await device.pond.current_state(fish))
         expected = encode_state(folded(fish, order, device.identity.node))
         if state != expected:

@@ -11,13 +11,14 @@ Announcements are single datagrams: they can be lost, doubled and overtaken.
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from lamport.ids import NodeId
 from simulations.trace import Kind, Note, Trace
 from simulations.wire import Eavesdropper, forged
+from transport.errors import PeerRejected
 from transport.identity import Identity, verify_certificate
 from transport.network import Accept, Address, Candidate, Found
 
@@ -94,7 +95,7 @@ _GOOD = (LATENCY_S, 0.0, BANDWIDTH)
 class _Port:
     """A device that listens."""
 
-    certificate: bytes
+    identities: Sequence[Identity]
     accept: Accept
     tasks: asyncio.TaskGroup
     channels: "list[SimulatedChannel]"
@@ -333,7 +334,15 @@ class SimulatedNetwork:
         self._air = air
         self._host = host
         self._identity = identity
+        self._identities: Sequence[Identity] = (identity,)
         self._channels: list[SimulatedChannel] = []
+
+    def adopt(self, identities: Sequence[Identity]) -> None:
+        """See `Network.adopt`."""
+        self._identities = tuple(identities)
+        port = self._air.ports.get(self._host)
+        if port is not None:
+            port.identities = self._identities
 
     async def dial(self, address: Address) -> SimulatedChannel:
         """Connect to a device by its name."""
@@ -360,9 +369,7 @@ class SimulatedNetwork:
     async def listen(self, accept: Accept) -> AsyncIterator[Address]:
         """Be reachable under this device's name."""
         async with asyncio.TaskGroup() as tasks:
-            self._air.ports[self._host] = _Port(
-                self._identity.certificate, accept, tasks, self._channels
-            )
+            self._air.ports[self._host] = _Port(self._identities, accept, tasks, self._channels)
             try:
                 yield Address(self._host, PORT)
             finally:
@@ -391,12 +398,13 @@ class SimulatedNetwork:
         self._channels.clear()
 
     def _connect(self, host: str, port: _Port) -> SimulatedChannel:
+        shown, certificate = self._common(host, port)
         out, back = Direction(self._air, self._host, host), Direction(self._air, host, self._host)
         self._air.streams += [out, back]
-        peer = verify_certificate(port.certificate, self._identity.authority)
+        peer = verify_certificate(certificate, shown.authority)
         theirs = SimulatedChannel(
             peer=self._identity.node,
-            certificate=self._identity.certificate,
+            certificate=shown.certificate,
             host=self._host,
             outgoing=back,
             incoming=out,
@@ -408,10 +416,18 @@ class SimulatedNetwork:
         port.channels.append(theirs)
         port.tasks.create_task(_served(port.accept, theirs))
         ours = SimulatedChannel(
-            peer=peer, certificate=port.certificate, host=host, outgoing=out, incoming=back
+            peer=peer, certificate=certificate, host=host, outgoing=out, incoming=back
         )
         self._channels.append(ours)
         return ours
+
+    def _common(self, host: str, port: _Port) -> tuple[Identity, bytes]:
+        """This device's identity in the newest epoch that both ends have, and the certificate of the other's."""
+        theirs = {one.authority: one.certificate for one in port.identities}
+        for identity in reversed(self._identities):
+            if identity.authority in theirs:
+                return identity, theirs[identity.authority]
+        raise PeerRejected(f"{host} proves no membership: it is of another epoch")
 
     @asynccontextmanager
     async def _announcing(self, found: Found) -> AsyncIterator[None]:

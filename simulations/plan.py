@@ -39,6 +39,11 @@ SENSE = "sense"
 SENSE_EVERY_S = 4.0
 MAX_SENSED = 15
 
+ADMIN: Mapping[str, int] = {"revoke": 2, "rotate": 1}
+"""What the admin does: once or twice in a third of the worlds; and how many devices it concerns."""
+
+ADMIN_WORLDS, MAX_ADMIN = 1 / 3, 2
+
 MAX_BURST = 500
 """Events that are published in one piece at most; sizes are drawn log-uniformly."""
 
@@ -170,6 +175,7 @@ def draw_plan(
     if "clone" not in options:
         # Where two histories part, and both have pruned that place, nobody can tell them apart any more.
         operations += _sensing(seed, count, seconds)
+    operations += _ruling(seed, count, seconds, operations)
     for kind, every_s in options.items():
         operations += _strikes(draws[kind], kind, every_s, count, seconds)
     return Plan(seed, count, shape, harsh, knobs, seconds, options, tuple(sorted(operations)))
@@ -206,6 +212,23 @@ def _sensing(seed: int, nodes: int, seconds: float) -> Iterator[Operation]:
     while at < seconds:
         yield Operation(round(at, 6), SENSE, _one(draw, nodes), draw.randint(1, MAX_SENSED))
         at += draw.expovariate(1 / SENSE_EVERY_S)
+
+
+def _ruling(
+    seed: int, nodes: int, seconds: float, others: Sequence[Operation]
+) -> Iterator[Operation]:
+    """What the admin does; drawn by itself, so that it changes nothing else of a seed.
+
+    Who writes readings is not revoked: some would have pruned what others are to keep up to the cut.
+    """
+    draw = random.Random(f"admin {seed}")  # noqa: S311 - repeatable on purpose
+    left_out = {"revoke"} if any(one.kind == SENSE for one in others) else set[str]()
+    for kind, concerned in ADMIN.items():
+        if draw.random() < ADMIN_WORLDS and kind not in left_out:
+            for _ in range(draw.randint(1, MAX_ADMIN)):
+                at = round(draw.uniform(0.0, seconds), 6)
+                devices = tuple(draw.sample(range(nodes), concerned))
+                yield Operation(at, kind, devices, round(draw.random(), 6))
 
 
 def _strikes(
@@ -271,7 +294,7 @@ _SELDOM = {"clone": 0.2}
 """How many seeds draw what makes laws less strict; of all else half do, for swarm testing."""
 
 KINDS = (
-    frozenset((*WORK, SENSE))
+    frozenset((*WORK, SENSE, *ADMIN))
     | frozenset(HARDSHIPS)
     | {one.ends_with for one in HARDSHIPS.values()} - {""}
 )

@@ -29,6 +29,7 @@ from lamport.chain import CheckedRange, Head, VerifiedRange
 from lamport.clock import LamportClock
 from lamport.commit import Commit, CommitBuilder
 from lamport.commit_table import commit_statements, tag_entries
+from lamport.cuts import Cuts
 from lamport.errors import StoreFull
 from lamport.event_table import Part
 from lamport.follower import Follower
@@ -41,10 +42,12 @@ from lamport.repair import Repair
 from lamport.retraction import Retracted
 from lamport.store import Store
 from lamport.tag_index import TagIndex
+from lamport.withdrawal import Withdrawals
 from shoal.keys import IdentityKeys
 from simulations.plan import draw_plan
 from simulations.play import Outcome, play
 from transport.errors import ForgedEvents
+from transport.membership import Membership
 from transport.peers import Peers
 from transport.repairs import Repairs
 from transport.session import Session
@@ -342,6 +345,27 @@ def _hidden_by_the_latest_known(right: Any) -> Any:
     return hides
 
 
+def _one_further(right: Any) -> Any:
+    def named(self: Cuts, part: Any) -> Any:
+        return right(self, part) + 1
+
+    return named
+
+
+def _never_clipped(_right: Any) -> Any:
+    def clip_heads(self: Cuts, heads: Any) -> None:
+        del self, heads
+
+    return clip_heads
+
+
+def _kept_to_itself(_right: Any) -> Any:
+    async def learn(self: Membership, notice: Any) -> bool:
+        return await self._log.learn(notice)
+
+    return learn
+
+
 def _never(value: Any) -> Callable[[Any], Any]:
     """A function that always gives this."""
     return lambda _right: lambda *_args, **_named: value
@@ -435,4 +459,9 @@ BUGS: tuple[Bug, ...] = (
     Bug("retracted by anybody", lamport.retraction, "_is_admins", _never(True)),  # noqa: FBT003 - as above
     Bug("one event too many is pruned", lamport.horizon_table, "_deletion", _one_too_many),
     Bug("a full page loses its last row", Reader, "_page", _page_without_its_last),
+    Bug("a cut leaves one event too many", Cuts, "named", _one_further),
+    Bug("heads stay beyond the cut", Cuts, "clip_heads", _never_clipped),
+    Bug("a notice is kept to itself", Membership, "learn", _kept_to_itself),
+    Bug("whoever was revoked is let in", Membership, "is_revoked", _never(False)),  # noqa: FBT003 - as above
+    Bug("followers are not told what is withdrawn", Withdrawals, "count", _instead(0)),
 )

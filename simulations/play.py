@@ -25,6 +25,7 @@ from simulations.markers import reached
 from simulations.plan import Plan
 from simulations.questions import check_queries
 from simulations.retracting import check_hidden
+from simulations.revoking import check_epoch
 from simulations.trace import Kind, Note
 from simulations.watching import PairWatch, StateWatch, check_channels, check_trust
 from simulations.world import CONVERGENCE_S, World
@@ -152,6 +153,8 @@ async def _quiet(run: Run) -> None:
         limit_s = COPIED_CONVERGENCE_S
     if any(operation.kind == "forge" for operation in run.plan.operations):
         await _let_in_again(run)
+    await world.recover()
+    await world.membership.tell(world.members[0])
     await world.converge(limit_s)
     await asyncio.gather(*run.under_way)
     await world.converge(limit_s)
@@ -160,12 +163,14 @@ async def _quiet(run: Run) -> None:
         run.auditor.check_acknowledged(device)
         run.auditor.check_proven(device)
     events = await check_converged(world, FISH)
-    for device in world.nodes:
+    for device in world.members:
         check_hidden(run.auditor, device, events)
+    for device in world.members:
+        check_epoch(world.membership, device)
     await check_queries(world, events, TAGS)
     _check_effects(events)
     await _check_work(run)
-    for device in world.nodes:
+    for device in world.members:
         for fish in FISH:
             await run.states.check_last(device, fish)
     for listener in run.listeners:
@@ -178,11 +183,11 @@ async def _quiet(run: Run) -> None:
 
 async def _mended(run: Run) -> None:
     """What a disk lost is had again once those are linked who have it, and everything that waited for it goes on."""
-    for device in run.world.nodes:
+    for device in run.world.members:
         await read_everything(device)
     with suppress(TimeoutError):
         async with asyncio.timeout(MENDING_S):
-            while any(device.node.log.damages.spans for device in run.world.nodes):  # noqa: ASYNC110 - of any
+            while any(device.node.log.damages.spans for device in run.world.members):  # noqa: ASYNC110 - of any
                 await asyncio.sleep(0.05)
     if run.flips.outstanding or any(device.pond.stopped for device in run.world.nodes):
         raise LawBroken(f"damaged, and not mended within {MENDING_S} s: {run.flips.made}")
@@ -219,7 +224,7 @@ def _check_effects(events: Sequence[Event]) -> None:
 
 async def _check_work(run: Run) -> None:
     """Law 12, by another way than the fish: what is open is what was started, without what was named as ended."""
-    for device in run.world.nodes:
+    for device in run.world.members:
         events = [event async for event in device.node.query(WORK_TAG)]
         started = {str(event.key) for event in events if event.payload["type"] == "started"}
         named = {key for event in events for key in event.payload.get("ended", ())}

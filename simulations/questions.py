@@ -30,7 +30,7 @@ async def check_queries(world: World, events: Sequence[Event], tags: Sequence[st
         LawBroken: a node answers differently.
     """
     draw = world.generator("questions")
-    for device in world.nodes:
+    for device in world.members:
         for _ in range(QUESTIONS):
             await _check(device, events, _drawn_where(draw, tags), draw)
 

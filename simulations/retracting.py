@@ -15,6 +15,7 @@ from lamport.event import Event
 from lamport.ids import EventKey, StreamId
 from simulations.device import Device
 from simulations.errors import LawBroken
+from simulations.revoking import Admin
 
 _TAG = "shoal:retract"
 
@@ -48,8 +49,12 @@ class Said(Protocol):
 
 @dataclass(slots=True)
 class Hidden:
-    """All retractions of a run. `keys` are those of all events by their places: on each branch of a stream another."""
+    """All retractions of a run, and what its admin withdraws, which hides as much.
 
+    `keys` are those of all events by their places: on each branch of a stream another.
+    """
+
+    admin: Admin
     keys: dict[Place, list[EventKey]] = field(default_factory=dict)
     _named: dict[EventKey, list[tuple[StreamId, int, bytes]]] = field(default_factory=dict)
     """The retractions that name an event, by their places and hashes."""
@@ -69,13 +74,20 @@ class Hidden:
 
     def at(self, run: Said, device: Device, stream: StreamId, offset: int) -> bool:
         """Whether an event is hidden on a device now, if it is there."""
+        if self.admin.withdraws(device, stream, offset):
+            return True
         return any(self.hides(run, device, key) for key in self.keys[stream.base, offset])
 
     def hides(self, run: Said, device: Device, key: EventKey) -> bool:
         """Whether the events with this key, on whichever branch, are hidden on a device now."""
         key = EventKey(key.lamport, key.stream.base)
         by = self._named.get(key, ()) if key not in self._counting else ()
-        return any(run.holds(device, *place) for place in by)
+        counting = (place for place in by if not self.admin.withdraws(device, *place[:2]))
+        return any(run.holds(device, *place) for place in counting)
+
+    def was_named(self, key: EventKey) -> bool:
+        """Whether any retraction, counting now or not, names the events with this key."""
+        return EventKey(key.lamport, key.stream.base) in self._named
 
 
 def names_said(run: Said, author: bytes | None) -> list[EventKey]:
@@ -91,7 +103,11 @@ def check_hidden(run: Said, device: Device, shown: Sequence[Event]) -> None:
         LawBroken: it shows what is retracted, or hides what is not.
     """
     kept = device.node.log.horizons
-    held = [key for (stream, offset), key in run.held(device) if offset >= kept.get(stream, 0)]
+    held = [
+        key
+        for (stream, offset), key in run.held(device)
+        if offset >= kept.get(stream, 0) and not run.hidden.admin.withdraws(device, stream, offset)
+    ]
     due = {key for key in held if not run.hidden.hides(run, device, key)}
     seen = {EventKey(event.lamport, event.stream.base) for event in shown}
     for wrong, text in ((seen - due, "shows what was retracted"), (due - seen, "hides")):

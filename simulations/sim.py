@@ -148,6 +148,15 @@ class Sim:
         """Start a second device from a copy of this one's disk, identity included; returns it."""
         return await self._world.clone(device)
 
+    async def revoke(self, beside: Device, device: Device) -> None:
+        """Put a device out of the swarm, as the admin does beside another; what that one holds of it still counts."""
+        await beside.node.learn(await self._world.membership.revoke(beside, device))
+
+    async def rotate(self, beside: Device) -> None:
+        """Give all devices that were not revoked new keys, as the admin does beside one of them."""
+        draw = self._world.generator(f"rotation {self._world.membership.swarm_key.epoch}")
+        await beside.node.learn(self._world.membership.rotate(self._world.members, draw))
+
     def assert_converged(self) -> None:
         """See that all running devices hold the same events.
 
@@ -167,7 +176,7 @@ class Sim:
     async def same(self, question: Callable[[Device], _Answer]) -> _Answer: ...
 
     async def same(self, question: Callable[[Device], Any]) -> Any:
-        """Ask every running device, one after the other; returns the answer that all of them give.
+        """Ask every running device that was not revoked, one after the other; returns the answer that all of them give.
 
         Answers are the same where their canonical encodings are, so that 1, 1.0 and True are three answers.
 
@@ -184,7 +193,7 @@ class Sim:
         return answers[0][1]
 
     def _running(self) -> list[Device]:
-        running = [device for device in self.nodes if device.running]
+        running = [device for device in self._world.members if device.running]
         if not running:
             raise DeviceOff("no device runs that could be asked")
         return running

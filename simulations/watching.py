@@ -45,6 +45,9 @@ SLOWEST_S = 0.3
 SHOWN_S = 2.0
 """How long a fish may be busy in a world at rest."""
 
+TOLD_S = 0.01
+"""How long an observer may lag behind a fish that rests: it may have begun to watch just now."""
+
 LISTENER_S = 2.0
 """How long a subscriber may lag behind a log that rests."""
 
@@ -105,6 +108,9 @@ class Listener:
         stream = self._log.store.branches.named_now(event.stream, event.offset)
         self._cursor = dict(self._reached.items())
         due = self._due(stream, event.offset)
+        if event.offset < due and self._auditor.hidden.was_named(event.key):
+            self._told.pop((stream.base, event.offset), None)
+            return  # it was hidden by a retraction that was withdrawn since
         pruned = self._device.node.log.horizons.get(event.stream.base, 0)
         if event.offset != due and not due < event.offset <= pruned:
             world.broken(f"law 10: {name} was handed {event.key}, {event.stream} {due} was due")
@@ -133,9 +139,15 @@ class Listener:
     def _due(self, stream: StreamId, end: int) -> int:
         """The next offset that must come, no further than `end`: what is hidden need not."""
         due = max(self._reached.of(stream) + 1, self._log.store.branches.first(stream))
-        while due < end and self._is_hidden(stream, due):
+        while due < end and (self._is_hidden(stream, due) or self._may_be_back(stream, due)):
             due += 1
         return due
+
+    def _may_be_back(self, stream: StreamId, offset: int) -> bool:
+        """Whether an event may have been hidden until a retraction was withdrawn: then it comes behind others."""
+        hidden = self._auditor.hidden
+        named = map(hidden.was_named, hidden.keys[stream.base, offset])
+        return bool(hidden.admin.revocations) and any(named)
 
     def _is_up_to_date(self, held: OffsetMap) -> bool:
         """Whether everything was handed over, and everything told that was hidden afterwards.
@@ -221,6 +233,7 @@ class StateWatch:
             async with asyncio.timeout(SHOWN_S):
                 while device.pond.running_fish(fish).is_busy:  # noqa: ASYNC110 - it may be keeping a snapshot
                     await asyncio.sleep(0.01)
+        await asyncio.sleep(TOLD_S)
         if self.last[device.name, fish.name, fish.version] != hashlib.sha256(state).digest():
             raise LawBroken(f"law 8: {device.name} has not shown the current state of {fish.name}")
 
@@ -280,11 +293,14 @@ class PairWatch:
         world = self.auditor.world
         if not _was_well(device, since) or device.identity.node in world.copied:
             return []  # peers are linked with a device or with its copy, in turns
+        if device not in world.members:
+            return []
         return [
             other
             for other in world.linked_with(device)
             if _was_well(other, since)
             and other.identity.node not in world.copied
+            and other in world.members
             and world.open_since(device, other) <= since
             and not _distrust(other, device)
         ]
@@ -327,7 +343,7 @@ def check_trust(world: World) -> None:
 
 def check_channels(world: World) -> None:
     """Law 14: in a world at rest, connections are those of links, and the odd one that is being made."""
-    for device in world.nodes:
+    for device in world.members:
         links = len(device.node.peers.linked)
         if device.open_channels > links + SPARE_CHANNELS:
             raise LawBroken(

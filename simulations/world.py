@@ -26,6 +26,7 @@ from simulations.device import Device, DeviceClock
 from simulations.disk import MemoryPlatter, Platter
 from simulations.errors import LawBroken
 from simulations.network import BANDWIDTH, LATENCY_S, Air
+from simulations.revoking import Admin
 from simulations.trace import Kind, Note, Trace
 from transport.identity import enrol, make_swarm
 
@@ -76,6 +77,8 @@ class World:
         """Every device's routes."""
         self._make_platter = make_platter
         self._swarm_key, self.admin = make_swarm(self.generator("swarm"))
+        self.membership = Admin(self.admin, self._swarm_key, self._swarm_key.swarm)
+        """What the admin has signed in this world."""
         self._flapping: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._names: dict[NodeId, str] = {}
         self.nodes = tuple(self._make_device(number) for number in range(nodes))
@@ -116,6 +119,16 @@ class World:
             for other in self.nodes
             if other in self._knows[device] or device in self._knows[other]
         ]
+
+    def holds_together(self, without: Device) -> bool:
+        """Whether the members are linked with each other, directly or not, when one of them is no member any more."""
+        left = [device for device in self.members if device is not without]
+        reached, due = {*left[:1]}, left[:1]
+        while due:
+            new = [one for one in self.linked_with(due.pop()) if one in left and one not in reached]
+            reached.update(new)
+            due += new
+        return len(reached) == len(left)
 
     def open_since(self, source: Device, target: Device) -> float:
         """Since when the links between two devices are whole and quick, both ways; infinity where they are not."""
@@ -179,15 +192,25 @@ class World:
                 await device.start()
 
     @property
+    def members(self) -> tuple[Device, ...]:
+        """The devices that were not revoked."""
+        revoked = self.membership.revoked
+        return tuple(device for device in self.nodes if device.identity.node not in revoked)
+
+    @property
     def equal(self) -> bool:
-        """Whether all running nodes hold the same offsets, and have given up the same."""
-        nodes = [device.node for device in self.nodes if device.running]
-        held = [(node.offsets, node.log.horizons) for node in nodes]
+        """Whether all running members hold the same offsets and notices, and have given up the same."""
+        nodes = [device.node for device in self.members if device.running]
+        noticed = [frozenset(one.id for one in node.log.store.notices) for node in nodes]
+        held = [
+            (node.offsets, node.log.horizons, known)
+            for node, known in zip(nodes, noticed, strict=True)
+        ]
         return all(one == held[0] for one in held)
 
     def held(self) -> dict[str, OffsetMap]:
-        """What each running node holds, by the device's name."""
-        return {device.name: device.node.offsets for device in self.nodes if device.running}
+        """What each running member holds, by the device's name."""
+        return {device.name: device.node.offsets for device in self.members if device.running}
 
     @contextmanager
     def partition(self, *groups: Collection[Device]) -> Iterator[None]:

@@ -31,15 +31,15 @@ FLOORS = (
     (
         "lamport.errors lamport.ids lamport.tags lamport.offsets lamport.event lamport.query lamport.seams"
         " lamport.snapshots lamport.routes fish.errors fish.protocols.errors fish.machines.errors"
-        " transport.errors transport.network"
+        " transport.errors"
         " shoal.version"
     ),
     # 1: pure machines
     (
         "lamport.clock lamport.codec lamport.chain lamport.horizon lamport.retention lamport.retraction"
         " lamport.upcasters lamport.forks lamport.branches lamport.row_keys lamport.frames lamport.blocks"
-        " lamport.commit lamport.requests lamport.stream_check lamport.archive"
-        " lamport.postings"
+        " lamport.notices lamport.revocation lamport.cuts"
+        " lamport.commit lamport.requests lamport.stream_check lamport.archive lamport.postings"
         " fish.states fish.work fish.definition fish.timeline"
         " fish.protocols.values fish.protocols.problems fish.protocols.wellformed"
         " fish.protocols.equivalence fish.protocols.projection fish.protocols.reading fish.protocols.roles"
@@ -53,25 +53,27 @@ FLOORS = (
         " transport.certificates transport.mail transport.texts transport.enrolment"
         " transport.identity transport.handshake transport.frames transport.messages transport.tree"
         " transport.aliases transport.horizons transport.claims transport.disclosures transport.outbox"
-        " transport.phases transport.mesh transport.session"
+        " transport.phases transport.mesh transport.session transport.epochs transport.credentials transport.network"
+        " transport.noticing"
     ),
     # 2: the durable log
     (
         "lamport.lineage lamport.tag_index lamport.tag_removal lamport.retraction_table lamport.horizon_table"
+        " lamport.notice_table lamport.branch_table"
         " lamport.store lamport.reader lamport.snapshot_table lamport.proving"
         " lamport.verification lamport.healing lamport.repair"
         " lamport.pruning lamport.dictionaries lamport.event_table lamport.compaction lamport.commit_table"
     ),
     # 3: the async middle
     (
-        "lamport lamport.follower lamport.tidying lamport.adopting lamport.log lamport.exchange"
+        "lamport lamport.withdrawal lamport.follower lamport.tidying lamport.adopting lamport.log lamport.exchange"
         " fish fish.machines fish.machines.office fish.machines.services fish.machines.timers"
         " fish.machines.ledger fish.machines.stability fish.machines.runtime fish.log fish.snapshots fish.observation"
         " fish.running fish.effects fish.pond fish.feed fish.explaining fish.shown"
         " fish.standing fish.lookout fish.collection fish.folding fish.protocols fish.protocols.playing"
-        " transport transport.forks transport.repairs transport.link transport.peers"
+        " transport.membership transport transport.forks transport.repairs transport.link transport.peers"
         " shoal.errors shoal.seams shoal.keys shoal.alarms shoal.node shoal.views shoal.explaining"
-        " shoal.worker shoal.strictjson"
+        " shoal.worker shoal.strictjson shoal.membership"
     ),
     # 4: the edge
     (
@@ -80,12 +82,13 @@ FLOORS = (
         " shoal.client shoal.daemon shoal.commands shoal.checking shoal.upkeep"
         " shoal.upkeep_commands shoal.newfile shoal.cli shoal.demo shoal.ballast shoal.routing"
         " shoal.enrolment shoal.enrolment_commands shoal.watchdog shoal.isolation"
+        " shoal.membership_api shoal.membership_commands"
     ),
     # above the edge: the simulator, which runs the node and is imported by nothing
     (
         "simulations simulations.errors simulations.loop simulations.trace simulations.disk simulations.harsh"
         " simulations.wire simulations.network simulations.device simulations.world"
-        " simulations.retracting simulations.laws simulations.watching simulations.acts"
+        " simulations.revoking simulations.retracting simulations.laws simulations.watching simulations.acts"
         " simulations.markers simulations.knobs simulations.damage simulations.horizons"
         " simulations.questions simulations.campaign"
         " simulations.plan simulations.play simulations.planted"

@@ -41,5 +41,9 @@ class PeerRejected(PeerFault):
     """The peer is not (or no longer, or not now) somebody to talk to. No frame of its was parsed."""
 
 
+class NotAMember(PeerRejected):
+    """The peer was revoked, or has keys of an epoch that is over and was not renewed."""
+
+
 class ForgedEvents(PeerFault):
     """The peer sent events that do not hold: broken or hostile, it is not talked to for a while."""

@@ -64,6 +64,8 @@ class Refusal(IntEnum):
     BANNED = 2
     SELF = 3
     BUSY = 4
+    REVOKED = 5
+    OUTDATED = 6
 
     @property
     def words(self) -> str:
@@ -73,9 +75,11 @@ class Refusal(IntEnum):
 
 _WORDS: Mapping[Refusal, str] = {
     Refusal.CUT: "its operator has cut this link",
-    Refusal.BANNED: "this node was revoked",
+    Refusal.BANNED: "this node sent what does not hold, and is not talked to for a while",
     Refusal.SELF: "it has this node's own id",
     Refusal.BUSY: "it has no room for another link now",
+    Refusal.REVOKED: "this node was revoked",
+    Refusal.OUTDATED: "the swarm's keys were changed, and this node got none: enrol it anew",
 }
 
 

@@ -18,6 +18,7 @@ from lamport.errors import (
     CorruptRange,
     DamagedRange,
     DivergedStream,
+    LimitExceeded,
     LogClosed,
     QuarantinedRange,
     StoreRefused,
@@ -26,7 +27,8 @@ from lamport.errors import (
 from lamport.forks import ForkProof, decode_proof
 from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
-from transport.errors import ForgedEvents, LinkEnded, TransportError
+from lamport.notices import Notice
+from transport.errors import ForgedEvents, LinkEnded, PeerFault, TransportError
 from transport.forks import ForkSearch
 from transport.frames import FrameReader, frame
 from transport.messages import (
@@ -35,11 +37,15 @@ from transport.messages import (
     Goodbye,
     Heads,
     Message,
+    Noticed,
+    Notify,
     Want,
     decode_message,
     encode_message,
 )
 from transport.network import Channel
+from transport.noticing import NoticeExchange
+from transport.phases import Phase
 from transport.repairs import Question
 from transport.session import Session
 
@@ -79,11 +85,12 @@ class Link:
         dialled: bool,
         told: Callable[[], None] = lambda: None,
         relay: Callable[[SealedRange, NodeId], None] = lambda _range, _source: None,
+        learn: Callable[[Notice], Awaitable[object]] | None = None,
     ) -> None:
         """Prepare a link.
 
         `told` is called whenever the peer has told something, or what it told was taken in; `relay` with each range
-        that added to the log.
+        that added to the log; `learn` takes in a notice of the admin, the log itself if nobody else does.
         """
         self.channel = channel
         self.session = session
@@ -96,7 +103,12 @@ class Link:
         self.question: Question | None = None
         """What this peer is asked for because the disk here has lost it."""
         self._forks = ForkSearch(session, log)
-        self._ranges: asyncio.Queue[SealedRange | ForkProof] = asyncio.Queue(WAITING_RANGES)
+        self._ranges: asyncio.Queue[SealedRange | ForkProof | Notice] = asyncio.Queue(
+            WAITING_RANGES
+        )
+        self._notices = NoticeExchange(log.store.notices)
+        self._has_greeted = False
+        self._learn_notice = log.learn if learn is None else learn
         self._work = asyncio.Event()
         self._ended: asyncio.Future[TransportError | OSError] = (
             asyncio.get_running_loop().create_future()
@@ -128,6 +140,11 @@ class Link:
             self._own_decision = True
             self._ended.set_result(LinkEnded(reason))
 
+    def tell(self, notice: Notice) -> None:
+        """This node has a notice of the admin more: pass it on, if it is news to the peer."""
+        self._notices.tell(notice)
+        self.wake()
+
     @property
     def has_told(self) -> bool:
         """Whether the peer has told all that it held when the link began, and that was looked at."""
@@ -135,7 +152,7 @@ class Link:
 
     def wake(self) -> None:
         """There may be something to send. Most ticks and most news of others give this peer nothing to hear."""
-        if self.session.has_to_send:
+        if self.session.has_to_send or self._notices.has_to_send:
             self._work.set()
         due = self.session.next_due
         if due is not None and self._alarm is None and not self._ended.done():
@@ -180,7 +197,11 @@ class Link:
             self.session.heard(self._now())
 
     async def _take(self, message: Message | None) -> None:
+        if isinstance(message, Noticed | Notify):
+            await self._hear(message)
+            return
         if isinstance(message, Heads):
+            self._notices.hear_heads()
             await self._follow_horizons(message.horizons)
         received = None if message is None else self.session.take(message, self._now())
         answered = self.question is not None and self.question.hear(message)
@@ -192,6 +213,15 @@ class Link:
             _log.error("not compared: %s", error)
         self.wake()
         self._told()
+
+    async def _hear(self, message: Noticed | Notify) -> None:
+        """Notices wait in line with the ranges: what comes behind one is taken in by its light."""
+        if self.session.phase is Phase.OPENED:
+            raise PeerFault("a notice has no place before the greeting")
+        notice = self._notices.hear(message)
+        if notice is not None:
+            await self._ranges.put(notice)
+        self.wake()
 
     async def _follow_horizons(self, seals: Sequence[Seal]) -> None:
         """Before anything is asked for: nobody asks for what was pruned on purpose."""
@@ -228,6 +258,8 @@ class Link:
             try:
                 if isinstance(received, ForkProof):
                     await self._learn(received)
+                elif isinstance(received, Notice):
+                    await self._note(received)
                 else:
                     await self._receive(received)
             except LogClosed as error:
@@ -260,6 +292,25 @@ class Link:
                 self._relay(sealed, self.channel.peer)
             self.session.taken(sealed, self._now(), added=bool(added))
 
+    async def _note(self, notice: Notice) -> None:
+        """Take in a notice; the peer sends it once, so that a full disk is waited for."""
+        while True:
+            try:
+                await self._learn_once(notice)
+            except StoreRefused as error:
+                _log.error("a notice of the admin cannot be kept for now: %s", error)
+                await asyncio.sleep(FULL_DISK_PAUSE_S)
+            else:
+                return
+
+    async def _learn_once(self, notice: Notice) -> None:
+        try:
+            await self._learn_notice(notice)
+        except CorruptRange as error:
+            raise ForgedEvents(str(error)) from error
+        except LimitExceeded as error:
+            _log.error("a notice of the admin is not kept: %s", error)
+
     async def _learn(self, proof: ForkProof) -> None:
         try:
             await self._log.forks.learn(proof)
@@ -275,7 +326,12 @@ class Link:
     async def _send(self) -> NoReturn:
         while True:
             self._work.clear()
+            notice = self._notices.next_message() if self._has_greeted else None
+            if notice is not None:
+                await self._write(notice)
+                continue
             message = self.session.next_message()
+            self._has_greeted = True
             if message is not None:
                 await self._write(message)
             want = self.session.next_serving()

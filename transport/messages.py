@@ -15,6 +15,8 @@ unknown fields behind the known ones, too. Anything else that does not fit is th
     Goodbye     the sender ends the session, and why
     Disclose    please prove the fork that this branch of a stream, which you told of, comes from
     Fork        the proof
+    Noticed     which notices of the admin the sender holds
+    Notify      a notice of the admin that the receiver lacks
 """
 
 from collections.abc import Callable, Mapping
@@ -28,6 +30,7 @@ from lamport.chain import HASH_BYTES, SIGNATURE_BYTES, Head, Seal, SealedRange, 
 from lamport.errors import CorruptRange, InvalidInput
 from lamport.forks import ForkProof, decode_proof, encode_proof
 from lamport.ids import BRANCH_BYTES, MAX_LAMPORT, STREAM_NUMBER_LIMIT, NodeId, StreamId
+from lamport.notices import MAX_NOTICES, NOTICE_ID_BYTES, Notice, decode_notice
 from transport.errors import PeerFault
 
 MAX_TOLD_STREAMS = 65_536
@@ -176,6 +179,20 @@ class Fork:
     proof: ForkProof
 
 
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """The names of the notices that the sender holds."""
+
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """A notice that the admin has signed."""
+
+    notice: Notice
+
+
 Message = (
     Greeting
     | Heads
@@ -190,6 +207,8 @@ Message = (
     | Goodbye
     | Disclose
     | Fork
+    | Noticed
+    | Notify
 )
 
 
@@ -352,6 +371,13 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _notice_ids(value: Any) -> tuple[bytes, ...]:
+    ids = _list(value)
+    if len(ids) > MAX_NOTICES:
+        raise ValueError(f"at most {MAX_NOTICES} notices, not {len(ids)}")
+    return tuple(_binary(one, NOTICE_ID_BYTES) for one in ids)
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"a text is due, not {type(value).__name__}")  # noqa: TRY004 - one kind of fault
@@ -378,6 +404,8 @@ _READERS: Mapping[int, Callable[[list[Any]], Message]] = {
     11: _fresh,
     12: lambda fields: Disclose(_branch(fields[0])),
     13: lambda fields: Fork(decode_proof(_binary(fields[0]))),
+    20: lambda fields: Noticed(_notice_ids(fields[0])),
+    21: lambda fields: Notify(decode_notice(_binary(fields[0]))),
 }
 
 
@@ -421,4 +449,6 @@ _WRITERS: Mapping[type[Message], Callable[[Any], tuple[int, list[Any]]]] = {
     ),
     Disclose: lambda message: (12, [message.branch]),
     Fork: lambda message: (13, [encode_proof(message.proof)]),
+    Noticed: lambda message: (20, [message.ids]),
+    Notify: lambda message: (21, [message.notice.encode()]),
 }

@@ -6,13 +6,16 @@ swarm's authority signed. The daemon makes them of TLS over TCP (`transport.tls`
 bound hello of `transport.handshake`, runs unchanged in both worlds.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from lamport.ids import NodeId
 from transport.errors import InvalidAddress
+
+if TYPE_CHECKING:  # what a network shows of its node
+    from transport.identity import Identity
 
 MAX_PORT = 65_535
 
@@ -101,6 +104,13 @@ Found = Callable[[Candidate], None]
 
 class Network(Protocol):
     """Dials, listens, announces and discovers, as one node."""
+
+    def adopt(self, identities: "Sequence[Identity]") -> None:
+        """Show these identities of this node from now on, the newest last; connections there are stay.
+
+        Two nodes are linked in the newest epoch of which both have an identity.
+        """
+        ...
 
     async def dial(self, address: Address) -> Channel:
         """Connect; raise `OSError` where nobody answers, `PeerRejected` where the answer proves no membership."""

@@ -19,8 +19,10 @@ from lamport.chain import Seal, SealedRange
 from lamport.errors import DamagedRange, LogClosed, StoreError
 from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
+from lamport.notices import Notice
 from lamport.offsets import OffsetMap, OffsetRange, missing
 from transport.claims import Claims
+from transport.credentials import Credentials
 from transport.errors import (
     ForgedEvents,
     LinkEnded,
@@ -39,6 +41,7 @@ from transport.handshake import (
 )
 from transport.identity import Identity
 from transport.link import Link
+from transport.membership import Membership
 from transport.mesh import ENOUGH_LINKS, MOST_LINKS, PROBATION_S, Mesh, Standing
 from transport.network import Address, Candidate, Channel, Network
 from transport.repairs import Repairs
@@ -80,6 +83,7 @@ class PeerStatus:
     node: NodeId
     connected: bool
     cut: bool
+    revoked: bool = False
     address: Address | None = None
     dialled: bool = False
     program: str = ""
@@ -122,15 +126,18 @@ class Peers:
         randomness: Random,
         program: str,
         addresses: tuple[Address, ...] = (),
+        credentials: Credentials | None = None,
     ) -> None:
         self._log = log
-        self._identity = identity
         self._network = network
         self._randomness = randomness
         self._program = program
         self._targets = {address: _Target(address, configured=True) for address in addresses}
         self._announced = 0
         self._links: dict[NodeId, Link] = {}
+        known = Credentials(identity) if credentials is None else credentials
+        self.members = Membership(log, known, network, self._links)
+        """Who belongs to the swarm now."""
         self._cut: dict[NodeId, None] = {}
         self._banned_until: dict[NodeId, float] = {}
         self._errors: dict[NodeId, str] = {}
@@ -209,7 +216,13 @@ class Peers:
     def _status(self, node: NodeId) -> PeerStatus:
         link, cut, error = self._links.get(node), node in self._cut, self._errors.get(node, "")
         if link is None:
-            return PeerStatus(node, connected=False, cut=cut, last_error=error)
+            return PeerStatus(
+                node,
+                connected=False,
+                cut=cut,
+                revoked=self.members.is_revoked(node),
+                last_error=error,
+            )
         session, traffic = link.session, link.session.traffic
         return PeerStatus(
             node,
@@ -314,7 +327,10 @@ class Peers:
             return None
         try:
             target.node = channel.peer
-            handshake = ClientHandshake(self._identity, *self._hello(channel))
+            self.members.require_member(
+                channel
+            )  # before a word is said, or it would believe to be linked
+            handshake = ClientHandshake(*self._hello(channel))
             async with asyncio.timeout(HELLO_TIMEOUT_S):
                 await channel.write(handshake.start())
                 await _shake(channel, handshake)
@@ -324,15 +340,18 @@ class Peers:
             self._errors[channel.peer] = target.error
             channel.abort()
             return None
+        except BaseException:
+            channel.abort()
+            raise
         return channel, handshake
 
     async def serve(self, channel: Channel) -> None:
         """Serve a node that dialled us, from the hello to the end of the link; for the network's listener."""
-        handshake = ServerHandshake(self._identity, *self._hello(channel))
         try:
+            handshake = ServerHandshake(*self._hello(channel))
             async with asyncio.timeout(HELLO_TIMEOUT_S):
                 await _shake(channel, handshake)
-                reason = self._reason_to_refuse(channel.peer)
+                reason = self._reason_to_refuse(channel)
                 if reason is not None:
                     await channel.write(handshake.refuse(reason))
                     await channel.read(1)  # its hang-up: closing first could overtake the answer
@@ -356,6 +375,7 @@ class Peers:
             dialled=dialled,
             told=self._told.set,
             relay=self._relay,
+            learn=self.learn,
         )
         self._register(channel.peer, link)
         try:
@@ -385,9 +405,17 @@ class Peers:
             now=self._now(),
         )
 
-    def _hello(self, channel: Channel) -> tuple[bytes, bytes, bytes]:
+    async def learn(self, notice: Notice) -> bool:
+        """See `Membership.learn`."""
+        is_news = await self.members.learn(notice)
+        if is_news:
+            self._note_change()
+        return is_news
+
+    def _hello(self, channel: Channel) -> tuple[Identity, bytes, bytes, bytes]:
         nonce = self._randomness.randbytes(NONCE_BYTES)
-        return self._identity.certificate, channel.peer_certificate, nonce
+        identity = self.members.identity_for(channel)
+        return identity, identity.certificate, channel.peer_certificate, nonce
 
     def _backoff_s(self, failures: int) -> float:
         longest: float = min(FIRST_BACKOFF_S * 2 ** min(failures, 10), MAX_BACKOFF_S)
@@ -396,9 +424,12 @@ class Peers:
     def _banned(self, node: NodeId) -> bool:
         return self._banned_until.get(node, 0.0) > self._now()
 
-    def _reason_to_refuse(self, node: NodeId) -> Refusal | None:
+    def _reason_to_refuse(self, channel: Channel) -> Refusal | None:
+        node = channel.peer
         if node == self._log.node:
             return Refusal.SELF
+        if (refusal := self.members.reason_to_refuse(channel)) is not None:
+            return refusal
         if node in self._cut:
             return Refusal.CUT
         if self._banned(node):
@@ -425,6 +456,7 @@ class Peers:
             old.end("replaced by a newer link")
         self._links[node] = link
         self._errors.pop(node, None)
+        self.members.note(link)
         self._make_room(MOST_LINKS)
         _log.info("linked to %s at %s", node.short, link.channel.remote)
         self._note_change()

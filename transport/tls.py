@@ -10,6 +10,10 @@ TLS, the slot is given back, the same checks, channel, and the caller's `accept`
 fails on the way is logged with the reason and dropped; nothing that a stranger does is raised into
 the node.
 
+A node that has identities of several epochs shows one of them: the client says by the server name (`e2.shoal`) in which
+epoch it comes, and the server answers in the same, or in its newest before that. A client that finds the server in an
+older epoch than it has shown dials once more in that one. Both ends have then shown certificates of one authority.
+
 Clocks decide nothing: certificates are valid for ever and revocation is an event. There are no
 session tickets, since a resumed session would skip the certificate. Names decide nothing either: a
 node is its key, wherever it answers.
@@ -25,8 +29,8 @@ import socket
 import ssl
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -66,7 +70,7 @@ ACCEPT_RETRY_S = 1.0
 
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 3))
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module does not name
-_NO_SERVER_NAME = ""
+_FIRST_EPOCH_NAME = ""  # what was said before there were epochs
 _WHY_NOT_LISTENING = {
     errno.EADDRINUSE: "it is in use: stop the other program, or choose another port",
     errno.EADDRNOTAVAIL: "this device has no such address: choose one of its own, or 0.0.0.0",
@@ -87,29 +91,68 @@ class TlsNetwork:
         self._identity = identity
         self._listen = listen
         self._mdns = mdns
-        self._server = _context(identity, server=True)
-        self._client = _context(identity, server=False)
+        self._identities: tuple[Identity, ...] = ()
+        self._servers: dict[int, ssl.SSLContext] = {}
+        self.adopt([identity])
+
+    def adopt(self, identities: Sequence[Identity]) -> None:
+        """Show these identities of this node from now on, the newest last; connections there are stay."""
+        self._identities = tuple(identities)
+        self._servers = {one.epoch: _context(one, server=True) for one in identities}
+        self._clients = {one.epoch: self._client_context(one) for one in identities}
+
+    def _client_context(self, identity: Identity) -> ssl.SSLContext:
+        context = _context(identity, server=False)
+        for (
+            other
+        ) in self._identities:  # it is found out after the handshake in which epoch the server is
+            context.load_verify_locations(cadata=other.authority)
+        return context
 
     async def dial(self, address: Address) -> "TlsChannel":
-        """Connect within `CONNECT_TIMEOUT_S`.
+        """Connect, in the newest epoch that both ends have, each time within `CONNECT_TIMEOUT_S`.
 
         Raises `OSError` where nobody answers, `PeerRejected` where the answer proves no membership.
         That the *peer* refuses *this* node shows later, at the first read: in TLS 1.3 the client is
         through before the server has looked at its certificate.
         """
+        shown = self._identities[-1]
+        channel = await self._dial_as(address, shown)
+        found = self._identity_of(channel.peer_certificate)
+        if found is shown:
+            return channel
+        channel.abort()
+        return await self._dial_as(address, found)
+
+    async def _dial_as(self, address: Address, identity: Identity) -> "TlsChannel":
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 reader, writer = await asyncio.open_connection(
                     address.host,
                     address.port,
                     limit=READ_BUFFER_BYTES,
-                    ssl=self._client,
-                    server_hostname=_NO_SERVER_NAME,
+                    ssl=self._clients[identity.epoch],
+                    server_hostname=_server_name(identity.epoch),
                     ssl_handshake_timeout=CONNECT_TIMEOUT_S,
                 )
         except ssl.SSLError as error:
             raise PeerRejected(f"{address} proves no membership: {_words(error)}") from error
         return self._channel(reader, writer, address)
+
+    def _identity_of(self, certificate: bytes) -> Identity:
+        """The identity of the epoch that a peer has shown."""
+        for identity in reversed(self._identities):
+            with suppress(PeerFault):
+                verify_certificate(certificate, identity.authority)
+                return identity
+        raise PeerRejected("its certificate is of another epoch than any of this node's")
+
+    def _greeted(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        """A client has said in which epoch it comes, before anything was shown."""
+        asked = _epoch_in(name or _FIRST_EPOCH_NAME)
+        common = [one.epoch for one in self._identities if one.epoch <= asked]
+        if common:
+            connection.context = self._servers[common[-1]]
 
     @asynccontextmanager
     async def listen(self, accept: Accept) -> AsyncIterator[Address]:
@@ -165,17 +208,23 @@ class TlsNetwork:
         self, connection: socket.socket, remote: Address, slots: "_Slots"
     ) -> "TlsChannel":
         try:
-            reader, writer = await _secure(connection, self._server)
+            reader, writer = await _secure(connection, self._door_context())
         finally:
             slots.give_back(remote.host)
         return self._channel(reader, writer, remote)
+
+    def _door_context(self) -> ssl.SSLContext:
+        """The context of the oldest epoch, in which clients come who name none; it goes over to the one they name."""
+        context = self._servers[self._identities[0].epoch]
+        context.sni_callback = self._greeted
+        return context
 
     def _channel(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, remote: Address
     ) -> "TlsChannel":
         try:
             certificate = _peer_certificate(writer)
-            peer = verify_certificate(certificate, self._identity.authority)
+            peer = verify_certificate(certificate, self._identity_of(certificate).authority)
             _tune(writer)
         except PeerFault as fault:
             writer.transport.abort()
@@ -273,6 +322,16 @@ class _Slots:
         self._taken[host] -= 1
         if not self._taken[host]:
             del self._taken[host]
+
+
+def _server_name(epoch: int) -> str:
+    return f"e{epoch}.shoal" if epoch else _FIRST_EPOCH_NAME
+
+
+def _epoch_in(name: str) -> int:
+    """The epoch in which a client comes; the first where it says nothing of ours."""
+    digits = name.removeprefix("e").removesuffix(".shoal")
+    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 11 else 0  # noqa: PLR2004 - ten digits
 
 
 def _context(identity: Identity, *, server: bool) -> ssl.SSLContext:

@@ -28,6 +28,7 @@ from lamport.event import Draft, Event, draft
 from lamport.follower import Follower
 from lamport.ids import MIN_DRAWN_STREAM_NUMBER, NodeId, StreamId
 from lamport.log import EventLog
+from lamport.notices import Notice
 from lamport.offsets import NOTHING, OffsetMap
 from lamport.reader import Order
 from lamport.routes import NO_ROUTES, Routes
@@ -83,6 +84,9 @@ class Member:
     def admin(self) -> Ed25519PrivateKey:
         """The admin's key, which no device has."""
         return key_of(f"admin of {self.swarm.hex()}")
+
+    def learn(self, notices: Iterable[Notice]) -> None:
+        """These certificates know of one authority."""
 
     def verifies_admin(self, signature: bytes, data: bytes) -> bool:
         return signed_by(self.admin.public_key().public_bytes_raw(), signature, data)

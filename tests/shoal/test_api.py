@@ -180,6 +180,8 @@ async def test_the_status_tells_what_the_node_holds(tmp_path: Path) -> None:
             "forks": [],
             "named": {},
             "horizons": {},
+            "epoch": 0,
+            "revoked": {},
         }
 
 

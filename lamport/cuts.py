@@ -1,0 +1,142 @@
+"""How much of each stream still counts, once nodes were revoked: the picture of all cuts, immutable.
+
+A stream of a node that nobody revoked is not cut, and nothing of it stands here. Each part of a revoked node's streams
+(the stream itself, and its branches where forks are proven) has a limit, the last offset that counts; what lies beyond
+stays on the disk and is withdrawn from all that is handed out: heads, queries, folds, gossip. A limit only ever falls.
+
+Readers take one such picture and keep to it; whoever follows the log sees by its being another one that something was
+withdrawn (`lamport.follower`). How far a limit reaches follows from the revocations and from the hashes that are held:
+see `lamport.withdrawal`.
+"""
+
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
+
+from lamport.chain import Head, Seal, SealedRange, Start
+from lamport.ids import NodeId, StreamId
+from lamport.offsets import NOTHING, OffsetMap
+from lamport.revocation import Revocation
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """All revocations, and the limits of the parts of streams for which they were worked out."""
+
+    revocations: tuple[Revocation, ...] = ()
+    limits: Mapping[StreamId, int] = field(default_factory=dict)
+    revoked: Mapping[NodeId, tuple[Revocation, ...]] = field(init=False)
+    """The revocations of each node that has any."""
+
+    def __post_init__(self) -> None:
+        revoked: dict[NodeId, tuple[Revocation, ...]] = {}
+        for one in self.revocations:
+            revoked[one.node] = (*revoked.get(one.node, ()), one)
+        object.__setattr__(self, "revoked", revoked)
+
+    def of(self, part: StreamId) -> int | None:
+        """The last offset that counts of a part of a stream, -1 for nothing; None where it is not cut."""
+        if part.node not in self.revoked:
+            return None
+        limit = self.limits.get(part)
+        return self.named(part) if limit is None else limit
+
+    def named(self, part: StreamId) -> int:
+        """The highest offset that the revocations leave of a part, whatever its history."""
+        return min(
+            max((cut.offset for cut in one.of(part)), default=NOTHING)
+            for one in self.revoked[part.node]
+        )
+
+    def admits(self, part: StreamId, offset: int) -> bool:
+        """Whether an event at this place counts."""
+        limit = self.of(part)
+        return limit is None or offset <= limit
+
+    def leaves_room(self, head: Head) -> bool:
+        """Whether more than this counts of a stream, should there be more."""
+        limit = self.of(head.stream)
+        return limit is None or head.offset < limit
+
+    def seal_at(self, part: StreamId, offset: int) -> Seal | None:
+        """The author's seal at a cut, under the name of the part; None where no cut is there."""
+        for one in self.revoked.get(part.node, ()):
+            for cut in one.of(part):
+                if cut.offset == offset:
+                    return replace(cut, stream=part)
+        return None
+
+    def clipped(self, received: SealedRange) -> SealedRange | None:
+        """What counts of a range, up to the seal that the cut names; None where nothing does.
+
+        What a revoked node says of its horizons counts as far as the cut says it, too: else it could have others
+        delete what the cut leaves of it.
+        """
+        stream, seal = received.stream, received.seal
+        limit = self.of(stream)
+        if limit is None:
+            return received
+        cut = self.seal_at(stream, limit)
+        if cut is None or received.first > limit or seal.horizon > cut.horizon:
+            return None
+        if received.start is not None:
+            received = replace(received, start=_kept_start(received.start, cut))
+        if seal.offset <= limit:
+            return received
+        return replace(received, events=received.events[: limit + 1 - received.first], seal=cut)
+
+    def believes(self, seal: Seal) -> bool:
+        """Whether an author's word for its horizon counts."""
+        limit = self.of(seal.stream)
+        if limit is None:
+            return True
+        cut = self.seal_at(seal.stream, limit)
+        return cut is not None and seal.offset <= limit and seal.horizon <= cut.horizon
+
+    def clip_heads(self, heads: MutableMapping[StreamId, Head]) -> None:
+        """Move heads that lie beyond what counts back to there."""
+        for part in [one for one in heads if one.node in self.revoked]:
+            limit, head = self.of(part), heads[part]
+            if limit is None or head.offset <= limit:
+                continue
+            cut = self.seal_at(part, limit)
+            if cut is None:
+                del heads[part]
+            else:
+                # Nothing goes on from here, so that the clock may stand for the event's own timestamp.
+                heads[part] = Head(part, limit, cut.hash, cut.clock)
+
+    def clip(self, offsets: OffsetMap) -> OffsetMap:
+        """A position without what does not count."""
+        beyond = [one for one, last in offsets.items() if not self.admits(one, last)]
+        if not beyond:
+            return offsets
+        kept = dict(offsets)
+        for part in beyond:
+            limit = self.of(part)
+            if limit is None or limit < 0:
+                del kept[part]
+            else:
+                kept[part] = limit
+        return OffsetMap(kept)
+
+    def with_revocation(self, revocation: Revocation) -> "Cuts":
+        """This picture and one revocation more; the limits are still to be worked out."""
+        return Cuts((*self.revocations, revocation), self.limits)
+
+    def with_limits(self, found: Mapping[StreamId, int]) -> "Cuts":
+        """This picture with limits that were worked out; none of them rises."""
+        lower = {part: min(limit, self.limits.get(part, limit)) for part, limit in found.items()}
+        return Cuts(self.revocations, {**self.limits, **lower})
+
+    def __bool__(self) -> bool:
+        return bool(self.revocations)
+
+
+def _kept_start(start: Start, cut: Seal) -> Start:
+    seal = start.seal
+    believed = seal is None or (seal.offset <= cut.offset and seal.horizon <= cut.horizon)
+    return start if believed else Start(start.hash)
+
+
+NO_CUTS = Cuts()
+"""Nobody was revoked."""

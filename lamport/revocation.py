@@ -1,0 +1,130 @@
+"""Revocations: the admin's word that a node is a member no more, and how much of what it wrote still counts.
+
+A revocation names a cut for each stream of the node: the author's own seal on the last event that counts. A stream that
+it does not name is cut at nothing. Since a cut is a seal, every node can verify the stream up to there and no further,
+whichever seals it holds itself, and of two histories of a stream the seal says which is meant. One that has forked may
+have a cut on each of its branches. Of several revocations of a node each holds: the lowest cut wins.
+
+    [node, [[number, offset, hash, clock, horizon, signature], ...]]      the body of a notice (`lamport.notices`)
+
+The way of a datum: `revocation_of` makes one of the cuts chosen, a notice carries it, `lamport.cuts` works out what
+it leaves of each stream, and `lamport.withdrawal` makes it so on a disk.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from lamport.chain import HASH_BYTES, SIGNATURE_BYTES, Seal
+from lamport.errors import InvalidInput
+from lamport.ids import MAX_LAMPORT, STREAM_NUMBER_LIMIT, NodeId, StreamId
+from lamport.notices import MAX_BODY_BYTES
+
+MAX_CUTS = 1_024
+"""Cuts of one revocation: all the streams that are taken in of one node, with branches and some room."""
+
+MAX_CUTS_OF_STREAM = 32
+"""Cuts of one stream: as many as branches are kept of one node."""
+
+_OFFSET_LIMIT = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """One node's revocation. Each cut is the author's seal on the last event that counts of its stream."""
+
+    node: NodeId
+    cuts: tuple[Seal, ...]
+
+    def encode(self) -> bytes:
+        """The body of its notice."""
+        fields = [
+            [cut.stream.number, cut.offset, cut.hash, cut.clock, cut.horizon, cut.signature]
+            for cut in self.cuts
+        ]
+        packed: bytes = msgpack.packb([bytes(self.node), fields])
+        return packed
+
+    def of(self, stream: StreamId) -> tuple[Seal, ...]:
+        """The cuts of a stream; none where nothing of it counts."""
+        return tuple(cut for cut in self.cuts if cut.stream == stream.base)
+
+
+def revocation_of(node: NodeId, cuts: Iterable[Seal]) -> Revocation:
+    """The revocation of a node with these cuts, whichever branches they stand on.
+
+    Raises:
+        InvalidInput: they are another node's, or too many.
+    """
+    named = [
+        Seal(cut.stream.base, cut.offset, cut.hash, cut.clock, cut.horizon, cut.signature)
+        for cut in cuts
+    ]
+    made = Revocation(node, tuple(sorted(set(named), key=lambda one: (one.stream, one.offset))))
+    for cut in made.cuts:
+        if cut.stream.node != node:
+            raise InvalidInput(f"stream {cut.stream} is another node's: name only those of {node}")
+    _require_few(made)
+    return made
+
+
+def decode_revocation(body: bytes) -> Revocation:
+    """Read the body of a notice.
+
+    Raises:
+        InvalidInput: it is none of a revocation.
+    """
+    try:
+        revocation = _decoded(msgpack.unpackb(body))
+        genuine = revocation.encode() == body
+    except (TypeError, ValueError, msgpack.UnpackException) as error:
+        raise InvalidInput(f"this notice is no revocation ({error})") from error
+    if not genuine:
+        raise InvalidInput("this notice is no revocation as we write it")
+    _require_few(revocation)
+    return revocation
+
+
+def _require_few(revocation: Revocation) -> None:
+    per_stream = Counter(cut.stream for cut in revocation.cuts)
+    most = max(per_stream.values(), default=0)
+    if len(revocation.cuts) > MAX_CUTS or most > MAX_CUTS_OF_STREAM:
+        raise InvalidInput(
+            f"a revocation has at most {MAX_CUTS} cuts, and {MAX_CUTS_OF_STREAM} of one stream"
+        )
+    assert len(revocation.encode()) <= MAX_BODY_BYTES, "cuts have about 150 bytes each"
+
+
+def _decoded(fields: Any) -> Revocation:
+    node, cuts = fields
+    author = NodeId(_binary(node))
+    return Revocation(author, tuple(_cut(author, *fields) for fields in cuts))
+
+
+def _cut(  # noqa: PLR0917 - the fields of a seal
+    node: NodeId, number: Any, offset: Any, hash_: Any, clock: Any, horizon: Any, signature: Any
+) -> Seal:
+    stream = StreamId(node, _integer(number, STREAM_NUMBER_LIMIT - 1))
+    return Seal(
+        stream,
+        _integer(offset, _OFFSET_LIMIT),
+        _binary(hash_, HASH_BYTES),
+        _integer(clock, MAX_LAMPORT),
+        _integer(horizon, _OFFSET_LIMIT),
+        _binary(signature, SIGNATURE_BYTES),
+    )
+
+
+def _binary(value: Any, size: int | None = None) -> bytes:
+    if not isinstance(value, bytes) or (size is not None and len(value) != size):
+        raise ValueError(f"{size or 'some'} bytes are due")
+    return value
+
+
+def _integer(value: Any, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise ValueError(f"a number up to {most} is due")
+    return value

@@ -1,0 +1,251 @@
+"""Taking back what revoked nodes wrote beyond their cuts, on one disk, for good.
+
+Nothing is deleted: the bytes stay where they are, for they may be evidence. What changes is the picture that all
+reading goes by (`lamport.cuts`): heads move back to the cut, so that nothing beyond is queried, folded, counted, served
+or told of; retractions that stand beyond hide nothing any more; and whoever followed the log hears which of the events
+that it was handed are gone (`withdrawn_page`), and which are back (`restored_since`).
+
+A cut is a seal, that is a place in one history. Where a stream has forked, a branch counts as far as it is a part of
+that history; as long as no branch that is held reaches the cut each of them may be. A stream of which another history
+is held at that place counts for nothing.
+
+The way of a datum: a notice comes in, `withdraw` works out the limits of all parts of that node's streams and writes
+them in one transaction with the notice; from there the picture is exchanged for the new one in one step. What a later
+commit proves of a branch (`behind`), or proved just before the power went (`begin`), is worked out in the same way.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import NamedTuple
+
+from lamport.chain import Keys, Seal
+from lamport.commit import Commit
+from lamport.cuts import Cuts
+from lamport.errors import CorruptRange, DamagedRange, InvalidInput, StoreRefused
+from lamport.event import Event
+from lamport.ids import EventKey, NodeId, StreamId
+from lamport.notice_table import inserted_limits, inserted_notice
+from lamport.notices import Notice, NoticeKind
+from lamport.offsets import NOTHING, OffsetMap
+from lamport.reader import Bounds, Order, Reader
+from lamport.revocation import Revocation, decode_revocation
+from lamport.seams import Statement
+from lamport.store import Store
+from lamport.tags import ALL_EVENTS
+
+WITHDRAWN_PAGE = 10_000
+"""Offsets of which a follower is told at once that they are withdrawn."""
+
+
+def checked_notice(notice: Notice, keys: Keys) -> Revocation | None:
+    """The revocation that a notice is, if it is one.
+
+    Raises:
+        CorruptRange: it is not the admin's, or says nothing that can be read.
+    """
+    if not notice.is_signed(keys):
+        raise CorruptRange("a notice is not signed by this swarm's admin")
+    try:
+        return decode_revocation(notice.body) if notice.kind == NoticeKind.REVOCATION else None
+    except InvalidInput as error:
+        raise CorruptRange(str(error)) from error
+
+
+def learn_epoch(notice: Notice, keys: Keys) -> None:
+    """Let the keys take note of a notice; raise `CorruptRange` where it says nothing that can be read."""
+    try:
+        keys.learn([notice])
+    except InvalidInput as error:
+        raise CorruptRange(str(error)) from error
+
+
+class WithdrawnPage(NamedTuple):
+    """Events that do not count any more, and the position of whoever was handed them, without them."""
+
+    events: tuple[Event, ...]
+    offsets: OffsetMap
+
+
+class Withdrawals:
+    """The notices of one log, and its cuts at work. The picture changes between commits only."""
+
+    def __init__(self, store: Store, reader: Reader, keys: Keys) -> None:
+        self.turn = asyncio.Lock()
+        """Held by whoever commits, or changes the picture."""
+        self._store = store
+        self._reader = reader
+        self._keys = keys
+        self._restored: list[tuple[EventKey, ...]] = []
+        """What was hidden by retractions that do not count any more, each time that the picture changed."""
+
+    @property
+    def count(self) -> int:
+        """How often the picture has changed since the start."""
+        return len(self._restored)
+
+    async def learn(self, notice: Notice) -> bool:
+        """Keep a notice for good, and go by it if it is a revocation; returns whether it is news.
+
+        Raises:
+            CorruptRange: it is not the admin's, or says nothing that can be read.
+            LimitExceeded: no more are kept.
+            StoreFull: there is no room.
+        """
+        notices = self._store.notices
+        if notice.id in notices:
+            return False
+        revocation = checked_notice(notice, self._keys)
+        async with self.turn:
+            if notice.id in notices:
+                return False
+            notices.require_room()
+            learn_epoch(notice, self._keys)
+            if revocation is not None:
+                await self._withdraw(notice, revocation)
+            else:
+                await self._store.write(inserted_notice(notice))
+            notices.add(notice)
+        return True
+
+    def renamed(self, offsets: OffsetMap) -> OffsetMap:
+        """A position in this log, of what does not count any more, too, under the names that its parts bear now."""
+        return self._store.branches.renamed(offsets)
+
+    def counts(self, event: Event) -> bool:
+        """Whether no revocation withdraws an event."""
+        return self._store.counts(event.stream, event.offset)
+
+    async def begin(self) -> None:
+        """Work out what a power cut left undone."""
+        with suppress(StoreRefused):  # then behind a later commit, or at the next start
+            await self._work_out(tuple(self._store.cuts.revoked))
+
+    async def behind(self, commit: Commit) -> bool:
+        """Look whether a commit tells which branch a cut stands on; returns whether the picture has changed."""
+        cuts = self._store.cuts
+        touched = [*(fork.origin.stream for fork in commit.forks)]
+        touched += [part for part in commit.heads if part.branch]
+        nodes = sorted({part.node for part in touched if part.node in cuts.revoked})
+        with suppress(StoreRefused):
+            return await self._work_out(tuple(nodes))
+        return False
+
+    async def _withdraw(self, notice: Notice, revocation: Revocation) -> None:
+        """Keep a revocation, and from then on count no more than it leaves."""
+        cuts = self._store.cuts.with_revocation(revocation)
+        found = await self._limits(cuts, revocation.node)
+        await self._store.write(
+            inserted_notice(notice), inserted_limits(found), self._seals(cuts, found)
+        )
+        self._show(cuts.with_limits(found))
+
+    async def _work_out(self, nodes: Iterable[NodeId]) -> bool:
+        cuts = self._store.cuts
+        found: dict[StreamId, int] = {}
+        for node in nodes:
+            found |= await self._limits(cuts, node)
+        changed = {part: limit for part, limit in found.items() if cuts.limits.get(part) != limit}
+        lowered = cuts.with_limits(changed)
+        if not changed or lowered.limits == cuts.limits:
+            return False
+        await self._store.write(inserted_limits(lowered.limits), self._seals(cuts, found))
+        self._show(lowered)
+        return True
+
+    def _show(self, cuts: Cuts) -> None:
+        """Go by this picture from now on."""
+        store = self._store
+        hidden = store.retracted
+        store.cuts = cuts
+        cuts.clip_heads(store.heads)
+        store.retracted = hidden.only(store.counts)
+        self._restored.append(tuple(key for key in hidden if key not in store.retracted))
+
+    async def _limits(self, cuts: Cuts, node: NodeId) -> dict[StreamId, int]:
+        """How far each part of a node's streams counts, of which something is stored here."""
+        bases = {one.base for one in (*self._store.heads, *cuts.limits) if one.node == node}
+        found: dict[StreamId, int] = {}
+        for base in sorted(bases):
+            parts = self._store.branches.of(base)
+            each = [await self._left_by(one, parts) for one in cuts.revoked[node]]
+            found |= {part: min(left[part] for left in each) for part in parts}
+        return found
+
+    async def _left_by(self, revocation: Revocation, parts: list[StreamId]) -> dict[StreamId, int]:
+        """How far one revocation lets the parts of a stream count."""
+        left = dict.fromkeys(parts, NOTHING)
+        for cut in revocation.of(parts[0]):
+            for part, limit in (await self._left_of(cut, parts)).items():
+                left[part] = max(left[part], limit)
+        return left
+
+    async def _left_of(self, cut: Seal, parts: list[StreamId]) -> dict[StreamId, int]:
+        begun = [one for one in parts if self._store.branches.first(one) <= cut.offset]
+        for part in begun:
+            if await self._bears(part, cut):
+                return dict.fromkeys(self._store.branches.line(part), cut.offset)
+        closed = self._store.branches.closed
+        return {
+            part: cut.offset
+            for part in begun
+            if part in closed or self._store.head(part).offset < cut.offset
+        }
+
+    async def _bears(self, part: StreamId, cut: Seal) -> bool:
+        """Whether a cut stands in what is held of this part. What is damaged, or pruned, is not held against it."""
+        held = self._store.head(part).offset >= cut.offset
+        if held and self._reader.kept_from(part) > cut.offset + 1:
+            return True
+        try:
+            return await self._reader.hash_at(part, cut.offset) == cut.hash
+        except DamagedRange:
+            return True
+
+    def _seals(self, cuts: Cuts, limits: dict[StreamId, int]) -> Statement:
+        """The seals on which parts end from now on: whoever serves them needs one there."""
+        rows = []
+        for part, limit in sorted(limits.items()):
+            seal, row = cuts.seal_at(part, limit), self._store.row_of(part)
+            if seal is not None and row is not None and self._store.head(part).offset >= limit:
+                signed = (seal.hash, seal.clock, seal.horizon, seal.signature)
+                rows.append((row, limit, *signed))
+        return Statement("INSERT OR REPLACE INTO seals VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    async def seal_up_to(self, part: StreamId, offset: int) -> Seal | None:
+        """The last seal of a part at or before an offset; None where there is none. There a cut can be placed."""
+        row = self._store.row_of(part)
+        return None if row is None else await self._reader.seal_up_to(part, row, offset)
+
+    async def withdrawn_page(self, handed: OffsetMap) -> WithdrawnPage | None:
+        """Of what was handed out up to these offsets, some that does not count any more; None where all of it does."""
+        for part, last in sorted(handed.items()):
+            limit = self._store.cuts.of(part)
+            if limit is not None and last > limit:
+                first = max(limit + 1, last + 1 - WITHDRAWN_PAGE)
+                rest = {one: offset for one, offset in handed.items() if one != part}
+                if first > 0:
+                    rest[part] = first - 1
+                return WithdrawnPage(await self._stored(part, first, last), OffsetMap(rest))
+        return None
+
+    async def _stored(self, part: StreamId, first: int, last: int) -> tuple[Event, ...]:
+        lower = OffsetMap({part: first - 1} if first else {})
+        bounds = Bounds(OffsetMap({part: last}), lower)
+        found: list[Event] = []
+        try:
+            async for page in self._reader.read(ALL_EVENTS, bounds, Order.PER_STREAM):
+                found += page
+        except DamagedRange:
+            pass  # it can be shown to nobody, and was not
+        return tuple(sorted(found, key=lambda event: event.key))
+
+    async def restored_since(self, count: int, handed: OffsetMap) -> tuple[Event, ...]:
+        """Events up to these offsets that were hidden when the picture had changed so often, and are not now."""
+        keys = dict.fromkeys(key for keys in self._restored[count:] for key in keys)
+        if not keys:
+            return ()
+        hides = self._store.retracted.hides
+        found = await self._reader.events_at(key for key in keys if not hides(key))
+        held = [one for one in found if one.offset <= handed.of(one.stream)]
+        return tuple(sorted(held, key=lambda event: event.key))

@@ -1,0 +1,228 @@
+"""Revoking and rotating in a swarm, under virtual time and all laws: partitions, power cuts, devices that were away."""
+
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from fish.definition import Fish, Metadata
+from lamport.errors import NodeRevoked
+from lamport.tags import Tag
+from simulations.device import Device
+from simulations.laws import Auditor, check_converged
+from simulations.loop import run_simulated
+from simulations.plan import ADMIN, draw_plan
+from simulations.planted import BUGS, planted
+from simulations.play import play
+from simulations.revoking import check_epoch
+from simulations.sim import Sim
+from simulations.swarm import swarm_test
+from simulations.watching import Listener, StateWatch
+from simulations.world import World
+
+
+def _listed(known: tuple[object, ...], event: object, _metadata: Metadata) -> tuple[object, ...]:
+    return (*known, event)
+
+
+LIST: Fish[tuple[object, ...]] = Fish("list", Tag("x"), (), _listed)
+
+
+def tell(story: Callable[[World], Awaitable[object]], seed: int = 1, nodes: int = 4) -> None:
+    """Run a story with the laws on; all members hold and show the same in the end, and have the newest keys."""
+
+    async def go() -> None:
+        world = World(seed, nodes)
+        auditor = Auditor(world)
+        auditor.watch()
+        StateWatch(world).watch()
+        async with world.started():
+            listeners = [Listener(device, auditor) for device in world.nodes]
+            await story(world)
+            await world.converge()
+            await check_converged(world, [LIST])
+            for device in world.members:
+                check_epoch(world.membership, device)
+            for listener in listeners:
+                await listener.check()
+
+    run_simulated(go(), random.Random(seed))
+
+
+async def shown(device: Device) -> tuple[object, ...]:
+    return await device.pond.current_state(LIST)
+
+
+async def revoke(world: World, beside: Device, target: Device) -> None:
+    await beside.node.learn(await world.membership.revoke(beside, target))
+
+
+async def rotate(world: World, beside: Device) -> None:
+    draw = world.generator("rotation")
+    await beside.node.learn(world.membership.rotate(world.members, draw))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_a_thief_writes_beyond_the_cut_goes_away_on_both_sides_of_a_partition(
+    seed: int,
+) -> None:
+    async def story(world: World) -> None:
+        a, b, c, thief = world.nodes
+        await thief.publish("x", "honest")
+        await world.converge()
+        with world.partition({a}, {b, c, thief}):
+            for number in range(20):
+                await thief.publish("x", number)
+            await world.run(seconds=3)
+            assert len(await shown(b)) == 21
+            await c.power_cut()
+            await revoke(world, a, thief)
+            assert await shown(a) == ("honest",)
+        await world.run(seconds=8)
+        assert await shown(b) == ("honest",)
+        await c.start()
+        await world.run(seconds=5)
+        assert await shown(c) == ("honest",)
+        assert not thief.node.peers.linked
+        await thief.restart()
+        with suppress(NodeRevoked):  # it may have heard of it before it was cut off
+            await thief.publish("x", "nobody listens")
+        await world.run(seconds=5)
+        assert [await shown(one) for one in world.members] == [("honest",)] * 3
+
+    tell(story, seed)
+
+
+def test_a_revocation_that_comes_before_the_events_refuses_them() -> None:
+    async def story(world: World) -> None:
+        a, b, c, thief = world.nodes
+        await thief.publish("x", "honest")
+        await world.converge()
+        world.isolate(thief)
+        await thief.publish("x", "stolen")
+        await revoke(world, a, thief)
+        await world.run(seconds=5)
+        world.heal()
+        await world.run(seconds=5)
+        assert [await shown(one) for one in (a, b, c)] == [("honest",)] * 3
+        assert await shown(thief) == ("honest", "stolen")
+
+    tell(story)
+
+
+def test_a_device_that_hears_of_its_own_revocation_writes_no_more() -> None:
+    async def story(world: World) -> None:
+        a, thief = world.nodes[0], world.nodes[3]
+        await thief.publish("x", 1)
+        await world.converge()
+        await revoke(world, a, thief)
+        await world.membership.tell(thief)
+        with pytest.raises(NodeRevoked):
+            await thief.publish("x", 2)
+
+    tell(story)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_new_keys_reach_who_was_away_or_cut_off_and_no_revoked_device(seed: int) -> None:
+    async def story(world: World) -> None:
+        a, b, c, thief = world.nodes
+        await thief.publish("x", 1)
+        await world.converge()
+        await thief.stop()
+        await c.stop()
+        world.isolate(b)
+        await revoke(world, a, thief)
+        await rotate(world, a)
+        await rotate(world, a)
+        await world.run(seconds=2)
+        assert [one.node.status().epoch for one in (a, b)] == [2, 0]
+        await c.start()
+        await thief.start()
+        world.heal()
+        await world.run(seconds=8)
+        assert [one.node.status().epoch for one in (a, b, c, thief)] == [2, 2, 2, 0]
+        for device in (a, b, c):
+            await device.restart()
+        await world.run(seconds=8)
+        assert all(len(one.node.peers.linked) == 2 for one in (a, b, c))
+        assert not thief.node.peers.linked
+
+    tell(story, seed)
+
+
+def test_the_two_halves_of_a_swarm_are_rotated_and_meet_again() -> None:
+    async def story(world: World) -> None:
+        a, b, c, d = world.nodes
+        await world.converge()
+        with world.partition({a, b}, {c, d}):
+            await rotate(world, a)
+            await world.run(seconds=5)
+            assert [one.node.status().epoch for one in world.nodes] == [1, 1, 0, 0]
+            await a.publish("x", 1)
+            await c.publish("x", 2)
+        await world.run(seconds=8)
+        assert [one.node.status().epoch for one in world.nodes] == [1, 1, 1, 1]
+
+    tell(story)
+
+
+def test_a_device_that_comes_back_from_a_backup_learns_of_the_revocation_again() -> None:
+    async def story(world: World) -> None:
+        a, b, _, thief = world.nodes
+        await thief.publish("x", "honest")
+        await world.converge()
+        world.isolate(a)
+        await thief.publish("x", "stolen")
+        await world.run(seconds=1)
+        backup = b.backup()
+        assert len(await shown(b)) == 2
+        world.heal()
+        await world.membership.tell(a)
+        notice = await world.membership.revoke(a, thief, amount=0.01)
+        await a.node.learn(notice)
+        await world.run(seconds=5)
+        assert await shown(b) == ()
+        await b.restore_backup(backup)
+        await world.run(seconds=5)
+        assert await shown(b) == ()
+
+    tell(story)
+
+
+def test_drawn_plans_revoke_and_rotate() -> None:
+    kinds = {one.kind for seed in range(1, 30) for one in draw_plan(seed).operations}
+    assert set(ADMIN) <= kinds
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        ("a cut leaves one event too many", 19),
+        ("heads stay beyond the cut", 19),
+        ("a notice is kept to itself", 19),
+        ("whoever was revoked is let in", 15),
+        ("followers are not told what is withdrawn", 19),
+    ],
+)
+def test_a_bug_of_membership_that_was_planted_is_found(name: str, seed: int) -> None:
+    bug = next(bug for bug in BUGS if bug.name == name)
+    assert not play(draw_plan(seed)).failure
+    with planted(bug):
+        assert play(draw_plan(seed)).failure
+
+
+@swarm_test(nodes=3, seeds=2)
+async def test_users_revoke_and_rotate_in_their_own_tests(sim: Sim) -> None:
+    a, b, thief = sim.nodes
+    await thief.publish("x", "honest")
+    await sim.converge()
+    with sim.partition({a, b}, {thief}):
+        await thief.publish("x", "stolen")
+        await sim.revoke(a, thief)
+        await sim.rotate(a)
+        await sim.run(seconds=1)
+    await sim.converge()
+    assert await sim.same(lambda device: device.pond.current_state(LIST)) == ("honest",)
+    assert await sim.same(lambda device: device.node.status().epoch) == 1
