@@ -156,7 +156,7 @@ def _claimed_by_other(call: Call) -> bool:
 
 def _wants_from_the_middle(call: Call) -> bool:
     session, stream, _ = call.arguments
-    want = session._wants.get(stream)
+    want = session.wants.open.get(stream)
     return want is not None and want.first > 0
 
 
@@ -284,7 +284,7 @@ MARKERS: tuple[Marker, ...] = (
         "link ended in the middle of a transfer",
         Session,
         "close",
-        lambda c: bool(c.arguments[0]._wants),
+        lambda c: bool(c.arguments[0].wants.open),
         before=True,
     ),
     # gossip

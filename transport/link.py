@@ -177,7 +177,7 @@ class Link:
             data = await self.channel.read(READ_BYTES)
             if not data:
                 raise LinkEnded("the peer hung up")
-            self.session.heard(self._now())
+            self.session.liveness.heard(self._now())
 
     async def _take(self, message: Message | None) -> None:
         if isinstance(message, Heads):
@@ -328,13 +328,13 @@ class Link:
         data = frame(encode_message(message))
         self.session.traffic.bytes_out += len(data)
         await self.channel.write(data)
-        self.session.said(self._now())
+        self.session.liveness.said(self._now())
 
     async def _tick(self) -> NoReturn:
         while True:
             await asyncio.sleep(TICK_S)
             if self._ranges.full():
-                self.session.heard(self._now())  # it is we who do not read
+                self.session.liveness.heard(self._now())  # it is we who do not read
             self.session.elapsed(self._now())
             self.wake()
             if self._unfollowed:

@@ -219,7 +219,7 @@ class Peers:
             dialled=link.dialled,
             program=session.peer_program,
             connected_for_s=self._now() - link.since,
-            round_trip_s=session.round_trip_s,
+            round_trip_s=session.liveness.round_trip_s,
             bytes_in=traffic.bytes_in,
             bytes_out=traffic.bytes_out,
             events_in=traffic.events_in,

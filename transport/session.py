@@ -20,10 +20,11 @@ from lamport.forks import ForkProof
 from lamport.ids import NodeId, StreamId
 from lamport.offsets import OffsetMap
 from transport.aliases import Aliases
-from transport.claims import RENEWING_EVENTS, SCANNED_STREAMS, Claims, OpenWant
+from transport.claims import SCANNED_STREAMS, Claims, OpenWant
 from transport.disclosures import MAX_SET_ASIDE, Disclosures
 from transport.errors import LinkEnded, PeerFault
 from transport.horizons import Horizons, nothing_announced
+from transport.liveness import Liveness
 from transport.messages import (
     MAX_HEADS,
     MAX_TOLD_STREAMS,
@@ -48,29 +49,13 @@ from transport.messages import (
 from transport.outbox import MAX_CONTROL, MAX_PUSHED_BYTES, Outbox, Traffic
 from transport.phases import ALLOWED, Phase, Taken
 from transport.tree import ANNOUNCED_TOGETHER_S, RELAYED_EVENTS, Edge, Heard, Tree
-
-MAX_WANTS = 8
-"""Ranges one side asks for before it has received them in full."""
+from transport.wants import Wants
 
 MAX_SERVED = 64
 """Ranges that may stand in line for a peer: more than it can want at once, for it learns elsewhere, too."""
 
 WANTED_EVENTS = 10_000
 """Most events that one Want asks for, so that streams take turns."""
-
-WANT_TIMEOUT_S = 10.0
-"""A range that does not move for so long is asked of somebody else."""
-
-PING_INTERVAL_S = 2.0
-"""A Ping goes out when the peer was silent for so long."""
-
-SILENCE_LIMIT_S = 4.0
-"""A peer that was silent for so long, Pings unanswered, is gone."""
-
-UNHEARD_S = 1.0
-"""Time that passes unnoticed for longer is this node's own stall, and does not count against the peer."""
-
-_TOKENS = 2**32
 
 
 class Session:
@@ -102,17 +87,14 @@ class Session:
         self.quarantined: dict[StreamId, None] = {}
         self.edge = Edge(tree)
         self.traffic = Traffic()
-        self.round_trip_s: float | None = None
         self._held = held
         self._horizons = Horizons(announced)
         self._knows_author = knows_author
-        self._claims = claims
         self._grows = grows
         self.disclosures = Disclosures()
         self._tree = tree
         self._lacking: dict[StreamId, None] = {}
-        self._wants: dict[StreamId, OpenWant] = {}
-        self._abandoned: dict[StreamId, OpenWant] = {}
+        self.wants = Wants(claims, self)
         self._takers: Mapping[type[Message], Callable[[Any, float], Taken]] = {
             Greeting: self._take_greeting,
             Heads: self._take_heads,
@@ -136,24 +118,12 @@ class Session:
         self._ripe_at: dict[StreamId, float] = {}
         self._out = Outbox(heads=dict.fromkeys(streams))
         self._out.control.append(Greeting(program))
-        self._heard_at = now
-        self._said_at = now
-        self._elapsed_at = now
-        self._ping: tuple[int, float] | None = None
-        self._pings = 0
+        self.liveness = Liveness(now)
 
     @property
     def offsets(self) -> OffsetMap:
         """What the peer holds, as far as it has told."""
         return OffsetMap(self.theirs)
-
-    def heard(self, now: float) -> None:
-        """Bytes of the peer arrived."""
-        self._heard_at = now
-
-    def said(self, now: float) -> None:
-        """Bytes of ours went out."""
-        self._said_at = now
 
     def take(self, message: Message, now: float) -> Taken:
         """Take in a message; returns the range or proof to put into the log, if it was one.
@@ -170,21 +140,17 @@ class Session:
     def taken(self, sealed: SealedRange, now: float, *, added: bool = True) -> None:
         """The log took the range in; it `added` nothing where it was held already or did not connect."""
         self._arrived(sealed)
-        want = self._wants.get(sealed.stream)
-        if want is not None and added:
-            seal = sealed.seal
-            moved = replace(want, first=seal.offset + 1, hash=seal.hash, moved_at=now)
-            self._wants[sealed.stream] = moved
-            if len(sealed.events) >= RENEWING_EVENTS or seal.offset >= want.last:
-                self._claims.renew(sealed.stream, self, now)
-        if not added and want is None and self._held(sealed.stream).offset >= sealed.seal.offset:
-            self._note_duplicate(sealed.stream, sealed.seal.offset, now)
+        stream, offset = sealed.stream, sealed.seal.offset
+        if added:
+            self.wants.moved(sealed, now)
+        elif stream not in self.wants.open and self._held(stream).offset >= offset:
+            self._note_duplicate(stream, offset, now)
         self.ask(now)
 
     def untaken(self, sealed: SealedRange, now: float) -> None:
         """Our log could not take the range in, through no fault of the peer: ask for it again."""
         self._arrived(sealed)
-        self._drop_want(sealed.stream)
+        self.wants.drop(sealed.stream)
         self.ask(now)
 
     def contradicted(self, sealed: SealedRange, now: float) -> None:
@@ -195,9 +161,9 @@ class Session:
         history; any other is asked about, with our hash.
         """
         self._arrived(sealed)
-        want = self._wants.get(sealed.stream)
+        want = self.wants.open.get(sealed.stream)
         if want is not None and want.first == sealed.first:
-            self._drop_want(sealed.stream)
+            self.wants.drop(sealed.stream)
             if chained(want.hash, sealed.events) != sealed.seal.hash:
                 self._set_aside(self.diverged, sealed.stream)
         self.ask(now)
@@ -214,7 +180,7 @@ class Session:
 
     def quarantine(self, stream: StreamId) -> None:
         """Our log will not take this stream in: do not ask for it again."""
-        self._drop_want(stream)
+        self.wants.drop(stream)
         self._set_aside(self.quarantined, stream)
 
     def committed(self, stream: StreamId, now: float) -> None:
@@ -224,10 +190,6 @@ class Session:
         if not (self._out.heads or self.edge.carries(stream.node)):
             self._out.heads_due = now + ANNOUNCED_TOGETHER_S
         self._out.heads[stream] = None
-
-    def asks_for(self, stream: StreamId) -> bool:
-        """Whether the peer has been asked for a range of this stream, and has not sent all of it."""
-        return stream in self._wants or stream in self._abandoned
 
     def horizon_moved(self, stream: StreamId) -> None:
         """We have heard of a higher horizon of a stream."""
@@ -284,28 +246,18 @@ class Session:
         Raises:
             PeerFault: the peer has been silent for too long.
         """
-        stalled = max(0.0, now - self._elapsed_at - UNHEARD_S)
-        self._heard_at = min(now, self._heard_at + stalled)
-        self._elapsed_at = now
-        silent = now - self._heard_at
-        if silent >= SILENCE_LIMIT_S:
-            raise PeerFault(f"silent for {silent:.1f} s")
-        if silent < PING_INTERVAL_S <= now - self._said_at and not self._out.control:
-            # The peer sends and sends and hears nothing; its own question waits behind what it sends.
-            self._out.control.append(Pong(0))
-        if silent >= PING_INTERVAL_S and self._ping is None:
-            self._pings = (self._pings + 1) % _TOKENS
-            self._ping = (self._pings, now)
-            self._out.control.append(Ping(self._pings))
+        question = self.liveness.elapsed(now, answers_wait=bool(self._out.control))
+        if question is not None:
+            self._out.control.append(question)
         # Others get the first chance at what does not come; this session asks on from the next tick.
-        if not self._abandon_stuck(now):
+        if not self.wants.abandon_stuck(now):
             self.ask(now)
 
     def ask(self, now: float) -> None:
         """Ask for what the peer holds and we lack, as far as nobody else is being asked."""
         if self.phase is not Phase.LIVE:
             return
-        self._drop_fulfilled()
+        self.wants.drop_fulfilled(self._held, self._grows)
         for stream in list(islice(self._lacking, SCANNED_STREAMS)):
             del self._lacking[stream]
             if self.theirs.get(stream, -1) <= self._held(stream).offset:
@@ -317,15 +269,13 @@ class Session:
                     self.disclosures.ask(stream, self._out.control)
                 continue
             self._lacking[stream] = None  # behind the others now
-            waits = stream in self._wants or self._ripe_at.get(stream, now) > now
-            if not waits and self._may_ask_for(stream):
+            waits = stream in self.wants.open or self._ripe_at.get(stream, now) > now
+            if not waits and self.wants.may_ask_for(stream):
                 self._ask_for(stream, now)
 
     def close(self) -> None:
         """Give back what this session was fetching."""
-        self._claims.give_back_all(self)
-        self._wants.clear()
-        self._abandoned.clear()
+        self.wants.close()
 
     @property
     def has_to_send(self) -> bool:
@@ -490,9 +440,9 @@ class Session:
 
     def _take_declined(self, message: Declined, now: float) -> None:
         stream = message.stream
-        if stream not in self._wants and stream not in self._abandoned:
+        if stream not in self.wants:
             return
-        self._drop_want(stream)
+        self.wants.drop(stream)
         if message.why is Why.DIVERGED:
             self._set_aside(self.diverged, stream)
         self.theirs.pop(stream, None)
@@ -529,52 +479,24 @@ class Session:
         self._out.control.append(Pong(message.token))
 
     def _take_pong(self, message: Pong, now: float) -> None:
-        if self._ping is not None and self._ping[0] == message.token:
-            self.round_trip_s = now - self._ping[1]
-            self._ping = None
+        self.liveness.answered(message, now)
 
     def _ask_for(self, stream: StreamId, now: float) -> None:
         first, before = self._horizons.place_to_ask_from(self._held(stream))
         set_aside = stream in self.diverged or stream in self.quarantined
-        if self.theirs[stream] < first or set_aside or not self._claims.take(stream, self, now):
+        if self.theirs[stream] < first or set_aside or not self.wants.claim(stream, now):
             return
         last = min(self.theirs[stream], first + WANTED_EVENTS - 1)
-        self._abandoned.pop(stream, None)
-        self._wants[stream] = OpenWant(first, last, before, now)
+        self.wants.begin(stream, OpenWant(first, last, before, now))
         self._tree.asked(stream, last)
         self._note_late(stream.node)
         unknown = not self._knows_author(stream.node)
         self._out.control.append(Want(stream, first, last, before, certificate=unknown))
 
-    def _abandon_stuck(self, now: float) -> bool:
-        """Leave to others what does not move; returns whether there was any."""
-        stuck = [s for s, want in self._wants.items() if now - want.moved_at >= WANT_TIMEOUT_S]
-        for stream in stuck:
-            self._abandoned[stream] = self._wants.pop(stream)
-            self._claims.give_back(stream, self)
-        return bool(stuck)
-
-    def _may_ask_for(self, stream: StreamId) -> bool:
-        """Whether the peer has room for one more question; those abandoned may still stand in its line."""
-        open_wants = len(self._wants) + len(self._abandoned)
-        return stream in self._abandoned or open_wants < MAX_WANTS
-
-    def _drop_fulfilled(self) -> None:
-        """Close the wants whose ranges are held by now, from whomever they came."""
-        open_wants = [*self._wants.items(), *self._abandoned.items()]
-        for stream, want in open_wants:
-            if self._held(stream).offset >= want.last or not self._grows(stream):
-                self._drop_want(stream)
-
     @staticmethod
     def _set_aside(aside: dict[StreamId, None], stream: StreamId) -> None:
         if len(aside) < MAX_SET_ASIDE:
             aside[stream] = None
-
-    def _drop_want(self, stream: StreamId) -> None:
-        self._wants.pop(stream, None)
-        self._abandoned.pop(stream, None)
-        self._claims.give_back(stream, self)
 
     def _pushed(self, sealed: SealedRange) -> Events | Fresh:
         """As short as it can be said: the peer holds what is before it, and may know the stream by number."""

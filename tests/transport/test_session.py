@@ -13,6 +13,7 @@ from lamport.ids import NodeId, StreamId
 from tests.lamport.keys import Author, Member, event_bytes, member, taken
 from transport.claims import CLAIM_S, RENEWING_EVENTS, Claims
 from transport.errors import LinkEnded, PeerFault
+from transport.liveness import PING_INTERVAL_S, SILENCE_LIMIT_S, UNHEARD_S
 from transport.messages import (
     MAX_HEADS,
     Declined,
@@ -34,17 +35,9 @@ from transport.messages import (
 )
 from transport.outbox import MAX_PUSHED_BYTES
 from transport.phases import Phase
-from transport.session import (
-    MAX_SERVED,
-    MAX_WANTS,
-    PING_INTERVAL_S,
-    SILENCE_LIMIT_S,
-    UNHEARD_S,
-    WANT_TIMEOUT_S,
-    WANTED_EVENTS,
-    Session,
-)
+from transport.session import MAX_SERVED, WANTED_EVENTS, Session
 from transport.tree import ANNOUNCED_TOGETHER_S, GRACE_S, LONGEST_GRACE_S, LONGEST_PRUNING_S, Tree
+from transport.wants import MAX_WANTS, WANT_TIMEOUT_S
 
 HASH = bytes(32)
 
@@ -133,7 +126,7 @@ class Side:
         for message in messages:
             carried = decode_message(encode_message(message))
             assert carried is not None
-            self.session.heard(now)
+            self.session.liveness.heard(now)
             sealed = self.session.take(carried, now)
             if isinstance(sealed, SealedRange):
                 self.takes_in(sealed, now)
@@ -553,7 +546,7 @@ def test_a_want_that_times_out_is_offered_to_another_session() -> None:
     _, one, other, bob = two_sessions()
     assert wants(one) == [bob.stream]
     for session in (one, other):
-        session.heard(WANT_TIMEOUT_S)
+        session.liveness.heard(WANT_TIMEOUT_S)
         session.elapsed(WANT_TIMEOUT_S)
     assert (wants(one), wants(other)) == ([], [bob.stream])
 
@@ -564,7 +557,7 @@ def test_timed_out_wants_are_asked_again_where_nobody_else_has_them() -> None:
     assert wants(session) == streams
     asked: list[StreamId] = []
     for second in range(1, 2 * int(WANT_TIMEOUT_S)):
-        session.heard(second)
+        session.liveness.heard(second)
         session.elapsed(second)
         asked += wants(session)
     assert sorted(asked) == sorted(streams)
@@ -577,7 +570,7 @@ def test_asking_a_slow_peer_again_is_no_fault() -> None:
     slow, asking = Side(a.holder), Side(b.holder)
     asking.hears(slow.says())
     slow.hears(asking.says())
-    asking.session.heard(WANT_TIMEOUT_S)
+    asking.session.liveness.heard(WANT_TIMEOUT_S)
     asking.session.elapsed(WANT_TIMEOUT_S)
     asking.session.elapsed(WANT_TIMEOUT_S + 1)
     slow.hears(asking.says())
@@ -593,7 +586,7 @@ def test_a_want_that_moves_does_not_time_out() -> None:
     holder.hold(first := again.count(RENEWING_EVENTS))
     one.taken(first, CLAIM_S - 0.5)
     for session in (one, other):
-        session.heard(CLAIM_S + 0.5)
+        session.liveness.heard(CLAIM_S + 0.5)
         session.elapsed(CLAIM_S + 0.5)
     assert wants(other) == []
 
@@ -604,7 +597,7 @@ def test_a_claim_that_only_trickles_is_open_to_others() -> None:
     holder.hold(first := again.count(1))
     one.taken(first, CLAIM_S - 0.5)
     for session in (one, other):
-        session.heard(CLAIM_S)
+        session.liveness.heard(CLAIM_S)
         session.elapsed(CLAIM_S)
     assert wants(other) == [bob.stream]
 
@@ -612,7 +605,7 @@ def test_a_claim_that_only_trickles_is_open_to_others() -> None:
 def test_a_want_is_open_to_others_only_after_a_while() -> None:
     _, one, other, bob = two_sessions()
     for session in (one, other):
-        session.heard(CLAIM_S - 0.1)
+        session.liveness.heard(CLAIM_S - 0.1)
         session.elapsed(CLAIM_S - 0.1)
     assert (wants(one), wants(other)) == ([bob.stream], [])
 
@@ -696,11 +689,11 @@ def test_an_answer_of_another_history_is_not_asked_for_again() -> None:
 def test_a_peer_that_only_receives_says_now_and_then_that_it_is_there() -> None:
     session = lively(Holder(member()))
     for step in range(1, 9):
-        session.heard(step / 2)
+        session.liveness.heard(step / 2)
         session.elapsed(step / 2)
     assert said(session) == [Pong(0)]
-    session.said(4)
-    session.heard(4.5)
+    session.liveness.said(4)
+    session.liveness.heard(4.5)
     session.elapsed(4.5)
     assert said(session) == []
 
@@ -754,7 +747,7 @@ def test_a_stall_of_our_own_is_not_held_against_the_peer() -> None:
 def test_a_stall_of_our_own_does_not_excuse_later_silence() -> None:
     session = lively(Holder(member()))
     session.elapsed(0.5)
-    session.heard(100)  # we stood still, and read what had come meanwhile
+    session.liveness.heard(100)  # we stood still, and read what had come meanwhile
     with pytest.raises(PeerFault, match="silent"):
         tick(session, 100, 100 + SILENCE_LIMIT_S)
 
@@ -767,10 +760,10 @@ def test_a_pong_tells_the_round_trip_and_other_pongs_do_not() -> None:
     round_trips: list[float | None] = []
     for token, now in ((ping.token + 1, 2.5), (ping.token, 2.75)):
         session.take(Pong(token), now)
-        round_trips.append(session.round_trip_s)
+        round_trips.append(session.liveness.round_trip_s)
     assert round_trips == [None, 0.75]
-    session.heard(2.75)
-    session.said(2.75)
+    session.liveness.heard(2.75)
+    session.liveness.said(2.75)
     tick(session, 2.75, 2.75 + PING_INTERVAL_S)
     [again] = said(session)
     assert isinstance(again, Ping)
