@@ -5,12 +5,13 @@ events and retractions concern, and hands each of these what is theirs in key or
 the batch, too, and nothing is done for them: a fish that rests covers whatever the feed has heard.
 
 While a catch-up is under way, events are held and not folded, so that each fish replays once for all of it. It is over
-when whoever announced it says so. Nobody is kept waiting by a peer that trickles: after a second without progress, or
-after ten in all, what has come is folded all the same, and the states are marked provisional until the end.
+when whoever announced it says so, and what had come until then was spread. Nobody is kept waiting by a peer that
+trickles: after a second without progress, or after ten in all, what has come is folded all the same, and the states are
+marked provisional until the end.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -65,12 +66,14 @@ class Feed:
         self._index: Dispatch[Taker] = Dispatch()
         self._catch_ups = 0
         self._is_holding = False
+        self._end: OffsetMap | None = None
+        """What is still to be spread before a catch-up that was called over is over."""
         self._timers: list[asyncio.TimerHandle] = []
 
     @property
     def is_catching_up(self) -> bool:
         """Whether a catch-up was announced and is not over."""
-        return self._catch_ups > 0
+        return self._catch_ups > 0 or self._end is not None
 
     @property
     def is_holding(self) -> bool:
@@ -106,15 +109,20 @@ class Feed:
             taker.hand(*news, renamed=batch.renamed)
         for taker in tuple(self.waiting):
             taker.stir()
+        self._end_if_spread()
 
     def _concerned(self, event: Event) -> Iterator[Taker]:
         return self._index.concerned(event.tags, is_local=event.stream.node == self._node)
 
     @contextmanager
-    def catching_up(self) -> Iterator[None]:
-        """Hold events back while the context is open, within the bounds above; several may overlap."""
+    def catching_up(self, present: Callable[[], OffsetMap]) -> Iterator[None]:
+        """Hold events back while the context is open, within the bounds above; several may overlap.
+
+        `present` is what the log holds. One that begins when an earlier one is past the bounds has all of them again.
+        """
         self._catch_ups += 1
-        if self._catch_ups == 1:
+        self._end = None
+        if not self._is_holding:
             self._is_holding = True
             self._set_timer(0, CATCH_UP_S)
             self._set_timer(1, NO_PROGRESS_S)
@@ -123,7 +131,12 @@ class Feed:
         finally:
             self._catch_ups -= 1
             if self._catch_ups == 0:
-                self._release()
+                self._end = present()
+                self._end_if_spread()
+
+    def _end_if_spread(self) -> None:
+        if self._end is not None and (not self._is_holding or self.offsets.covers(self._end)):
+            self._release()
 
     def _set_timer(self, number: int, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -135,7 +148,7 @@ class Feed:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
-        self._is_holding = False
+        self._is_holding, self._end = False, None
         held, self.held = self.held, {}
         for taker in held:
             taker.stir()

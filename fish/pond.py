@@ -199,7 +199,7 @@ class Pond:
         Those who ask for a state meanwhile get one that covers what is known, marked provisional. Nobody waits for
         longer than a second in which nothing comes, or ten in all: then what has come is folded and shown.
         """
-        return self._feed.catching_up()
+        return self._feed.catching_up(lambda: self._log.offsets)
 
     async def run(self, fish: Fish[State], effect: Effect[State]) -> tuple[Event, ...]:
         """Run a state effect when those before it on this fish are done; returns what it published.

@@ -350,6 +350,7 @@ class Node:
             randomness=seams.randomness,
             program=PROGRAM,
             addresses=self._addresses,
+            catching_up=pond.catching_up,
         )
         self._log, self._pond, self._peers = log, pond, peers
         self._listening = await stack.enter_async_context(seams.network.listen(peers.serve))

@@ -9,8 +9,8 @@ what of it is news.
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from random import Random
 from types import MappingProxyType
@@ -20,6 +20,7 @@ from lamport.errors import DamagedRange, LogClosed, StoreError
 from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
 from lamport.offsets import OffsetMap, OffsetRange, missing
+from transport.catchup import CatchUp
 from transport.claims import Claims
 from transport.errors import (
     ForgedEvents,
@@ -122,7 +123,9 @@ class Peers:
         randomness: Random,
         program: str,
         addresses: tuple[Address, ...] = (),
+        catching_up: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        """Prepare. `catching_up` announces, while its context is open, that much is about to come."""
         self._log = log
         self._identity = identity
         self._network = network
@@ -135,6 +138,7 @@ class Peers:
         self._banned_until: dict[NodeId, float] = {}
         self._errors: dict[NodeId, str] = {}
         self._claims = Claims()
+        self._catch_up = CatchUp(log.store.head, catching_up)
         self._tree = Tree(randomness)
         self._mesh = Mesh(randomness)
         self._dialling = 0
@@ -381,6 +385,7 @@ class Peers:
             grows=store.grows,
             claims=self._claims,
             tree=self._tree,
+            catch_up=self._catch_up,
             streams=list(store.heads),
             now=self._now(),
         )

@@ -20,6 +20,7 @@ from lamport.forks import ForkProof
 from lamport.ids import NodeId, StreamId
 from lamport.offsets import OffsetMap
 from transport.aliases import Aliases
+from transport.catchup import CatchUp
 from transport.claims import SCANNED_STREAMS, Claims, OpenWant
 from transport.disclosures import MAX_SET_ASIDE, Disclosures
 from transport.errors import LinkEnded, PeerFault
@@ -63,8 +64,8 @@ class Session:
 
     `held` gives our head of a stream (its genesis where we hold nothing of it), `announced` its author's word for the
     horizon, `knows_author` whether we have a node's certificate, `grows` whether a stream can be taken in under that
-    name: a branch of a forked one only once the fork is proven here, and what has a fork behind it no further. `now` is
-    in seconds on any steady clock.
+    name: a branch of a forked one only once the fork is proven here, and what has a fork behind it no further.
+    `claims`, `tree` and `catch_up` are shared by all sessions of a node. `now` is in seconds on any steady clock.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Session:
         streams: Iterator[StreamId] | list[StreamId],
         now: float,
         grows: Callable[[StreamId], bool] = lambda _: True,
+        catch_up: CatchUp | None = None,
     ) -> None:
         self.phase = Phase.OPENED
         self.peer_program = ""
@@ -90,6 +92,7 @@ class Session:
         self._held = held
         self._horizons = Horizons(announced)
         self._knows_author = knows_author
+        self._catch_up = catch_up or CatchUp(held)
         self._grows = grows
         self.disclosures = Disclosures()
         self._tree = tree
@@ -143,6 +146,7 @@ class Session:
         stream, offset = sealed.stream, sealed.seal.offset
         if added:
             self.wants.moved(sealed, now)
+            self._catch_up.took(stream, len(sealed.events))
         elif stream not in self.wants.open and self._held(stream).offset >= offset:
             self._note_duplicate(stream, offset, now)
         self.ask(now)
@@ -249,6 +253,7 @@ class Session:
         question = self.liveness.elapsed(now, answers_wait=bool(self._out.control))
         if question is not None:
             self._out.control.append(question)
+        self._catch_up.review(self, self._lacks, now)
         # Others get the first chance at what does not come; this session asks on from the next tick.
         if not self.wants.abandon_stuck(now):
             self.ask(now)
@@ -276,6 +281,7 @@ class Session:
     def close(self) -> None:
         """Give back what this session was fetching."""
         self.wants.close()
+        self._catch_up.gone(self)
 
     @property
     def has_to_send(self) -> bool:
@@ -366,6 +372,7 @@ class Session:
         for seal in message.horizons:
             if seal.stream in self.theirs:
                 self._horizons.learn(seal)
+        self._expect({head.stream: head.offset for head in message.heads}, now)
         opened = message.complete and self.phase is not Phase.LIVE
         if opened:
             self.phase = Phase.LIVE
@@ -375,7 +382,22 @@ class Session:
     def _take_news(self, message: News, now: float) -> None:
         for alias, offset, hash_ in message.news:
             self._compare(self._their_aliases.stream(alias), offset, hash_, now)
+        stream = self._their_aliases.stream
+        self._expect({stream(one.alias): one.offset for one in message.news}, now)
         self.ask(now)
+
+    def _expect(self, told: Mapping[StreamId, int], now: float) -> None:
+        """Before the first of it is asked for: whoever folds events may want to fold all of it at once."""
+        lacking = {one: offset for one, offset in told.items() if self._lacks(one)}
+        self._catch_up.hear(self, lacking, now)
+
+    def _lacks(self, stream: StreamId) -> bool:
+        """Whether the peer has told of more of a stream than is held here, and it can be had from it."""
+        is_ahead = self.theirs.get(stream, -1) > self._held(stream).offset
+        return is_ahead and not self._is_set_aside(stream) and self._grows(stream)
+
+    def _is_set_aside(self, stream: StreamId) -> bool:
+        return stream in self.diverged or stream in self.quarantined
 
     def _compare(self, stream: StreamId, offset: int, hash_: bytes, now: float) -> None:
         """The peer holds a stream up to an offset, with a hash there (or the beginning of one)."""
@@ -483,8 +505,9 @@ class Session:
 
     def _ask_for(self, stream: StreamId, now: float) -> None:
         first, before = self._horizons.place_to_ask_from(self._held(stream))
-        set_aside = stream in self.diverged or stream in self.quarantined
-        if self.theirs[stream] < first or set_aside or not self.wants.claim(stream, now):
+        if self.theirs[stream] < first or self._is_set_aside(stream):
+            return
+        if not self.wants.claim(stream, now):
             return
         last = min(self.theirs[stream], first + WANTED_EVENTS - 1)
         self.wants.begin(stream, OpenWant(first, last, before, now))
