@@ -51,7 +51,8 @@ FLOORS = (
         " transport.certificates transport.mail transport.texts transport.enrolment"
         " transport.identity transport.handshake transport.frames transport.messages transport.tree"
         " transport.aliases transport.horizons transport.claims transport.disclosures transport.outbox"
-        " transport.phases transport.catchup transport.liveness transport.wants transport.mesh transport.session"
+        " transport.phases transport.journal transport.clocks transport.confirming transport.catchup"
+        " transport.liveness transport.wants transport.mesh transport.sending transport.session"
     ),
     # 2: the durable log
     (

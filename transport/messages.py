@@ -3,7 +3,7 @@
 Each is one msgpack array: its kind, then its fields. Unknown kinds are a newer version's business and are passed over;
 unknown fields behind the known ones, too. Anything else that does not fit is the peer's fault.
 
-    Greeting    first message of either side
+    Greeting    first message of either side: its journal's token, and what it knows of the other's journal
     Heads       how far the sender holds these streams; the first ones end with `complete`
     Want        please send this range; names the hash before it, so that a fork shows before a byte is sent
     Events      a sealed range, asked for or pushed
@@ -13,6 +13,7 @@ unknown fields behind the known ones, too. Anything else that does not fit is th
     Eager       whether the sender wants new events pushed, or only announced
     Ping, Pong  is somebody there?
     Goodbye     the sender ends the session, and why
+    Mark        the other side was told all, and all that it told is held
     Disclose    please prove the fork that this branch of a stream, which you told of, comes from
     Fork        the proof
 """
@@ -29,6 +30,7 @@ from lamport.errors import CorruptRange, InvalidInput
 from lamport.forks import ForkProof, decode_proof, encode_proof
 from lamport.ids import BRANCH_BYTES, MAX_LAMPORT, STREAM_NUMBER_LIMIT, NodeId, StreamId
 from transport.errors import PeerFault
+from transport.journal import TOKEN_BYTES
 
 MAX_TOLD_STREAMS = 65_536
 """Streams that one peer may tell of: each costs memory here."""
@@ -60,6 +62,11 @@ class Greeting:
     """Opens the session; `program` is for people."""
 
     program: str
+    token: bytes = b""
+    """Names the sender's journal (`transport.journal`); empty in an older version, which keeps none."""
+    known_token: bytes = b""
+    known: int = 0
+    """Up to where the sender was told the receiver's journal in an earlier session, and that journal's token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +163,15 @@ class Pong:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """The receiver has been told of all moves in the sender's journal up to `sequence`; see `transport.confirming`."""
+
+    sequence: int
+    taken: int
+    """Of so many of the receiver's heads, news and ranges in this session the sender holds all that they told."""
+
+
+@dataclass(frozen=True, slots=True)
 class Goodbye:
     """The sender closes the session; `reason` is for people."""
 
@@ -190,6 +206,7 @@ Message = (
     | Goodbye
     | Disclose
     | Fork
+    | Mark
 )
 
 
@@ -362,10 +379,19 @@ def _why(value: Any) -> Why:
     return Why(_integer(value, min(Why), max(Why)))
 
 
+def _greeting(fields: list[Any]) -> Greeting:
+    if len(fields) == 1:
+        return Greeting(_text(fields[0]))  # an older peer's
+    token, known_token, known = fields[1:4]
+    for one in (token, known_token):
+        _binary(one, TOKEN_BYTES if one else None)
+    return Greeting(_text(fields[0]), token, known_token, _offset(known))
+
+
 _TOKEN_LIMIT = 2**32 - 1
 
 _READERS: Mapping[int, Callable[[list[Any]], Message]] = {
-    1: lambda fields: Greeting(_text(fields[0])),
+    1: _greeting,
     2: _heads,
     3: _want,
     4: _events,
@@ -378,6 +404,7 @@ _READERS: Mapping[int, Callable[[list[Any]], Message]] = {
     11: _fresh,
     12: lambda fields: Disclose(_branch(fields[0])),
     13: lambda fields: Fork(decode_proof(_binary(fields[0]))),
+    14: lambda fields: Mark(_offset(fields[0]), _offset(fields[1])),
 }
 
 
@@ -402,7 +429,7 @@ def _seal_fields(seal: Seal) -> list[Any]:
 
 
 _WRITERS: Mapping[type[Message], Callable[[Any], tuple[int, list[Any]]]] = {
-    Greeting: lambda message: (1, [message.program[:MAX_TEXT]]),
+    Greeting: lambda one: (1, [one.program[:MAX_TEXT], one.token, one.known_token, one.known]),
     Heads: _write_heads,
     Want: lambda message: (
         3,
@@ -421,4 +448,5 @@ _WRITERS: Mapping[type[Message], Callable[[Any], tuple[int, list[Any]]]] = {
     ),
     Disclose: lambda message: (12, [message.branch]),
     Fork: lambda message: (13, [encode_proof(message.proof)]),
+    Mark: lambda message: (14, [message.sequence, message.taken]),
 }

@@ -22,6 +22,7 @@ from lamport.log import EventLog
 from lamport.offsets import OffsetMap, OffsetRange, missing
 from transport.catchup import CatchUp
 from transport.claims import Claims
+from transport.clocks import Clocks, PeerClock
 from transport.errors import (
     ForgedEvents,
     LinkEnded,
@@ -39,6 +40,7 @@ from transport.handshake import (
     ServerHandshake,
 )
 from transport.identity import Identity
+from transport.journal import TOKEN_BYTES, Journal
 from transport.link import Link
 from transport.mesh import ENOUGH_LINKS, MOST_LINKS, PROBATION_S, Mesh, Standing
 from transport.network import Address, Candidate, Channel, Network
@@ -140,6 +142,8 @@ class Peers:
         self._claims = Claims()
         self._catch_up = CatchUp(log.store.head, catching_up)
         self._tree = Tree(randomness)
+        self._journal = Journal(randomness.randbytes(TOKEN_BYTES), log.store.heads)
+        self._clocks = Clocks()
         self._mesh = Mesh(randomness)
         self._dialling = 0
         self._changed = asyncio.Event()
@@ -355,7 +359,7 @@ class Peers:
             return False
         link = Link(
             channel,
-            self._session(),
+            self._session(self._clocks.of(channel.peer)),
             self._log,
             dialled=dialled,
             told=self._told.set,
@@ -375,7 +379,7 @@ class Peers:
         self._note_end(channel.peer, ended)
         return True
 
-    def _session(self) -> Session:
+    def _session(self, clock: PeerClock) -> Session:
         store = self._log.store
         return Session(
             program=self._program,
@@ -386,7 +390,8 @@ class Peers:
             claims=self._claims,
             tree=self._tree,
             catch_up=self._catch_up,
-            streams=list(store.heads),
+            journal=self._journal,
+            clock=clock,
             now=self._now(),
         )
 
@@ -488,10 +493,13 @@ class Peers:
             except LogClosed:
                 return
             now = self._log.offsets
-            news, told = missing(told, now), now
-            for wanted in news if self._links else ():
-                if wanted.stream in self._log.own_streams:
+            news, before, told = missing(told, now), told, now
+            if not now.covers(before):
+                self._journal.renew(self._randomness.randbytes(TOKEN_BYTES))
+            for wanted in news:
+                if wanted.stream in self._log.own_streams and self._links:
                     await self._push(wanted)
+                self._journal.note(wanted.stream)
                 for link in self._links.values():
                     link.session.committed(wanted.stream, self._now())
                     link.wake()
@@ -502,6 +510,7 @@ class Peers:
         announced = self._horizons()
         for stream in sorted(announced):
             if told.get(stream) != announced[stream]:
+                self._journal.note(stream)
                 for link in self._links.values():
                     link.session.horizon_moved(stream)
                     link.wake()

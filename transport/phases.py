@@ -15,6 +15,7 @@ from transport.messages import (
     Goodbye,
     Greeting,
     Heads,
+    Mark,
     Message,
     News,
     Ping,
@@ -34,7 +35,10 @@ class Phase(Enum):
     LIVE = "live"
 
 
-_ALL = (Heads, News, Eager, Want, Events, Fresh, Declined, Ping, Pong, Goodbye, Disclose, Fork)
+_ALL = (
+    *(Heads, News, Eager, Want, Events, Fresh, Declined, Ping, Pong, Goodbye, Disclose, Fork),
+    Mark,
+)
 
 ALLOWED: Mapping[Phase, tuple[type[Message], ...]] = {
     Phase.OPENED: (Greeting, Goodbye),

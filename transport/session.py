@@ -10,8 +10,7 @@ What is allowed in which phase stands in `transport.phases`. Bounds: a peer may 
 what waits to be sent is derived from heads (a stream stands in it at most once), so no queue grows with the backlog.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -22,14 +21,15 @@ from lamport.offsets import OffsetMap
 from transport.aliases import Aliases
 from transport.catchup import CatchUp
 from transport.claims import SCANNED_STREAMS, Claims, OpenWant
+from transport.clocks import PeerClock
+from transport.confirming import Confirming
 from transport.disclosures import MAX_SET_ASIDE, Disclosures
 from transport.errors import LinkEnded, PeerFault
 from transport.horizons import Horizons, nothing_announced
+from transport.journal import Journal
 from transport.liveness import Liveness
 from transport.messages import (
-    MAX_HEADS,
     MAX_TOLD_STREAMS,
-    SHORT_HASH_BYTES,
     Declined,
     Disclose,
     Eager,
@@ -39,16 +39,17 @@ from transport.messages import (
     Goodbye,
     Greeting,
     Heads,
+    Mark,
     Message,
     News,
-    Novelty,
     Ping,
     Pong,
     Want,
     Why,
 )
-from transport.outbox import MAX_CONTROL, MAX_PUSHED_BYTES, Outbox, Traffic
+from transport.outbox import MAX_CONTROL, MAX_PUSHED_BYTES, Traffic
 from transport.phases import ALLOWED, Phase, Taken
+from transport.sending import Sending
 from transport.tree import ANNOUNCED_TOGETHER_S, RELAYED_EVENTS, Edge, Heard, Tree
 from transport.wants import Wants
 
@@ -65,7 +66,8 @@ class Session:
     `held` gives our head of a stream (its genesis where we hold nothing of it), `announced` its author's word for the
     horizon, `knows_author` whether we have a node's certificate, `grows` whether a stream can be taken in under that
     name: a branch of a forked one only once the fork is proven here, and what has a fork behind it no further.
-    `claims`, `tree` and `catch_up` are shared by all sessions of a node. `now` is in seconds on any steady clock.
+    `claims`, `tree`, `catch_up` and `journal` are shared by all sessions of a node, `clock` is what earlier sessions
+    with this peer left. `now` is in seconds on any steady clock.
     """
 
     def __init__(
@@ -77,7 +79,8 @@ class Session:
         knows_author: Callable[[NodeId], bool],
         claims: Claims,
         tree: Tree,
-        streams: Iterator[StreamId] | list[StreamId],
+        journal: Journal,
+        clock: PeerClock | None = None,
         now: float,
         grows: Callable[[StreamId], bool] = lambda _: True,
         catch_up: CatchUp | None = None,
@@ -110,23 +113,25 @@ class Session:
             Ping: self._take_ping,
             Pong: self._take_pong,
             Goodbye: self._take_goodbye,
+            Mark: self._take_mark,
             Disclose: lambda message, _now: self.disclosures.want(message.branch),
             Fork: lambda message, _now: message.proof,
         }
-        self._introduced: dict[NodeId, None] = {}
-        self._aliases = Aliases()
         self._their_aliases = Aliases()
         self._arriving: dict[StreamId, Seal] = {}
-        self._told: dict[StreamId, int] = {}
         self._ripe_at: dict[StreamId, float] = {}
-        self._out = Outbox(heads=dict.fromkeys(streams))
-        self._out.control.append(Greeting(program))
+        self._journal = journal
+        self.confirming = Confirming(clock or PeerClock())
+        known = self.confirming.clock
+        self._sending = Sending(held, self._horizons, self.confirming)
+        self._out = self._sending.out
+        self._out.control.append(Greeting(program, journal.token, known.token, known.sequence))
         self.liveness = Liveness(now)
 
     @property
     def offsets(self) -> OffsetMap:
-        """What the peer holds, as far as it has told."""
-        return OffsetMap(self.theirs)
+        """What the peer holds, as far as it has told or confirmed."""
+        return OffsetMap(self.confirming.clock.said)
 
     def take(self, message: Message, now: float) -> Taken:
         """Take in a message; returns the range or proof to put into the log, if it was one.
@@ -138,6 +143,7 @@ class Session:
             raise PeerFault(
                 f"{type(message).__name__} has no place in a session that is {self.phase.value}"
             )
+        self.confirming.hears(message, now)
         return self._takers[type(message)](message, now)
 
     def taken(self, sealed: SealedRange, now: float, *, added: bool = True) -> None:
@@ -213,8 +219,7 @@ class Session:
             return
         room = self._out.pushed_bytes + size <= MAX_PUSHED_BYTES
         if self._is_near(sealed, told) and self.phase is Phase.LIVE and room:
-            self._out.pushed.append(self._pushed(sealed))
-            self._out.pushed_bytes += size
+            self._sending.push(sealed, size)
             self._horizons.tell(sealed.seal)
             if not self._horizons.is_news(stream):
                 self._out.heads.pop(stream, None)
@@ -226,7 +231,7 @@ class Session:
     def _is_near(self, sealed: SealedRange, held: int) -> bool:
         """Whether the peer holds all before a range, or was just told of it and gets it from somebody."""
         before = sealed.first - 1
-        told = self._told.get(sealed.stream, held)
+        told = self._sending.told.get(sealed.stream, held)
         return held == before or (told >= before and before - held <= RELAYED_EVENTS)
 
     @property
@@ -254,6 +259,7 @@ class Session:
         if question is not None:
             self._out.control.append(question)
         self._catch_up.review(self, self._lacks, now)
+        self._confirm(now)
         # Others get the first chance at what does not come; this session asks on from the next tick.
         if not self.wants.abandon_stuck(now):
             self.ask(now)
@@ -287,26 +293,12 @@ class Session:
     def has_to_send(self) -> bool:
         """Whether `next_message` or `next_serving` has something."""
         out = self._out
-        heads = out.heads and out.heads_due is None
-        waiting = (out.control, out.pushed, heads, out.serving, self.disclosures.wanted)
-        return out.greeting or any(map(bool, waiting))
+        waiting = (out.control, out.pushed, out.serving, self.disclosures.wanted)
+        return self._sending.has_heads or any(map(bool, waiting))
 
     def next_message(self) -> Message | None:
         """The next message to send, None where nothing waits (there may still be something to serve)."""
-        out = self._out
-        if out.control:
-            return out.control.popleft()
-        if out.pushed:
-            pushed = out.pushed.popleft()
-            if isinstance(pushed, Events):
-                self._aliases.add(pushed.range.stream)
-                out.pushed_bytes -= sum(map(len, pushed.range.events))
-            else:
-                out.pushed_bytes -= sum(map(len, pushed.events))
-            return pushed
-        if out.greeting or (out.heads and out.heads_due is None):
-            return self._next_heads()
-        return None
+        return self._sending.next()
 
     def next_serving(self) -> Want | None:
         """The next range to read and hand to `serve`, in turn; None where the peer wants nothing."""
@@ -318,42 +310,18 @@ class Session:
         """The message that answers a Want; what is left of it goes to the end of the line."""
         if sealed is None:
             return Declined(want.stream, Why.DIVERGED if diverged else Why.UNKNOWN)
-        if sealed.seal.offset < want.last:
-            rest = replace(
-                want, first=sealed.seal.offset + 1, hash=sealed.seal.hash, certificate=False
-            )
-            self._out.serving.setdefault(want.stream, rest)  # a newer Want of the stream stands
         self.theirs[want.stream] = max(self.theirs.get(want.stream, -1), sealed.seal.offset)
         self.traffic.events_out += len(sealed.events)
-        self._aliases.add(sealed.stream)
-        return Events(sealed if want.certificate else replace(sealed, certificate=b""))
+        return self._sending.serve(want, sealed)
 
-    def _next_heads(self) -> Heads | News:
-        """Tell of streams in full the first time, and in short from then on."""
-        waiting, out = list(self._out.heads), self._out
-        is_news = self._horizons.is_news
-        streams = [one for one in waiting if one not in self._aliases or is_news(one)][:MAX_HEADS]
-        short = not (streams or out.greeting)
-        streams = waiting[:MAX_HEADS] if short else streams
-        for stream in streams:
-            del out.heads[stream]
-        self._told.update((stream, self._held(stream).offset) for stream in streams)
-        if short:
-            held = (one for one in streams if self._held(one).offset >= 0)
-            return News(tuple(map(self._novelty, held)))
-        complete = not out.heads or not out.greeting
-        out.greeting = not complete
-        heads = tuple(h for h in map(self._held, streams) if h.offset >= 0)
-        for head in heads:
-            self._aliases.add(head.stream)
-        return Heads(heads, complete, self._horizons.news(heads))
-
-    def _novelty(self, stream: StreamId) -> Novelty:
-        head = self._held(stream)
-        return Novelty(self._aliases.of(stream), head.offset, head.hash[:SHORT_HASH_BYTES])
-
-    def _take_greeting(self, message: Greeting, _now: float) -> None:
+    def _take_greeting(self, message: Greeting, now: float) -> None:
         self.phase, self.peer_program = Phase.GREETED, message.program
+        clock = self.confirming.clock
+        if clock.bind(message.token):
+            self.theirs = dict(clock.said)
+            self._lacking = dict.fromkeys(filter(self._lacks, self.theirs))
+            self._catch_up.hear(self, {one: self.theirs[one] for one in self._lacking}, now)
+        self._sending.greet(self._journal.since(message.known_token, message.known))
 
     def _take_eager(self, message: Eager, _now: float) -> None:
         heard = Heard.GRAFT if message.yes else Heard.PRUNE
@@ -364,6 +332,20 @@ class Session:
 
     def _take_goodbye(self, message: Goodbye, _now: float) -> None:
         raise LinkEnded(f"the peer said goodbye: {message.reason}")
+
+    def _take_mark(self, message: Mark, now: float) -> None:
+        self.confirming.take(message, now)
+        self._confirm(now)
+
+    def _confirm(self, now: float) -> None:
+        """Where both sides are level, say so, and remember it for the next session."""
+        aside = self.diverged or self.quarantined
+        if self.phase is not Phase.LIVE or aside or any(map(self._lacks, self._lacking)):
+            return
+        self.confirming.is_level()
+        if self._sending.is_quiet and self.confirming.clock.token:
+            mark = self.confirming.mark(self._journal.sequence, now)
+            self._out.control.extend([] if mark is None else [mark])
 
     def _take_heads(self, message: Heads, now: float) -> None:
         for head in message.heads:
@@ -414,6 +396,7 @@ class Session:
         if stream not in self.theirs and len(self.theirs) >= MAX_TOLD_STREAMS:
             raise PeerFault(f"more than {MAX_TOLD_STREAMS} streams told of")
         self.theirs[stream] = max(self.theirs.get(stream, -1), offset)
+        self.confirming.learns(stream, offset)
         if self.theirs[stream] <= self._held(stream).offset:
             return
         self._lacking[stream] = None
@@ -468,6 +451,7 @@ class Session:
         if message.why is Why.DIVERGED:
             self._set_aside(self.diverged, stream)
         self.theirs.pop(stream, None)
+        self.confirming.unlearns(stream)
         self.ask(now)
 
     def _arrived(self, sealed: SealedRange) -> None:
@@ -520,25 +504,3 @@ class Session:
     def _set_aside(aside: dict[StreamId, None], stream: StreamId) -> None:
         if len(aside) < MAX_SET_ASIDE:
             aside[stream] = None
-
-    def _pushed(self, sealed: SealedRange) -> Events | Fresh:
-        """As short as it can be said: the peer holds what is before it, and may know the stream by number."""
-        stream, seal = sealed.stream, sealed.seal
-        if stream not in self._aliases or sealed.first == 0:
-            return Events(self._introducing(sealed))
-        return Fresh(
-            self._aliases.of(stream),
-            sealed.first,
-            sealed.events,
-            seal.hash[:SHORT_HASH_BYTES],
-            seal.clock,
-            seal.horizon,
-            seal.signature,
-        )
-
-    def _introducing(self, sealed: SealedRange) -> SealedRange:
-        """The range with its author's certificate the first time; who holds what is before it has that already."""
-        if sealed.first > 0 or sealed.stream.node in self._introduced:
-            return replace(sealed, certificate=b"")
-        self._introduced[sealed.stream.node] = None
-        return sealed

@@ -16,11 +16,9 @@ def test_a_catch_up_that_is_called_over_ends_when_all_of_it_was_spread() -> None
         feed = Feed(NODE, OffsetMap())
         with feed.catching_up(lambda: ALL):
             feed.spread(Batch((FIRST,), HALF))
-        assert feed.is_holding
-        assert feed.is_catching_up
+        assert (feed.is_holding, feed.is_catching_up) == (True, True)
         feed.spread(Batch((SECOND,), ALL))
-        assert not feed.is_holding
-        assert not feed.is_catching_up
+        assert (feed.is_holding, feed.is_catching_up) == (False, False)
 
     asyncio.run(story())
 

@@ -26,6 +26,7 @@ from transport.messages import (
     Goodbye,
     Greeting,
     Heads,
+    Mark,
     Message,
     News,
     Novelty,
@@ -96,12 +97,15 @@ FRESH = st.builds(
     OFFSETS,
     st.binary(min_size=64, max_size=64),
 )
+TOKEN = st.binary(min_size=8, max_size=8)
 TOKENS = st.integers(0, 2**32 - 1)
 PRINTABLE = st.text(st.characters(codec="utf-8"), max_size=MAX_TEXT).map(
     lambda text: "".join(one for one in text if one.isprintable())
 )
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Greeting, PRINTABLE),
+    st.builds(Greeting, PRINTABLE, TOKEN, st.just(b"") | TOKEN, OFFSETS),
+    st.builds(Mark, OFFSETS, OFFSETS),
     st.builds(Heads, HEADS, st.booleans(), st.lists(SEALS, max_size=3).map(tuple)),
     WANTS,
     st.builds(Events, RANGES),
@@ -120,7 +124,7 @@ STREAM = StreamId(NodeId(bytes(32)), 7)
 WIRE_STREAM = [bytes(32), 7]
 SEAL = [0, bytes(32), 1, 0, bytes(64)]
 GOOD: dict[int, list[Any]] = {
-    1: ["program"],
+    1: ["program", bytes(8), bytes(8), 3],
     2: [[[WIRE_STREAM, 0, bytes(32)]], True, [[WIRE_STREAM, SEAL]]],
     3: [WIRE_STREAM, 0, 5, bytes(32), False],
     4: [WIRE_STREAM, 0, [b"event"], SEAL, b"", [bytes(32), SEAL]],
@@ -133,6 +137,7 @@ GOOD: dict[int, list[Any]] = {
     9: [[0, 5, bytes(8)]],
     10: [True, b""],
     11: [0, 1, [b"event"], bytes(8), 1, 0, bytes(64)],
+    14: [7, 3],
 }
 
 
@@ -153,7 +158,7 @@ def test_fields_of_a_newer_version_are_passed_over(kind: int) -> None:
     assert decode_message(wire(kind, [*GOOD[kind], "newer", [1]])) == plain
 
 
-REQUIRED = {kind: len(fields) for kind, fields in GOOD.items()} | {2: 2, 4: 5}
+REQUIRED = {kind: len(fields) for kind, fields in GOOD.items()} | {1: 1, 2: 2, 4: 5}
 """How many fields each kind had from the beginning; those behind came later, and an older peer does not send them."""
 
 
@@ -166,6 +171,10 @@ def test_an_older_peer_says_nothing_of_horizons(kind: int, known: int) -> None:
             assert sealed.start is None
         case other:
             pytest.fail(repr(other))
+
+
+def test_an_older_peer_greets_without_a_journal() -> None:
+    assert decode_message(wire(1, ["old"])) == Greeting("old")
 
 
 @pytest.mark.parametrize("kind", [0, 100, 200, -1, 2**63, "1", None, 1.0, [1]], ids=repr)

@@ -12,7 +12,9 @@ from lamport.errors import DivergedStream
 from lamport.ids import NodeId, StreamId
 from tests.lamport.keys import Author, Member, event_bytes, member, taken
 from transport.claims import CLAIM_S, RENEWING_EVENTS, Claims
+from transport.clocks import PeerClock
 from transport.errors import LinkEnded, PeerFault
+from transport.journal import Journal
 from transport.liveness import PING_INTERVAL_S, SILENCE_LIMIT_S, UNHEARD_S
 from transport.messages import (
     MAX_HEADS,
@@ -39,7 +41,7 @@ from transport.session import MAX_SERVED, WANTED_EVENTS, Session
 from transport.tree import ANNOUNCED_TOGETHER_S, GRACE_S, LONGEST_GRACE_S, LONGEST_PRUNING_S, Tree
 from transport.wants import MAX_WANTS, WANT_TIMEOUT_S
 
-HASH = bytes(32)
+HASH, TOKEN = bytes(32), bytes(8)
 
 LATER = LONGEST_PRUNING_S
 """When every node may take a link out of the tree."""
@@ -88,14 +90,21 @@ class Holder:
         certificate = self.authors[want.stream.node]
         return session.serve(want, replace(found[0], certificate=certificate))
 
-    def session(self, now: float = 0.0, claims: Claims | None = None) -> Session:
+    def session(
+        self,
+        now: float = 0.0,
+        claims: Claims | None = None,
+        journal: Journal | None = None,
+        clock: PeerClock | None = None,
+    ) -> Session:
         return Session(
             program=f"program of {self.keys.node.short}",
             held=self.held,
             knows_author=self.authors.__contains__,
             claims=claims or self.claims,
             tree=Tree(Random(1)),
-            streams=list(self.heads),
+            journal=journal or Journal(TOKEN, self.heads),
+            clock=clock,
             now=now,
         )
 
@@ -222,10 +231,10 @@ def test_equal_sides_ask_for_nothing() -> None:
 
 
 def test_a_session_opens_with_a_greeting_and_the_heads() -> None:
-    a, _ = pair()
-    greeting, heads = a.says()
-    assert greeting == Greeting(f"program of {a.holder.keys.node.short}")
-    assert heads == Heads((), complete=True)
+    a, b = pair()
+    assert a.says() == [Greeting(f"program of {a.holder.keys.node.short}", TOKEN)]
+    a.hears(b.says())
+    assert a.says() == [Heads((), complete=True)]
     assert a.says() == []
 
 
@@ -234,7 +243,9 @@ def test_many_heads_are_told_in_several_messages_and_the_last_is_complete() -> N
     for number in range(MAX_HEADS + 1):
         stream = StreamId(a.holder.keys.node, number)
         a.holder.heads[stream] = Head(stream, 1, HASH, 1)
-    told = [one for one in said(a.holder.session()) if isinstance(one, Heads)]
+    session = a.holder.session()
+    session.take(Greeting("peer"), 0)
+    told = [one for one in said(session) if isinstance(one, Heads)]
     assert [(len(one.heads), one.complete) for one in told] == [(1_000, False), (1, True)]
 
 
