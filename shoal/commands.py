@@ -252,6 +252,7 @@ def _status_text(status: Mapping[str, Any]) -> str:
         *(f"routes   {name}  to {stream}" for name, stream in status["named"].items()),
         f"missing  {sum(status['missing'].values())} events known to exist elsewhere",
         *(f"           {stream}  {count}" for stream, count in status["missing"].items()),
+        f"sync     {_sync_text(status['sync'])}",
         *(f"damaged  {why}" for why in status["damaged"].values()),
         f"hidden   {status['retracted']} retracted events",
         *_void_lines(status["voidRetractions"]),
@@ -287,7 +288,7 @@ def _span(horizon: int) -> str:
 
 
 def _peer_lines(status: Mapping[str, Any]) -> list[str]:
-    lines = [_peer_line(peer) for peer in status["peers"]]
+    lines = [line for peer in status["peers"] for line in _lines_of_peer(peer)]
     lines += [
         f"peer     {address}  not reached: {error or 'trying'}"
         for address, error in status["unreached"].items()
@@ -295,10 +296,44 @@ def _peer_lines(status: Mapping[str, Any]) -> list[str]:
     return lines or ["peer     none met yet"]
 
 
+def _sync_text(sync: Mapping[str, Any]) -> str:
+    """How the node stands towards its peers; what nobody can know is said as such."""
+    if sync["behind"]:
+        text = f"behind {len(sync['behind'])} linked peers"
+    elif sync["level"]:
+        text = f"in sync with {len(sync['level'])} linked peers"
+    else:
+        text = "unknown: no peer is linked"
+    if sync["away"] and sync["level"] + sync["behind"]:
+        text += f"; unknown what {len(sync['away'])} peers wrote that are away"
+    return text
+
+
+def _lines_of_peer(peer: Mapping[str, Any]) -> list[str]:
+    """A peer, and what it is known to hold that is lacking here."""
+    return [_peer_line(peer), *map(_progress_line, peer["lacking"])]
+
+
+def _progress_line(one: Mapping[str, Any]) -> str:
+    seconds = one["remainingSeconds"]
+    left = "nothing comes" if seconds is None else f"{seconds:.0f} s left"
+    pace = f"{one['eventsPerSecond']:.0f} a second, {left}"
+    return (
+        f"           {one['stream']}  known up to {one['known']}, held up to {one['held']},"
+        f" {one['missing']} missing, {pace}"
+    )
+
+
 def _peer_line(peer: Mapping[str, Any]) -> str:
     if not peer["connected"]:
         state = "cut" if peer["cut"] else "away"
         why = f": {peer['lastError']}" if peer["lastError"] else ""
-        return f"peer     {peer['node']}  {state}{why}"
+        return f"peer     {peer['node']}  {state}{_told_text(peer)}{why}"
     traffic = f"in {peer['eventsIn']} events, {peer['bytesIn']} bytes; out {peer['eventsOut']}, {peer['bytesOut']}"
     return f"peer     {peer['node']}  connected {peer['address']}  {traffic}"
+
+
+def _told_text(peer: Mapping[str, Any]) -> str:
+    """How old is what is known of a peer that is away."""
+    seconds = peer["toldSecondsAgo"]
+    return ", told nothing yet" if seconds is None else f", last told {seconds:.0f} s ago"

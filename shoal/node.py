@@ -36,12 +36,15 @@ from lamport.tags import Tags, Where
 from lamport.upcasters import NO_UPCASTERS, Upcasters
 from lamport.verification import require_sound_heads
 from shoal.alarms import raise_alarms
+from shoal.errors import NotInSync
 from shoal.keys import IdentityKeys
 from shoal.seams import Seams
+from shoal.sync import Sync, sync_of
 from shoal.version import PROGRAM
 from transport.identity import Identity
 from transport.network import Address
-from transport.peers import Peers, PeerStatus
+from transport.peers import Peers
+from transport.standing import PeerStatus
 
 _log = logging.getLogger("shoal.node")
 
@@ -50,6 +53,7 @@ _log = logging.getLogger("shoal.node")
 class NodeStatus:
     """What a node knows of itself and its peers. `missing` counts, per stream, events known to exist elsewhere.
 
+    `sync` says with whom it is in sync, and which peers are away, so that what they wrote since is unknown.
     `fish` are those that run here, `stopped` those of them whose reducer raised, and what happened;
     `damaged` are streams of which this disk holds a range that could not be served, and which; `retracted` counts the
     events that are hidden, `void_retractions` the retractions that came since the start and hide nothing. `forks` are
@@ -63,6 +67,7 @@ class NodeStatus:
     lamport: int
     offsets: OffsetMap
     missing: Mapping[StreamId, int]
+    sync: Sync
     peers: tuple[PeerStatus, ...]
     unreached: Mapping[str, str]
     fish: tuple[str, ...]
@@ -285,16 +290,15 @@ class Node:
     def status(self) -> NodeStatus:
         """What this node knows of itself and its peers at this moment."""
         peers = self.peers.status()
-        known = OffsetMap()
-        for peer in peers:
-            known = known.raised(peer.offsets)
+        lacking = self._missing(peers)
         return NodeStatus(
             node=self.id,
             stream=self.log.stream,
             listening=self.listening,
             lamport=self.log.lamport,
             offsets=self.offsets,
-            missing=self._missing(known),
+            missing=lacking,
+            sync=sync_of(peers, sum(lacking.values())),
             peers=peers,
             unreached=self.peers.unreached(),
             fish=self.pond.running,
@@ -307,8 +311,33 @@ class Node:
             horizons=self.log.horizons,
         )
 
-    def _missing(self, known: OffsetMap) -> dict[StreamId, int]:
+    async def in_sync(self, *, minimum_peers: int = 1, timeout: float | None = None) -> Sync:  # noqa: ASYNC109 - the error says what the time limit's own cannot
+        """Wait until this node holds all that its linked peers hold, and these are at least so many; returns how it is.
+
+        What peers that are away wrote since is unknown, and not waited for: `Sync.away` names them. More may come the
+        next moment. `timeout` is in seconds.
+
+        Raises:
+            NotInSync: the time is over; the text says what is missing.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while not (found := self._sync()).is_reached(minimum_peers):
+                    await self.peers.told()
+        except TimeoutError:
+            text = self._sync().text
+            raise NotInSync(f"not in sync with {minimum_peers} after {timeout} s: {text}") from None
+        return found
+
+    def _sync(self) -> Sync:
+        peers = self.peers.status()
+        return sync_of(peers, sum(self._missing(peers).values()))
+
+    def _missing(self, peers: Iterable[PeerStatus]) -> dict[StreamId, int]:
         """How many events are known to be held elsewhere, and kept by their authors."""
+        known = OffsetMap()
+        for peer in peers:
+            known = known.raised(peer.offsets)
         horizons = {s: one.announced for s, one in self.log.store.horizons.items()}
         closed = self.log.store.branches.closed
         lacking = missing(self.offsets, known, horizons)

@@ -52,7 +52,7 @@ FLOORS = (
         " transport.identity transport.handshake transport.frames transport.messages transport.tree"
         " transport.aliases transport.horizons transport.claims transport.disclosures transport.outbox"
         " transport.phases transport.journal transport.clocks transport.confirming transport.catchup"
-        " transport.liveness transport.wants transport.mesh transport.sending transport.session"
+        " transport.liveness transport.wants transport.mesh transport.progress transport.sending transport.session"
     ),
     # 2: the durable log
     (
@@ -68,8 +68,8 @@ FLOORS = (
         " fish.machines.ledger fish.machines.runtime fish.log fish.snapshots fish.observation"
         " fish.running fish.effects fish.pond fish.feed fish.explaining fish.shown"
         " fish.standing fish.lookout fish.collection"
-        " transport transport.forks transport.repairs transport.link transport.peers"
-        " shoal.errors shoal.seams shoal.keys shoal.alarms shoal.node shoal.views shoal.explaining"
+        " transport transport.forks transport.repairs transport.link transport.standing transport.peers"
+        " shoal.errors shoal.seams shoal.keys shoal.alarms shoal.sync shoal.node shoal.views shoal.explaining"
         " shoal.worker shoal.strictjson"
     ),
     # 4: the edge

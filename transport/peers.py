@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from random import Random
 from types import MappingProxyType
 
@@ -19,7 +19,7 @@ from lamport.chain import Seal, SealedRange
 from lamport.errors import DamagedRange, LogClosed, StoreError
 from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
-from lamport.offsets import OffsetMap, OffsetRange, missing
+from lamport.offsets import OffsetRange, missing
 from transport.catchup import CatchUp
 from transport.claims import Claims
 from transport.clocks import Clocks, PeerClock
@@ -46,6 +46,8 @@ from transport.mesh import ENOUGH_LINKS, MOST_LINKS, PROBATION_S, Mesh, Standing
 from transport.network import Address, Candidate, Channel, Network
 from transport.repairs import Repairs
 from transport.session import Session
+from transport.standing import PeerStatus, away
+from transport.standing import linked as standing_of
 from transport.tree import RELAYED_EVENTS, Tree
 
 MAX_CANDIDATES = 256
@@ -74,28 +76,6 @@ SETTLING_S = 2.0
 """How long a log that is settling waits at most for peers to tell what they know of its own stream."""
 
 _log = logging.getLogger("shoal.transport")
-
-
-@dataclass(frozen=True, slots=True)
-class PeerStatus:
-    """What is known of one peer, for people and their programs."""
-
-    node: NodeId
-    connected: bool
-    cut: bool
-    address: Address | None = None
-    dialled: bool = False
-    program: str = ""
-    connected_for_s: float = 0.0
-    round_trip_s: float | None = None
-    bytes_in: int = 0
-    bytes_out: int = 0
-    events_in: int = 0
-    events_out: int = 0
-    offsets: OffsetMap = field(default_factory=OffsetMap)
-    diverged: tuple[str, ...] = ()
-    quarantined: tuple[str, ...] = ()
-    last_error: str = ""
 
 
 @dataclass(slots=True)
@@ -148,6 +128,8 @@ class Peers:
         self._dialling = 0
         self._changed = asyncio.Event()
         self._told = asyncio.Event()
+        self._news: asyncio.Event | None = None
+        """Where there is one, somebody waits in `told`."""
 
     async def run(self, listening: Address) -> None:
         """Announce, dial, gossip; until cancelled. `listening` is where `serve` is being called from."""
@@ -214,29 +196,17 @@ class Peers:
         """Wait until a link begins or ends, or a peer is healed."""
         await self._changed.wait()
 
+    async def told(self) -> None:
+        """Wait until a peer has told something, what one told was taken in, or links have changed."""
+        self._news = self._news or asyncio.Event()
+        await self._news.wait()
+
     def _status(self, node: NodeId) -> PeerStatus:
-        link, cut, error = self._links.get(node), node in self._cut, self._errors.get(node, "")
+        link, store, now = self._links.get(node), self._log.store, self._now()
+        is_cut, error = node in self._cut, self._errors.get(node, "")
         if link is None:
-            return PeerStatus(node, connected=False, cut=cut, last_error=error)
-        session, traffic = link.session, link.session.traffic
-        return PeerStatus(
-            node,
-            connected=True,
-            cut=cut,
-            address=link.channel.remote,
-            dialled=link.dialled,
-            program=session.peer_program,
-            connected_for_s=self._now() - link.since,
-            round_trip_s=session.liveness.round_trip_s,
-            bytes_in=traffic.bytes_in,
-            bytes_out=traffic.bytes_out,
-            events_in=traffic.events_in,
-            events_out=traffic.events_out,
-            offsets=session.offsets,
-            diverged=tuple(one.address for one in session.diverged if self._log.store.grows(one)),
-            quarantined=tuple(one.address for one in session.quarantined),
-            last_error=error,
-        )
+            return away(node, self._clocks.known(node), store, now, cut=is_cut, error=error)
+        return standing_of(node, link, store, now, cut=is_cut, error=error)
 
     async def _keep_dialling(self, target: _Target) -> None:
         """Keep an address linked for as long as the node runs."""
@@ -362,7 +332,7 @@ class Peers:
             self._session(self._clocks.of(channel.peer)),
             self._log,
             dialled=dialled,
-            told=self._told.set,
+            told=self._note_told,
             relay=self._relay,
         )
         self._register(channel.peer, link)
@@ -475,10 +445,16 @@ class Peers:
 
     def _note_try(self, target: _Target) -> None:
         target.tried = True
+        self._note_told()
+
+    def _note_told(self) -> None:
         self._told.set()
+        if self._news is not None:
+            self._news.set()
+            self._news = None
 
     def _note_change(self) -> None:
-        self._told.set()
+        self._note_told()
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -49,6 +49,7 @@ from transport.messages import (
 )
 from transport.outbox import MAX_CONTROL, MAX_PUSHED_BYTES, Traffic
 from transport.phases import ALLOWED, Phase, Taken
+from transport.progress import Meters
 from transport.sending import Sending
 from transport.tree import ANNOUNCED_TOGETHER_S, RELAYED_EVENTS, Edge, Heard, Tree
 from transport.wants import Wants
@@ -92,6 +93,7 @@ class Session:
         self.quarantined: dict[StreamId, None] = {}
         self.edge = Edge(tree)
         self.traffic = Traffic()
+        self.meters = Meters()
         self._held = held
         self._horizons = Horizons(announced)
         self._knows_author = knows_author
@@ -153,6 +155,7 @@ class Session:
         if added:
             self.wants.moved(sealed, now)
             self._catch_up.took(stream, len(sealed.events))
+            self.meters.add(stream, len(sealed.events), now)
         elif stream not in self.wants.open and self._held(stream).offset >= offset:
             self._note_duplicate(stream, offset, now)
         self.ask(now)
