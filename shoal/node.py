@@ -378,6 +378,7 @@ class Node:
             network=seams.network,
             randomness=seams.randomness,
             program=PROGRAM,
+            work=seams.work,
             addresses=self._addresses,
             catching_up=pond.catching_up,
         )

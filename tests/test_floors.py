@@ -49,7 +49,7 @@ FLOORS = (
         " fish.machines.roles fish.machines.drawing fish.emission fish.ready fish.dispatch"
         " fish.testing fish.typed fish.reports fish.purity"
         " transport.certificates transport.mail transport.texts transport.enrolment"
-        " transport.identity transport.handshake transport.frames transport.messages transport.tree"
+        " transport.identity transport.handshake transport.frames transport.packing transport.messages transport.tree"
         " transport.aliases transport.horizons transport.claims transport.disclosures transport.outbox"
         " transport.phases transport.journal transport.clocks transport.confirming transport.catchup"
         " transport.liveness transport.wants transport.mesh transport.progress transport.sending transport.session"

@@ -26,6 +26,7 @@ from lamport.errors import (
 from lamport.forks import ForkProof, decode_proof
 from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
+from lamport.seams import INLINE, Work
 from transport.errors import ForgedEvents, LinkEnded, TransportError
 from transport.forks import ForkSearch
 from transport.frames import FrameReader, frame
@@ -38,6 +39,8 @@ from transport.messages import (
     Want,
     decode_message,
     encode_message,
+    is_packable,
+    packed_message,
 )
 from transport.network import Channel
 from transport.repairs import Question
@@ -79,11 +82,12 @@ class Link:
         dialled: bool,
         told: Callable[[], None] = lambda: None,
         relay: Callable[[SealedRange, NodeId], None] = lambda _range, _source: None,
+        work: Work = INLINE,
     ) -> None:
         """Prepare a link.
 
         `told` is called whenever the peer has told something, or what it told was taken in; `relay` with each range
-        that added to the log.
+        that added to the log. Long ranges are packed by `work`.
         """
         self.channel = channel
         self.session = session
@@ -92,6 +96,7 @@ class Link:
         self._log = log
         self._told = told
         self._relay = relay
+        self._workers = work
         self._alarm: asyncio.TimerHandle | None = None
         self.question: Question | None = None
         """What this peer is asked for because the disk here has lost it."""
@@ -325,7 +330,10 @@ class Link:
         return Start(held, seal if seal is not None and seal.horizon >= sealed.first else None)
 
     async def _write(self, message: Message) -> None:
-        data = frame(encode_message(message))
+        data = encode_message(message)
+        if self.session.peer_unpacks and is_packable(message, len(data)):
+            data = await self._workers.run(packed_message, data)
+        data = frame(data)
         self.session.traffic.bytes_out += len(data)
         await self.channel.write(data)
         self.session.liveness.said(self._now())

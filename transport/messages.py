@@ -6,7 +6,7 @@ unknown fields behind the known ones, too. Anything else that does not fit is th
     Greeting    first message of either side: its journal's token, and what it knows of the other's journal
     Heads       how far the sender holds these streams; the first ones end with `complete`
     Want        please send this range; names the hash before it, so that a fork shows before a byte is sent
-    Events      a sealed range, asked for or pushed
+    Events      a sealed range, asked for or pushed; to one who understands it, packed (`transport.packing`)
     Fresh       a pushed range of such a stream, without what the receiver knows
     Declined    a Want cannot be served, and why
     News        the same as Heads for streams told of before in this session, shorter
@@ -31,6 +31,7 @@ from lamport.forks import ForkProof, decode_proof, encode_proof
 from lamport.ids import BRANCH_BYTES, MAX_LAMPORT, STREAM_NUMBER_LIMIT, NodeId, StreamId
 from transport.errors import PeerFault
 from transport.journal import TOKEN_BYTES
+from transport.packing import WORTH_BYTES, pack, unpack
 
 MAX_TOLD_STREAMS = 65_536
 """Streams that one peer may tell of: each costs memory here."""
@@ -67,6 +68,8 @@ class Greeting:
     known_token: bytes = b""
     known: int = 0
     """Up to where the sender was told the receiver's journal in an earlier session, and that journal's token."""
+    unpacks: bool = False
+    """Whether the sender understands packed messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +220,17 @@ def encode_message(message: Message) -> bytes:
     return packed
 
 
+def packed_message(data: bytes) -> bytes:
+    """The same message, shorter; only for one who understands that, and only for those that `is_packable`."""
+    packed: bytes = msgpack.packb([_PACKED, pack(data)])
+    return packed
+
+
+def is_packable(message: Message, size: int) -> bool:
+    """Whether a message of so many bytes may be packed, and is worth it."""
+    return isinstance(message, Events | Fresh) and size >= WORTH_BYTES
+
+
 def decode_message(data: bytes) -> Message | None:
     """Read a message; None where its kind is not known to this version.
 
@@ -229,6 +243,8 @@ def decode_message(data: bytes) -> Message | None:
         raise PeerFault(f"a message is not msgpack ({type(error).__name__})") from error
     if not isinstance(fields, list) or not fields:
         raise PeerFault("a message is an array that begins with its kind")
+    if fields[0] == _PACKED:
+        return _unpacked(fields[1:])
     reader = _READERS.get(fields[0]) if isinstance(fields[0], int) else None
     if reader is None:
         return None
@@ -236,6 +252,20 @@ def decode_message(data: bytes) -> Message | None:
         return reader(fields[1:])
     except (CorruptRange, InvalidInput, IndexError, TypeError, ValueError) as error:
         raise PeerFault(f"a message of kind {fields[0]} is malformed: {error}") from error
+
+
+def _unpacked(fields: list[Any]) -> Message:
+    """What is in a packed message: a range, and nothing that is packed itself."""
+    try:
+        data = unpack(_binary(fields[0]))
+        kind, *rest = _list(msgpack.unpackb(data, strict_map_key=True))
+        if kind not in _PACKABLE:
+            raise PeerFault("only ranges of events are packed")
+        return _READERS[kind](rest)
+    except (LookupError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise PeerFault(f"a packed message is malformed ({type(error).__name__})") from error
+    except (CorruptRange, InvalidInput, ValueError) as error:
+        raise PeerFault(f"a packed message is malformed: {error}") from error
 
 
 def _stream(fields: Any) -> StreamId:
@@ -382,12 +412,14 @@ def _why(value: Any) -> Why:
 def _greeting(fields: list[Any]) -> Greeting:
     if len(fields) == 1:
         return Greeting(_text(fields[0]))  # an older peer's
-    token, known_token, known = fields[1:4]
+    token, known_token, known, unpacks = fields[1:5]
     for one in (token, known_token):
         _binary(one, TOKEN_BYTES if one else None)
-    return Greeting(_text(fields[0]), token, known_token, _offset(known))
+    return Greeting(_text(fields[0]), token, known_token, _offset(known), _flag(unpacks))
 
 
+_EVENTS, _FRESH, _PACKED = 4, 11, 15
+_PACKABLE = (_EVENTS, _FRESH)
 _TOKEN_LIMIT = 2**32 - 1
 
 _READERS: Mapping[int, Callable[[list[Any]], Message]] = {
@@ -429,7 +461,10 @@ def _seal_fields(seal: Seal) -> list[Any]:
 
 
 _WRITERS: Mapping[type[Message], Callable[[Any], tuple[int, list[Any]]]] = {
-    Greeting: lambda one: (1, [one.program[:MAX_TEXT], one.token, one.known_token, one.known]),
+    Greeting: lambda one: (
+        1,
+        [one.program[:MAX_TEXT], one.token, one.known_token, one.known, one.unpacks],
+    ),
     Heads: _write_heads,
     Want: lambda message: (
         3,

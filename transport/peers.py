@@ -20,6 +20,7 @@ from lamport.errors import DamagedRange, LogClosed, StoreError
 from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
 from lamport.offsets import OffsetRange, missing
+from lamport.seams import INLINE, Work
 from transport.catchup import CatchUp
 from transport.claims import Claims
 from transport.clocks import Clocks, PeerClock
@@ -104,6 +105,7 @@ class Peers:
         network: Network,
         randomness: Random,
         program: str,
+        work: Work = INLINE,
         addresses: tuple[Address, ...] = (),
         catching_up: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
@@ -113,6 +115,7 @@ class Peers:
         self._network = network
         self._randomness = randomness
         self._program = program
+        self._work = work
         self._targets = {address: _Target(address, configured=True) for address in addresses}
         self._announced = 0
         self._links: dict[NodeId, Link] = {}
@@ -334,6 +337,7 @@ class Peers:
             dialled=dialled,
             told=self._note_told,
             relay=self._relay,
+            work=self._work,
         )
         self._register(channel.peer, link)
         try:

@@ -88,6 +88,7 @@ class Session:
     ) -> None:
         self.phase = Phase.OPENED
         self.peer_program = ""
+        self.peer_unpacks = False
         self.theirs: dict[StreamId, int] = {}
         self.diverged: dict[StreamId, None] = {}
         self.quarantined: dict[StreamId, None] = {}
@@ -127,7 +128,9 @@ class Session:
         known = self.confirming.clock
         self._sending = Sending(held, self._horizons, self.confirming)
         self._out = self._sending.out
-        self._out.control.append(Greeting(program, journal.token, known.token, known.sequence))
+        self._out.control.append(
+            Greeting(program, journal.token, known.token, known.sequence, unpacks=True)
+        )
         self.liveness = Liveness(now)
 
     @property
@@ -319,6 +322,7 @@ class Session:
 
     def _take_greeting(self, message: Greeting, now: float) -> None:
         self.phase, self.peer_program = Phase.GREETED, message.program
+        self.peer_unpacks = message.unpacks
         clock = self.confirming.clock
         if clock.bind(message.token):
             self.theirs = dict(clock.said)

@@ -85,3 +85,20 @@ def test_a_peer_that_trickles_withholds_nothing() -> None:
 
     with turned_down(["wants of 10 events"]):
         tell(story, 2)
+
+
+def test_what_comes_in_bulk_takes_half_the_bytes() -> None:
+    async def story(world: World) -> None:
+        source, late = world.nodes
+        [before] = late.node.peers.status()
+        readings = ({"press": 7, "state": "running", "pieces": n} for n in range(2_000))
+        await source.node.publish_all([draft(PART, reading) for reading in readings])
+        await covered(late, source.node.offsets)
+        [after] = late.node.peers.status()
+        sealed = await source.node.log.sealed_range(source.node.log.stream, 0, 1_000)
+        assert sealed is not None
+        size = sum(map(len, sealed.events)) * 2_000 // len(sealed.events)
+        assert after.events_in - before.events_in == 2_000
+        assert after.bytes_in - before.bytes_in < size / 2
+
+    tell(story, 2)

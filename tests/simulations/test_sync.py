@@ -8,11 +8,13 @@ import pytest
 
 from lamport import Tag, draft
 from shoal.errors import NotInSync
+from shoal.sync import Sync
 from shoal.views import status_to_json
 from simulations.device import Device
 from simulations.knobs import turned_down
 from simulations.loop import run_simulated
 from simulations.world import World
+from tests.lamport.keys import Author, member
 from transport.progress import Knowledge
 from transport.standing import PeerStatus
 
@@ -84,6 +86,13 @@ def test_what_a_peer_told_before_it_went_is_known_and_what_it_wrote_since_is_not
             assert status_to_json(b.node.status())["sync"]["inSync"] is False
 
     tell(story, 2)
+
+
+def test_one_peer_that_is_ahead_is_enough_not_to_be_in_sync() -> None:
+    one, other = (Author(member(name)).stream.node for name in ("ada", "bob"))
+    assert Sync(level=(one,), behind=(), away=(other,), missing=0).is_reached(1)
+    assert not Sync(level=(one,), behind=(other,), away=(), missing=3).is_reached(1)
+    assert not Sync(level=(one,), behind=(), away=(other,), missing=0).is_reached(2)
 
 
 def test_a_peer_that_never_told_anything_is_unknown() -> None:

@@ -104,7 +104,7 @@ PRINTABLE = st.text(st.characters(codec="utf-8"), max_size=MAX_TEXT).map(
 )
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Greeting, PRINTABLE),
-    st.builds(Greeting, PRINTABLE, TOKEN, st.just(b"") | TOKEN, OFFSETS),
+    st.builds(Greeting, PRINTABLE, TOKEN, st.just(b"") | TOKEN, OFFSETS, st.booleans()),
     st.builds(Mark, OFFSETS, OFFSETS),
     st.builds(Heads, HEADS, st.booleans(), st.lists(SEALS, max_size=3).map(tuple)),
     WANTS,
@@ -124,7 +124,7 @@ STREAM = StreamId(NodeId(bytes(32)), 7)
 WIRE_STREAM = [bytes(32), 7]
 SEAL = [0, bytes(32), 1, 0, bytes(64)]
 GOOD: dict[int, list[Any]] = {
-    1: ["program", bytes(8), bytes(8), 3],
+    1: ["program", bytes(8), bytes(8), 3, True],
     2: [[[WIRE_STREAM, 0, bytes(32)]], True, [[WIRE_STREAM, SEAL]]],
     3: [WIRE_STREAM, 0, 5, bytes(32), False],
     4: [WIRE_STREAM, 0, [b"event"], SEAL, b"", [bytes(32), SEAL]],

@@ -232,7 +232,8 @@ def test_equal_sides_ask_for_nothing() -> None:
 
 def test_a_session_opens_with_a_greeting_and_the_heads() -> None:
     a, b = pair()
-    assert a.says() == [Greeting(f"program of {a.holder.keys.node.short}", TOKEN)]
+    program = f"program of {a.holder.keys.node.short}"
+    assert a.says() == [Greeting(program, TOKEN, unpacks=True)]
     a.hears(b.says())
     assert a.says() == [Heads((), complete=True)]
     assert a.says() == []
