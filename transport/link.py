@@ -254,7 +254,7 @@ class Link:
             _log.error("not compared: %s", error)
             self.session.contradicted(sealed, self._now())
         except UnknownAuthor:
-            self.session.ask(self._now())
+            self.session.untaken(sealed, self._now())
         except CorruptRange as error:
             raise ForgedEvents(str(error)) from error
         except QuarantinedRange as error:

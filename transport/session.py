@@ -196,6 +196,7 @@ class Session:
 
     def quarantine(self, stream: StreamId) -> None:
         """Our log will not take this stream in: do not ask for it again."""
+        self._arriving.pop(stream, None)
         self.wants.drop(stream)
         self._set_aside(self.quarantined, stream)
 
@@ -286,7 +287,8 @@ class Session:
                     self.disclosures.ask(stream, self._out.control)
                 continue
             self._lacking[stream] = None  # behind the others now
-            waits = stream in self.wants.open or self._ripe_at.get(stream, now) > now
+            comes = stream in self.wants.open or self._reached(stream)[0] >= self.theirs[stream]
+            waits = comes or self._ripe_at.get(stream, now) > now
             if not waits and self.wants.may_ask_for(stream):
                 self._ask_for(stream, now)
 
@@ -416,6 +418,8 @@ class Session:
     def _take_events(self, message: Events, _now: float) -> SealedRange:
         sealed = message.range
         self._their_aliases.add(sealed.stream)
+        if sealed.first == self._reached(sealed.stream)[0] + 1:
+            self._arriving[sealed.stream] = sealed.seal
         self._learn(sealed.stream, sealed.seal.offset)
         self._horizons.learn(sealed.seal)
         self.traffic.events_in += len(sealed.events)

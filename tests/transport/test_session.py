@@ -829,3 +829,30 @@ def test_traffic_counts_events_both_ways() -> None:
     talk(a, b)
     counted = [(s.session.traffic.events_in, s.session.traffic.events_out) for s in (a, b)]
     assert counted == [(2, 3), (3, 2)]
+
+
+def test_what_is_on_its_way_into_the_log_connects_the_next_push_and_is_not_asked_for() -> None:
+    a, b = linked()
+    for _ in range(2):
+        a.session.push(a.holder.publish(5), 0.0)
+    first, second = (decode_message(encode_message(one)) for one in a.says())
+    assert first is not None
+    assert second is not None
+    received = [b.session.take(one, 0.0) for one in (first, second)]
+    assert all(isinstance(one, SealedRange) for one in received)
+    for one in received:
+        assert isinstance(one, SealedRange)
+        b.takes_in(one, 0.0)
+        assert wants(b.session) == []
+    assert b.holder.heads == a.holder.heads
+
+
+def test_a_stream_that_is_quarantined_is_not_taken_for_arriving() -> None:
+    holder, bob = Holder(member()), Author(member("bob"))
+    session = lively(holder)
+    sealed = bob.count(2)
+    session.take(Events(sealed), 0)
+    session.quarantine(bob.stream)
+    session.quarantined.clear()
+    session.ask(0)
+    assert wants(session) == [bob.stream]
