@@ -27,6 +27,7 @@ from lamport.forks import ForkProof, decode_proof
 from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
 from lamport.seams import INLINE, Work
+from transport.buckets import Allowance
 from transport.errors import ForgedEvents, LinkEnded, TransportError
 from transport.forks import ForkSearch
 from transport.frames import FrameReader, frame
@@ -107,6 +108,9 @@ class Link:
             asyncio.get_running_loop().create_future()
         )
         self._own_decision = False
+        self._allowance = Allowance()
+        self._is_throttled = False
+        """Whether the peer is not read from because it has sent too much."""
         self._unfollowed: dict[StreamId, Seal] = {}
 
     async def run(self, leftover: bytes = b"") -> TransportError | OSError:
@@ -176,13 +180,21 @@ class Link:
             for number, raw in enumerate(frames.feed(data), 1):
                 await self._take(decode_message(raw))
                 if number % MESSAGES_AT_ONCE == 0:
-                    await asyncio.sleep(
-                        0
-                    )  # many small messages must not keep the node from all else
+                    # Many small messages must not keep the node from all else.
+                    await self._pause(self._allowance.heard(MESSAGES_AT_ONCE, self._now()))
+            wait = self._allowance.read(len(data), self._now())
+            if wait:
+                await self._pause(wait)
             data = await self.channel.read(READ_BYTES)
             if not data:
                 raise LinkEnded("the peer hung up")
             self.session.liveness.heard(self._now())
+
+    async def _pause(self, seconds: float) -> None:
+        """Let others have their turn, and a peer that exceeds its allowance wait."""
+        self._is_throttled = seconds > 0
+        await asyncio.sleep(seconds)
+        self._is_throttled = False
 
     async def _take(self, message: Message | None) -> None:
         if isinstance(message, Heads):
@@ -285,7 +297,10 @@ class Link:
                 await self._write(message)
             want = self.session.next_serving()
             if want is not None:
-                await self._write(await self._answer(want))
+                size = await self._write(await self._answer(want))
+                wait = self._allowance.served(size, self._now())
+                if wait:
+                    await asyncio.sleep(wait)
             branch = self.session.disclosures.next_wanted()
             if branch is not None:
                 await self._disclose(branch)
@@ -329,7 +344,8 @@ class Link:
             return None
         return Start(held, seal if seal is not None and seal.horizon >= sealed.first else None)
 
-    async def _write(self, message: Message) -> None:
+    async def _write(self, message: Message) -> int:
+        """Send a message; returns its bytes."""
         data = encode_message(message)
         if self.session.peer_unpacks and is_packable(message, len(data)):
             data = await self._workers.run(packed_message, data)
@@ -337,11 +353,12 @@ class Link:
         self.session.traffic.bytes_out += len(data)
         await self.channel.write(data)
         self.session.liveness.said(self._now())
+        return len(data)
 
     async def _tick(self) -> NoReturn:
         while True:
             await asyncio.sleep(TICK_S)
-            if self._ranges.full():
+            if self._ranges.full() or self._is_throttled:
                 self.session.liveness.heard(self._now())  # it is we who do not read
             self.session.elapsed(self._now())
             self.wake()
