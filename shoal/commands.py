@@ -28,6 +28,9 @@ from transport.keyfiles import read_admin_key, read_swarm_key, write_admin_key, 
 
 ADMIN_SUFFIX = ".admin"
 
+SHOWN_SKEW_S = 2.0
+"""Wall clocks that differ by less than this are right for people."""
+
 _FLAGS = ("listen", "api", "peers", "mdns", "fish")
 
 
@@ -330,10 +333,21 @@ def _peer_line(peer: Mapping[str, Any]) -> str:
         why = f": {peer['lastError']}" if peer["lastError"] else ""
         return f"peer     {peer['node']}  {state}{_told_text(peer)}{why}"
     traffic = f"in {peer['eventsIn']} events, {peer['bytesIn']} bytes; out {peer['eventsOut']}, {peer['bytesOut']}"
-    return f"peer     {peer['node']}  connected {peer['address']}  {traffic}"
+    return f"peer     {peer['node']}  connected {peer['address']}  {traffic}{_measured_text(peer)}"
 
 
 def _told_text(peer: Mapping[str, Any]) -> str:
     """How old is what is known of a peer that is away."""
     seconds = peer["toldSecondsAgo"]
     return ", told nothing yet" if seconds is None else f", last told {seconds:.0f} s ago"
+
+
+def _measured_text(peer: Mapping[str, Any]) -> str:
+    """What was measured on a link; a wall clock that is off is worth a word."""
+    parts = [f"round trip {peer['roundTripMs']:.1f} ms"] if peer["roundTripMs"] is not None else []
+    skew = peer["clockSkewSeconds"] or 0.0
+    if abs(skew) >= SHOWN_SKEW_S:
+        parts.append(f"its clock is {abs(skew):,.0f} s {'ahead' if skew > 0 else 'behind'}")
+    if peer["queued"]:
+        parts.append(f"{peer['queued']} waiting to be sent")
+    return "".join(f"; {part}" for part in parts)

@@ -379,6 +379,7 @@ class Node:
             randomness=seams.randomness,
             program=PROGRAM,
             work=seams.work,
+            wall_clock=seams.wall_clock,
             addresses=self._addresses,
             catching_up=pond.catching_up,
         )

@@ -163,6 +163,8 @@ class Pong:
     """Answers a Ping."""
 
     token: int
+    wall_us: int | None = None
+    """What the sender's wall clock shows, in microseconds since the epoch; for people, who may want to set it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,6 +420,12 @@ def _greeting(fields: list[Any]) -> Greeting:
     return Greeting(_text(fields[0]), token, known_token, _offset(known), _flag(unpacks))
 
 
+def _pong(fields: list[Any]) -> Pong:
+    wall_us = fields[1] if len(fields) > 1 else None  # an older peer's one
+    token = _integer(fields[0], 0, _TOKEN_LIMIT)
+    return Pong(token, None if wall_us is None else _integer(wall_us, -(2**63), 2**63 - 1))
+
+
 _EVENTS, _FRESH, _PACKED = 4, 11, 15
 _PACKABLE = (_EVENTS, _FRESH)
 _TOKEN_LIMIT = 2**32 - 1
@@ -429,7 +437,7 @@ _READERS: Mapping[int, Callable[[list[Any]], Message]] = {
     4: _events,
     5: lambda fields: Declined(_stream(fields[0]), _why(fields[1])),
     6: lambda fields: Ping(_integer(fields[0], 0, _TOKEN_LIMIT)),
-    7: lambda fields: Pong(_integer(fields[0], 0, _TOKEN_LIMIT)),
+    7: _pong,
     8: lambda fields: Goodbye(_text(fields[0])),
     9: _news,
     10: _eager,
@@ -473,7 +481,7 @@ _WRITERS: Mapping[type[Message], Callable[[Any], tuple[int, list[Any]]]] = {
     Events: _write_events,
     Declined: lambda message: (5, [message.stream, message.why]),
     Ping: lambda message: (6, [message.token]),
-    Pong: lambda message: (7, [message.token]),
+    Pong: lambda message: (7, [message.token, message.wall_us]),
     Goodbye: lambda message: (8, [message.reason[:MAX_TEXT]]),
     News: lambda message: (9, [[field for one in message.news for field in one]]),
     Eager: lambda message: (10, [message.yes, message.author or b""]),

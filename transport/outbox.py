@@ -36,3 +36,8 @@ class Outbox:
     greeting: bool = False
     """Whether not all heads of the beginning have been told; they wait for the peer's greeting."""
     serving: dict[StreamId, Want] = field(default_factory=dict)
+
+    @property
+    def waiting(self) -> int:
+        """How many messages, streams to be told of and ranges wait."""
+        return len(self.control) + len(self.pushed) + len(self.heads) + len(self.serving)

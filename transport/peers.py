@@ -20,7 +20,7 @@ from lamport.errors import DamagedRange, LogClosed, StoreError
 from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
 from lamport.offsets import OffsetRange, missing
-from lamport.seams import INLINE, Work
+from lamport.seams import INLINE, WallClock, Work
 from transport.catchup import CatchUp
 from transport.claims import Claims
 from transport.clocks import Clocks, PeerClock
@@ -106,6 +106,7 @@ class Peers:
         randomness: Random,
         program: str,
         work: Work = INLINE,
+        wall_clock: WallClock = lambda: 0,
         addresses: tuple[Address, ...] = (),
         catching_up: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
@@ -116,6 +117,7 @@ class Peers:
         self._randomness = randomness
         self._program = program
         self._work = work
+        self._wall_clock = wall_clock
         self._targets = {address: _Target(address, configured=True) for address in addresses}
         self._announced = 0
         self._links: dict[NodeId, Link] = {}
@@ -366,6 +368,7 @@ class Peers:
             catch_up=self._catch_up,
             journal=self._journal,
             clock=clock,
+            wall_clock=self._wall_clock,
             now=self._now(),
         )
 
@@ -481,7 +484,7 @@ class Peers:
                     await self._push(wanted)
                 self._journal.note(wanted.stream)
                 for link in self._links.values():
-                    link.session.committed(wanted.stream, self._now())
+                    link.session.committed(wanted.stream, self._now(), wanted.last)
                     link.wake()
             announced = self._tell_horizons(announced)
 

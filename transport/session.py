@@ -47,7 +47,7 @@ from transport.messages import (
     Want,
     Why,
 )
-from transport.outbox import MAX_CONTROL, MAX_PUSHED_BYTES, Traffic
+from transport.outbox import MAX_CONTROL, MAX_PUSHED_BYTES, Outbox, Traffic
 from transport.phases import ALLOWED, Phase, Taken
 from transport.progress import Meters
 from transport.sending import Sending
@@ -68,7 +68,7 @@ class Session:
     horizon, `knows_author` whether we have a node's certificate, `grows` whether a stream can be taken in under that
     name: a branch of a forked one only once the fork is proven here, and what has a fork behind it no further.
     `claims`, `tree`, `catch_up` and `journal` are shared by all sessions of a node, `clock` is what earlier sessions
-    with this peer left. `now` is in seconds on any steady clock.
+    with this peer left, `wall_clock` is only shown to people. `now` is in seconds on any steady clock.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class Session:
         tree: Tree,
         journal: Journal,
         clock: PeerClock | None = None,
+        wall_clock: Callable[[], int] = lambda: 0,
         now: float,
         grows: Callable[[StreamId], bool] = lambda _: True,
         catch_up: CatchUp | None = None,
@@ -124,6 +125,7 @@ class Session:
         self._arriving: dict[StreamId, Seal] = {}
         self._ripe_at: dict[StreamId, float] = {}
         self._journal = journal
+        self._wall_clock = wall_clock
         self.confirming = Confirming(clock or PeerClock())
         known = self.confirming.clock
         self._sending = Sending(held, self._horizons, self.confirming)
@@ -132,6 +134,11 @@ class Session:
             Greeting(program, journal.token, known.token, known.sequence, unpacks=True)
         )
         self.liveness = Liveness(now)
+
+    @property
+    def queue(self) -> Outbox:
+        """What waits to be sent."""
+        return self._out
 
     @property
     def offsets(self) -> OffsetMap:
@@ -200,9 +207,13 @@ class Session:
         self.wants.drop(stream)
         self._set_aside(self.quarantined, stream)
 
-    def committed(self, stream: StreamId, now: float) -> None:
-        """Our log holds more of a stream than before."""
-        if self.theirs.get(stream, -1) >= self._held(stream).offset:
+    def committed(self, stream: StreamId, now: float, offset: int | None = None) -> None:
+        """Our log holds more of a stream than before: up to an offset, or all that it holds by now.
+
+        What came behind the offset meanwhile is about to be pushed: told now, it would be asked for as well.
+        """
+        offset = self._held(stream).offset if offset is None else offset
+        if self.theirs.get(stream, -1) >= offset:
             return
         if not (self._out.heads or self.edge.carries(stream.node)):
             self._out.heads_due = now + ANNOUNCED_TOGETHER_S
@@ -493,10 +504,10 @@ class Session:
     def _take_ping(self, message: Ping, _now: float) -> None:
         if len(self._out.control) >= MAX_CONTROL:
             raise PeerFault(f"{MAX_CONTROL} questions asked without listening to an answer")
-        self._out.control.append(Pong(message.token))
+        self._out.control.append(Pong(message.token, self._wall_clock()))
 
     def _take_pong(self, message: Pong, now: float) -> None:
-        self.liveness.answered(message, now)
+        self.liveness.answered(message, now, self._wall_clock())
 
     def _ask_for(self, stream: StreamId, now: float) -> None:
         first, before = self._horizons.place_to_ask_from(self._held(stream))

@@ -28,6 +28,12 @@ class PeerStatus:
     program: str = ""
     connected_for_s: float = 0.0
     round_trip_s: float | None = None
+    skew_s: float | None = None
+    """How far its wall clock is ahead of this node's."""
+    queued: int = 0
+    """Messages, streams to be told of and ranges that wait to be sent to it …"""
+    queued_bytes: int = 0
+    """… and the bytes of pushed events among them."""
     bytes_in: int = 0
     bytes_out: int = 0
     events_in: int = 0
@@ -89,6 +95,9 @@ def linked(
         program=session.peer_program,
         connected_for_s=now - link.since,
         round_trip_s=session.liveness.round_trip_s,
+        skew_s=session.liveness.skew_s,
+        queued=session.queue.waiting,
+        queued_bytes=session.queue.pushed_bytes,
         bytes_in=traffic.bytes_in,
         bytes_out=traffic.bytes_out,
         events_in=traffic.events_in,

@@ -15,7 +15,7 @@ from transport.claims import CLAIM_S, RENEWING_EVENTS, Claims
 from transport.clocks import PeerClock
 from transport.errors import LinkEnded, PeerFault
 from transport.journal import Journal
-from transport.liveness import PING_INTERVAL_S, SILENCE_LIMIT_S, UNHEARD_S
+from transport.liveness import MEASURED_S, PING_INTERVAL_S, SILENCE_LIMIT_S, UNHEARD_S
 from transport.messages import (
     MAX_HEADS,
     Declined,
@@ -183,7 +183,9 @@ def lively(holder: Holder, claims: Claims | None = None) -> Session:
     session = holder.session(claims=claims)
     session.take(Greeting("peer"), 0)
     session.take(Heads((), complete=True), 0)
-    said(session)
+    session.elapsed(0)
+    [ping] = [one for one in said(session) if isinstance(one, Ping)]
+    session.take(Pong(ping.token), 0)
     return session
 
 
@@ -770,6 +772,7 @@ def test_a_pong_tells_the_round_trip_and_other_pongs_do_not() -> None:
     [ping] = said(session)
     assert isinstance(ping, Ping)
     round_trips: list[float | None] = []
+    session.liveness.round_trip_s = None
     for token, now in ((ping.token + 1, 2.5), (ping.token, 2.75)):
         session.take(Pong(token), now)
         round_trips.append(session.liveness.round_trip_s)
@@ -786,7 +789,7 @@ def test_a_ping_is_answered_with_its_token_before_anything_else() -> None:
     a, _ = linked()
     a.session.push(a.holder.publish(), 0.0)
     a.session.take(Ping(77), 0)
-    assert said(a.session)[0] == Pong(77)
+    assert said(a.session)[0] == Pong(77, 0)
 
 
 def test_wanted_ranges_take_turns() -> None:
@@ -856,3 +859,17 @@ def test_a_stream_that_is_quarantined_is_not_taken_for_arriving() -> None:
     session.quarantined.clear()
     session.ask(0)
     assert wants(session) == [bob.stream]
+
+
+def test_a_busy_link_is_measured_now_and_then_and_so_is_the_wall_clock_behind_it() -> None:
+    session = lively(Holder(member()))
+    found: list[tuple[float | None, float | None]] = []
+    for wall_us, began in ((7_250_000, MEASURED_S), (None, 2 * MEASURED_S)):
+        session.liveness.heard(began)
+        session.liveness.said(began)
+        session.elapsed(began)
+        [ping] = said(session)
+        assert isinstance(ping, Ping)
+        session.take(Pong(ping.token, wall_us), began + 0.5)
+        found.append((session.liveness.round_trip_s, session.liveness.skew_s))
+    assert found == [(0.5, 7.5), (0.5, 7.5)]
