@@ -60,7 +60,7 @@ FLOORS = (
         "lamport.lineage lamport.tag_index lamport.tag_removal lamport.retraction_table lamport.horizon_table"
         " lamport.store lamport.reader lamport.snapshot_table lamport.proving"
         " lamport.verification lamport.healing lamport.repair"
-        " lamport.pruning"
+        " lamport.pruning lamport.notes"
     ),
     # 3: the async middle
     (
@@ -69,7 +69,7 @@ FLOORS = (
         " fish.machines.ledger fish.machines.runtime fish.log fish.snapshots fish.observation"
         " fish.running fish.effects fish.pond fish.feed fish.explaining fish.shown"
         " fish.standing fish.lookout fish.collection"
-        " transport transport.forks transport.repairs transport.link transport.standing transport.peers"
+        " transport transport.forks transport.repairs transport.link transport.bans transport.standing transport.peers"
         " shoal.errors shoal.seams shoal.keys shoal.alarms shoal.sync shoal.node shoal.views shoal.explaining"
         " shoal.worker shoal.strictjson"
     ),

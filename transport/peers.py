@@ -21,6 +21,7 @@ from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
 from lamport.offsets import OffsetRange, missing
 from lamport.seams import INLINE, WallClock, Work
+from transport.bans import BAN_S, Bans
 from transport.catchup import CatchUp
 from transport.claims import Claims
 from transport.clocks import Clocks, PeerClock
@@ -60,9 +61,6 @@ MAX_BACKOFF_S = 2.0
 
 MAX_FAILURES = 300
 """Failed attempts (about ten minutes) after which an announced address is forgotten until announced again."""
-
-BAN_S = 600.0
-"""How long a peer is not talked to after it sent what does not hold."""
 
 CROSSING_S = 5.0
 """Links from both ends that are at most so far apart were dialled at the same moment."""
@@ -122,7 +120,8 @@ class Peers:
         self._announced = 0
         self._links: dict[NodeId, Link] = {}
         self._cut: dict[NodeId, None] = {}
-        self._banned_until: dict[NodeId, float] = {}
+        self._bans = Bans(log.store, wall_clock)
+        self._banned_until = self._bans.until
         self._errors: dict[NodeId, str] = {}
         self._claims = Claims()
         self._catch_up = CatchUp(log.store.head, catching_up)
@@ -131,6 +130,8 @@ class Peers:
         self._clocks = Clocks()
         self._mesh = Mesh(randomness)
         self._dialling = 0
+        self._known_now: int | None = None
+        """Counted anew when somebody asks after a change, and not by each of hundreds of diallers."""
         self._changed = asyncio.Event()
         self._told = asyncio.Event()
         self._news: asyncio.Event | None = None
@@ -138,9 +139,11 @@ class Peers:
 
     async def run(self, listening: Address) -> None:
         """Announce, dial, gossip; until cancelled. `listening` is where `serve` is being called from."""
+        await self._bans.load()
         async with asyncio.TaskGroup() as diallers:
             diallers.create_task(self._settle())
             diallers.create_task(self._explore())
+            diallers.create_task(self._bans.keep())
             diallers.create_task(Repairs(self._log, self._links).run())
             for target in self._targets.values():
                 diallers.create_task(self._keep_dialling(target))
@@ -158,6 +161,7 @@ class Peers:
         for address in candidate.addresses if candidate.node != self._log.node else ():
             if address not in self._targets and self._announced < MAX_CANDIDATES:
                 self._announced += 1
+                self._known_now = None
                 self._targets[address] = _Target(address, configured=False, node=candidate.node)
                 new.append(self._targets[address])
         return new
@@ -175,7 +179,8 @@ class Peers:
             self._links[node].end("cut by the operator")
 
     def heal(self, node: NodeId | None = None) -> None:
-        """Talk again to a node that was cut, or to all of them."""
+        """Talk again to a node that was cut or banned, or to all of them."""
+        self._bans.lift(node)
         for healed in [node] if node is not None else list(self._cut):
             self._cut.pop(healed, None)
         self._note_change()
@@ -219,15 +224,24 @@ class Peers:
             if target.node in self._links or target.node in self._cut or not self._wants(target):
                 await self._changed.wait()
                 target.failures = 0
+            elif (left_s := self._bans.left_s(target.node)) > 0:
+                await self._changed_within(left_s)
             elif await self._dial(target):
                 target.failures = 0
             else:
                 target.failures += 1
             if target.failures >= MAX_FAILURES and not target.configured:
                 self._announced -= 1
+                self._known_now = None
                 del self._targets[target.address]
                 return
             await asyncio.sleep(self._backoff_s(target.failures))
+
+    async def _changed_within(self, seconds: float) -> None:
+        """Wait so long, or until something changes."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
 
     def _wants(self, target: _Target) -> bool:
         links = len(self._links) + self._dialling
@@ -235,7 +249,10 @@ class Peers:
 
     def _known(self) -> int:
         """How many other nodes this one has heard of; those behind addresses that were never reached count, too."""
-        return len({t.node or t.address for t in self._targets.values()} | set(self._links))
+        if self._known_now is None:
+            named = {t.node or t.address for t in self._targets.values()}
+            self._known_now = len(named | set(self._links))
+        return self._known_now
 
     async def _explore(self) -> None:
         """Now and then, in a swarm that is too large for links with all, meet somebody else."""
@@ -297,6 +314,7 @@ class Peers:
             return None
         try:
             target.node = channel.peer
+            self._known_now = None
             handshake = ClientHandshake(self._identity, *self._hello(channel))
             async with asyncio.timeout(HELLO_TIMEOUT_S):
                 await channel.write(handshake.start())
@@ -381,7 +399,7 @@ class Peers:
         return longest * self._randomness.uniform(0.5, 1.0)
 
     def _banned(self, node: NodeId) -> bool:
-        return self._banned_until.get(node, 0.0) > self._now()
+        return self._bans.left_s(node) > 0
 
     def _reason_to_refuse(self, node: NodeId) -> Refusal | None:
         if node == self._log.node:
@@ -424,7 +442,7 @@ class Peers:
     def _note_end(self, node: NodeId, ended: TransportError | OSError) -> None:
         self._errors[node] = str(ended) or type(ended).__name__
         if isinstance(ended, ForgedEvents):
-            self._banned_until[node] = self._now() + BAN_S
+            self._bans.add(node)
             _log.warning("%s is not talked to for %d s: %s", node.short, BAN_S, ended)
         else:
             level = logging.INFO if isinstance(ended, LinkEnded) else logging.WARNING
@@ -461,6 +479,7 @@ class Peers:
             self._news = None
 
     def _note_change(self) -> None:
+        self._known_now = None
         self._note_told()
         self._changed.set()
         self._changed = asyncio.Event()
