@@ -31,7 +31,7 @@ ADMIN_SUFFIX = ".admin"
 SHOWN_SKEW_S = 2.0
 """Wall clocks that differ by less than this are right for people."""
 
-_FLAGS = ("listen", "api", "peers", "mdns", "fish")
+_FLAGS = ("listen", "api", "peers", "announce", "mdns", "fish")
 
 
 def swarm_init(arguments: Namespace) -> int:

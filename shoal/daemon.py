@@ -44,7 +44,13 @@ async def run_daemon(settings: Settings, announce: Callable[[str], None]) -> Non
         stopped = _stop_signal()
         seams = system_seams(settings.data, identity, listen=settings.listen, mdns=settings.mdns)
         node = await stack.enter_async_context(
-            Node(identity, seams, peers=settings.peers, routes=settings.routes)
+            Node(
+                identity,
+                seams,
+                peers=settings.peers,
+                announced=settings.announce,
+                routes=settings.routes,
+            )
         )
         for one in fish.values():
             node.pond.observe(one)

@@ -89,15 +89,18 @@ class Node:
         seams: Seams,
         *,
         peers: Iterable[Address] = (),
+        announced: Iterable[Address] = (),
+        exchanges: bool = True,
         routes: Iterable[Route] = (),
         upcasters: Upcasters = NO_UPCASTERS,
         development: bool = False,
     ) -> None:
         """Prepare a node for an enrolled device.
 
-        `peers` are addresses to dial beside those discovered; `routes` say which of this node's events are not kept for
-        ever (docs/retention.md); `upcasters` bring events of older versions to today's wherever this node hands out
-        events. In `development` its fish are examined for purity at every event; see `Pond`.
+        `peers` are addresses to dial beside those discovered; `announced` are those that this node's peers are told and
+        hand on (by default where it listens), unless it `exchanges` none. `routes` say which of this node's events are
+        not kept for ever (docs/retention.md); `upcasters` bring events of older versions to today's wherever this node
+        hands out events. In `development` its fish are examined for purity at every event; see `Pond`.
 
         Raises:
             InvalidInput: the routes contradict each other, or are too many.
@@ -107,6 +110,8 @@ class Node:
         self._identity = identity
         self._seams = seams
         self._addresses = tuple(peers)
+        self._announced = tuple(announced)
+        self._exchanges = exchanges
         self._routes = Routes(routes)
         self._stack = AsyncExitStack()
         self._log: EventLog | None = None
@@ -381,6 +386,8 @@ class Node:
             work=seams.work,
             wall_clock=seams.wall_clock,
             addresses=self._addresses,
+            announced=self._announced,
+            exchanges=self._exchanges,
             catching_up=pond.catching_up,
         )
         self._log, self._pond, self._peers = log, pond, peers

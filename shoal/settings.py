@@ -4,6 +4,7 @@
     --listen    SHOAL_LISTEN   listen = "0.0.0.0:4001"          where peers connect
     --api       SHOAL_API      api = "127.0.0.1:4454"           the control API, loopback only
     --peer      SHOAL_PEERS    peers = ["10.0.0.5:4001"]        peers to dial beside those discovered
+    --announce  SHOAL_ANNOUNCE announce = ["10.0.0.7:4001"]     what peers are told, behind NAT or in a container
     --no-mdns   SHOAL_MDNS     mdns = true                      announce and discover by mDNS
     --fish      SHOAL_FISH     fish = ["module:NAME"]           fish to host
                                [[routes]]                       what is not kept for ever (docs/retention.md)
@@ -36,6 +37,7 @@ class Settings:
     listen: Address = DEFAULT_LISTEN
     api: Address = DEFAULT_API
     peers: tuple[Address, ...] = ()
+    announce: tuple[Address, ...] = ()
     mdns: bool = True
     fish: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
@@ -71,7 +73,9 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found = {name: environment.get(f"SHOAL_{name.upper()}", "") for name in _FLAGS}
     return {
         name: _checked(
-            name, text.split(",") if name in {"peers", "fish"} else text, f"SHOAL_{name.upper()}"
+            name,
+            text.split(",") if name in {"peers", "announce", "fish"} else text,
+            f"SHOAL_{name.upper()}",
         )
         for name, text in found.items()
         if text
@@ -126,6 +130,7 @@ _FLAGS: Mapping[str, str] = {
     "listen": "--listen",
     "api": "--api",
     "peers": "--peer",
+    "announce": "--announce",
     "mdns": "--no-mdns",
     "fish": "--fish",
 }
@@ -134,6 +139,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "listen": _address,
     "api": _api_address,
     "peers": _addresses,
+    "announce": _addresses,
     "mdns": _switch,
     "fish": _names,
     "routes": read_routes,

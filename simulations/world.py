@@ -59,6 +59,7 @@ class World:
         keeps: bool = False,
         make_platter: Callable[[random.Random], Platter] | None = None,
         routes: Sequence[Route] = (),
+        exchanges: bool = False,
     ) -> None:
         """Prepare a world.
 
@@ -74,6 +75,8 @@ class World:
         self.faults: list[str] = []
         self.routes = routes
         """Every device's routes."""
+        self.exchanges = exchanges
+        """Whether devices tell each other addresses; a line is one only as long as they do not."""
         self._make_platter = make_platter
         self._swarm_key, self.admin = make_swarm(self.generator("swarm"))
         self._flapping: dict[tuple[str, str], asyncio.Task[None]] = {}

@@ -29,10 +29,12 @@ from lamport.log import EventLog
 from lamport.seams import INLINE, Work
 from transport.buckets import Allowance
 from transport.errors import ForgedEvents, LinkEnded, TransportError
+from transport.exchange import heard
 from transport.forks import ForkSearch
 from transport.frames import FrameReader, frame
 from transport.messages import (
     ANY_HASH,
+    Addresses,
     Fork,
     Goodbye,
     Heads,
@@ -43,7 +45,7 @@ from transport.messages import (
     is_packable,
     packed_message,
 )
-from transport.network import Channel
+from transport.network import Candidate, Channel
 from transport.repairs import Question
 from transport.session import Session
 
@@ -84,11 +86,13 @@ class Link:
         told: Callable[[], None] = lambda: None,
         relay: Callable[[SealedRange, NodeId], None] = lambda _range, _source: None,
         work: Work = INLINE,
+        met: Callable[[Sequence[Candidate]], None] = lambda _candidates: None,
     ) -> None:
         """Prepare a link.
 
         `told` is called whenever the peer has told something, or what it told was taken in; `relay` with each range
-        that added to the log. Long ranges are packed by `work`.
+        that added to the log. Long ranges are packed by `work`. `met` is called with the
+        addresses that the peer tells.
         """
         self.channel = channel
         self.session = session
@@ -97,6 +101,9 @@ class Link:
         self._log = log
         self._told = told
         self._relay = relay
+        self._met = met
+        self.told_addresses: tuple[tuple[Candidate, ...], float] = ((), float("-inf"))
+        """What the peer was told of addresses, and when."""
         self._workers = work
         self._alarm: asyncio.TimerHandle | None = None
         self.question: Question | None = None
@@ -200,6 +207,8 @@ class Link:
         if isinstance(message, Heads):
             await self._follow_horizons(message.horizons)
         received = None if message is None else self.session.take(message, self._now())
+        if isinstance(message, Addresses):
+            self._met(heard(message.candidates, self.channel.peer, self.channel.remote))
         answered = self.question is not None and self.question.hear(message)
         if received is not None and not answered:
             await self._ranges.put(received)

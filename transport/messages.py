@@ -14,6 +14,7 @@ unknown fields behind the known ones, too. Anything else that does not fit is th
     Ping, Pong  is somebody there?
     Goodbye     the sender ends the session, and why
     Mark        the other side was told all, and all that it told is held
+    Addresses   under which nodes may be dialled
     Disclose    please prove the fork that this branch of a stream, which you told of, comes from
     Fork        the proof
 """
@@ -29,8 +30,10 @@ from lamport.chain import HASH_BYTES, SIGNATURE_BYTES, Head, Seal, SealedRange, 
 from lamport.errors import CorruptRange, InvalidInput
 from lamport.forks import ForkProof, decode_proof, encode_proof
 from lamport.ids import BRANCH_BYTES, MAX_LAMPORT, STREAM_NUMBER_LIMIT, NodeId, StreamId
-from transport.errors import PeerFault
+from transport.errors import InvalidAddress, PeerFault
+from transport.exchange import HERE, MAX_OWN, MAX_TOLD
 from transport.journal import TOKEN_BYTES
+from transport.network import MAX_PORT, Address, Candidate
 from transport.packing import WORTH_BYTES, pack, unpack
 
 MAX_TOLD_STREAMS = 65_536
@@ -177,6 +180,13 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where nodes may be dialled; see `transport.exchange`."""
+
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Goodbye:
     """The sender closes the session; `reason` is for people."""
 
@@ -212,6 +222,7 @@ Message = (
     | Disclose
     | Fork
     | Mark
+    | Addresses
 )
 
 
@@ -252,7 +263,7 @@ def decode_message(data: bytes) -> Message | None:
         return None
     try:
         return reader(fields[1:])
-    except (CorruptRange, InvalidInput, IndexError, TypeError, ValueError) as error:
+    except (CorruptRange, InvalidInput, InvalidAddress, IndexError, TypeError, ValueError) as error:
         raise PeerFault(f"a message of kind {fields[0]} is malformed: {error}") from error
 
 
@@ -420,6 +431,27 @@ def _greeting(fields: list[Any]) -> Greeting:
     return Greeting(_text(fields[0]), token, known_token, _offset(known), _flag(unpacks))
 
 
+def _addresses(fields: list[Any]) -> Addresses:
+    told = _list(fields[0])
+    if len(told) > MAX_TOLD:
+        raise ValueError(f"at most {MAX_TOLD} nodes, not {len(told)}")
+    return Addresses(tuple(map(_candidate, told)))
+
+
+def _candidate(fields: Any) -> Candidate:
+    node, addresses = _list(fields)[:2]
+    if not 0 < len(_list(addresses)) <= MAX_OWN:
+        raise ValueError(f"1 to {MAX_OWN} addresses of a node, not {len(addresses)}")
+    return Candidate(NodeId(_binary(node)), tuple(map(_address, addresses)))
+
+
+def _address(fields: Any) -> Address:
+    host, port = _list(fields)[:2]
+    if host == HERE:
+        return Address(HERE, _integer(port, 1, MAX_PORT))
+    return Address.parse(str(Address(_text(host), _integer(port, 1, MAX_PORT))))
+
+
 def _pong(fields: list[Any]) -> Pong:
     wall_us = fields[1] if len(fields) > 1 else None  # an older peer's one
     token = _integer(fields[0], 0, _TOKEN_LIMIT)
@@ -444,6 +476,7 @@ _READERS: Mapping[int, Callable[[list[Any]], Message]] = {
     11: _fresh,
     12: lambda fields: Disclose(_branch(fields[0])),
     13: lambda fields: Fork(decode_proof(_binary(fields[0]))),
+    16: _addresses,
     14: lambda fields: Mark(_offset(fields[0]), _offset(fields[1])),
 }
 
@@ -492,4 +525,8 @@ _WRITERS: Mapping[type[Message], Callable[[Any], tuple[int, list[Any]]]] = {
     Disclose: lambda message: (12, [message.branch]),
     Fork: lambda message: (13, [encode_proof(message.proof)]),
     Mark: lambda message: (14, [message.sequence, message.taken]),
+    Addresses: lambda message: (
+        16,
+        [[[c.node, [[a.host, a.port] for a in c.addresses]] for c in message.candidates]],
+    ),
 }

@@ -9,9 +9,10 @@ what of it is news.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from random import Random
 from types import MappingProxyType
 
@@ -32,6 +33,7 @@ from transport.errors import (
     PeerRejected,
     TransportError,
 )
+from transport.exchange import MAX_EXCHANGED, own
 from transport.handshake import (
     HELLO_TIMEOUT_S,
     NONCE_BYTES,
@@ -44,12 +46,14 @@ from transport.handshake import (
 from transport.identity import Identity
 from transport.journal import TOKEN_BYTES, Journal
 from transport.link import Link
+from transport.meeting import keep_telling
 from transport.mesh import ENOUGH_LINKS, MOST_LINKS, PROBATION_S, Mesh, Standing
-from transport.network import Address, Candidate, Channel, Network
+from transport.network import Address, Candidate, Channel, Found, Network
 from transport.repairs import Repairs
 from transport.session import Session
 from transport.standing import PeerStatus, away
 from transport.standing import linked as standing_of
+from transport.targets import Target
 from transport.tree import RELAYED_EVENTS, Tree
 
 MAX_CANDIDATES = 256
@@ -77,21 +81,6 @@ SETTLING_S = 2.0
 _log = logging.getLogger("shoal.transport")
 
 
-@dataclass(slots=True)
-class _Target:
-    """An address to dial, and who was found there."""
-
-    address: Address
-    configured: bool
-    tried: bool = False
-    """Whether it was reached, or an attempt failed, since the node was started."""
-    node: NodeId | None = None
-    error: str = ""
-    failures: int = 0
-    explored: bool = False
-    """Whether it is to be dialled although there are links enough."""
-
-
 class Peers:
     """Keeps a node linked to the peers it can reach, and their logs equal."""
 
@@ -106,9 +95,19 @@ class Peers:
         work: Work = INLINE,
         wall_clock: WallClock = lambda: 0,
         addresses: tuple[Address, ...] = (),
+        announced: tuple[Address, ...] = (),
+        exchanges: bool = True,
         catching_up: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """Prepare. `catching_up` announces, while its context is open, that much is about to come."""
+        """Prepare.
+
+        `addresses` are dialled for as long as the node runs. Where it `exchanges`, it tells its peers the addresses
+        that it knows of, its own among them (`announced`; by default where it listens), and dials those that they tell.
+        `catching_up` announces, while its context is open, that much is about to come.
+        """
+        self._own_addresses = announced
+        self._exchanges = exchanges
+        self._dial_candidate: Found = lambda _: None
         self._log = log
         self._identity = identity
         self._network = network
@@ -116,7 +115,7 @@ class Peers:
         self._program = program
         self._work = work
         self._wall_clock = wall_clock
-        self._targets = {address: _Target(address, configured=True) for address in addresses}
+        self._targets = {address: Target(address, configured=True) for address in addresses}
         self._announced = 0
         self._links: dict[NodeId, Link] = {}
         self._cut: dict[NodeId, None] = {}
@@ -148,23 +147,35 @@ class Peers:
             for target in self._targets.values():
                 diallers.create_task(self._keep_dialling(target))
 
-            def dial(candidate: Candidate) -> None:
-                for target in self._new_targets(candidate):
+            def dial(candidate: Candidate, *, exchanged: bool = False) -> None:
+                for target in self._new_targets(candidate, exchanged=exchanged):
                     diallers.create_task(self._keep_dialling(target))
 
+            self._dial_candidate = partial(dial, exchanged=True)
+            if self._exchanges:
+                mine = own(self._log.node, self._own_addresses, listening)
+                diallers.create_task(keep_telling(mine, self._links, self._reached))
             async with self._network.announce(listening, dial):
                 await self._spread()
 
-    def _new_targets(self, candidate: Candidate) -> list[_Target]:
+    def _new_targets(self, candidate: Candidate, *, exchanged: bool) -> list[Target]:
         """What a hint adds to the addresses to dial."""
-        new: list[_Target] = []
+        new: list[Target] = []
         for address in candidate.addresses if candidate.node != self._log.node else ():
+            if exchanged and self._exchanged() >= MAX_EXCHANGED:
+                break
             if address not in self._targets and self._announced < MAX_CANDIDATES:
                 self._announced += 1
                 self._known_now = None
-                self._targets[address] = _Target(address, configured=False, node=candidate.node)
+                self._targets[address] = Target(address, configured=False, exchanged=exchanged)
+                self._targets[address].node = candidate.node
                 new.append(self._targets[address])
         return new
+
+    def _meet(self, candidates: Sequence[Candidate]) -> None:
+        """A peer told where nodes may be dialled."""
+        for candidate in candidates if self._exchanges else ():
+            self._dial_candidate(candidate)
 
     def cut(self, node: NodeId) -> None:
         """Close the link to a node and refuse it until healed. For drills.
@@ -218,7 +229,15 @@ class Peers:
             return away(node, self._clocks.known(node), store, now, cut=is_cut, error=error)
         return standing_of(node, link, store, now, cut=is_cut, error=error)
 
-    async def _keep_dialling(self, target: _Target) -> None:
+    def _exchanged(self) -> int:
+        return sum(1 for target in self._targets.values() if target.exchanged)
+
+    def _reached(self) -> dict[NodeId, Address]:
+        """The linked nodes with the addresses under which they were reached from here."""
+        found = [(t.node, t.address) for t in self._targets.values()]
+        return {n: address for n, address in found if n is not None and n in self._links}
+
+    async def _keep_dialling(self, target: Target) -> None:
         """Keep an address linked for as long as the node runs."""
         while target.node != self._log.node:
             if target.node in self._links or target.node in self._cut or not self._wants(target):
@@ -243,7 +262,7 @@ class Peers:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
 
-    def _wants(self, target: _Target) -> bool:
+    def _wants(self, target: Target) -> bool:
         links = len(self._links) + self._dialling
         return target.configured or target.explored or self._mesh.wants_more(self._known(), links)
 
@@ -269,7 +288,7 @@ class Peers:
                 reserve[chosen].explored = False
                 self._make_room(ENOUGH_LINKS)
 
-    def _reserve(self) -> dict[NodeId, _Target]:
+    def _reserve(self) -> dict[NodeId, Target]:
         """The nodes that could be linked with and are not, each with an address."""
         out = {self._log.node, *self._links, *self._cut}
         named = [(t.node, t) for t in self._targets.values()]
@@ -291,7 +310,7 @@ class Peers:
         if surplus is not None:
             self._links[surplus].end("making room for others")
 
-    async def _dial(self, target: _Target) -> bool:
+    async def _dial(self, target: Target) -> bool:
         """One attempt; returns whether there was a link (which has ended by now)."""
         self._dialling += 1
         try:
@@ -302,7 +321,7 @@ class Peers:
             self._note_change()  # somebody else in reserve may try
         return greeted is not None and await self._run_link(*greeted, dialled=True)
 
-    async def _greet(self, target: _Target) -> tuple[Channel, Handshake] | None:
+    async def _greet(self, target: Target) -> tuple[Channel, Handshake] | None:
         """Dial an address, and go through the hello with who is there; None where that failed."""
         try:
             channel = await self._network.dial(target.address)
@@ -358,6 +377,7 @@ class Peers:
             told=self._note_told,
             relay=self._relay,
             work=self._work,
+            met=self._meet,
         )
         self._register(channel.peer, link)
         try:
@@ -468,7 +488,7 @@ class Peers:
             for own in self._log.own_streams
         )
 
-    def _note_try(self, target: _Target) -> None:
+    def _note_try(self, target: Target) -> None:
         target.tried = True
         self._note_told()
 

@@ -6,6 +6,7 @@ from enum import Enum
 from lamport.chain import SealedRange
 from lamport.forks import ForkProof
 from transport.messages import (
+    Addresses,
     Declined,
     Disclose,
     Eager,
@@ -38,6 +39,7 @@ class Phase(Enum):
 _ALL = (
     *(Heads, News, Eager, Want, Events, Fresh, Declined, Ping, Pong, Goodbye, Disclose, Fork),
     Mark,
+    Addresses,
 )
 
 ALLOWED: Mapping[Phase, tuple[type[Message], ...]] = {

@@ -30,6 +30,7 @@ from transport.journal import Journal
 from transport.liveness import Liveness
 from transport.messages import (
     MAX_TOLD_STREAMS,
+    Addresses,
     Declined,
     Disclose,
     Eager,
@@ -118,6 +119,7 @@ class Session:
             Pong: self._take_pong,
             Goodbye: self._take_goodbye,
             Mark: self._take_mark,
+            Addresses: lambda _message, _now: None,  # the link hands them on
             Disclose: lambda message, _now: self.disclosures.want(message.branch),
             Fork: lambda message, _now: message.proof,
         }
@@ -134,6 +136,11 @@ class Session:
             Greeting(program, journal.token, known.token, known.sequence, unpacks=True)
         )
         self.liveness = Liveness(now)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the peer has told all that it held when the session began."""
+        return self.phase is Phase.LIVE
 
     @property
     def queue(self) -> Outbox:
@@ -223,6 +230,11 @@ class Session:
         """We have heard of a higher horizon of a stream."""
         if self._horizons.is_news(stream):
             self._out.heads[stream] = None
+
+    def tell(self, message: Addresses) -> None:
+        """Say where nodes may be dialled."""
+        if len(self._out.control) < MAX_CONTROL:
+            self._out.control.append(message)
 
     def question(self, want: Want) -> None:
         """Ask for a range that adds nothing here, to compare it with what is held."""

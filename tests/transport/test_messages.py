@@ -17,6 +17,7 @@ from transport.frames import MAX_FRAME_BYTES
 from transport.messages import (
     MAX_HEADS,
     MAX_TEXT,
+    Addresses,
     Declined,
     Disclose,
     Eager,
@@ -37,6 +38,7 @@ from transport.messages import (
     decode_message,
     encode_message,
 )
+from transport.network import Address, Candidate
 
 OFFSETS = st.integers(0, 2**53)
 HASHES = st.binary(min_size=32, max_size=32)
@@ -106,6 +108,13 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Greeting, PRINTABLE),
     st.builds(Greeting, PRINTABLE, TOKEN, st.just(b"") | TOKEN, OFFSETS, st.booleans()),
     st.builds(Mark, OFFSETS, OFFSETS),
+    st.builds(
+        lambda node, hosts: Addresses(
+            (Candidate(NodeId(node), tuple(Address(host, 4001) for host in hosts)),)
+        ),
+        HASHES,
+        st.lists(st.sampled_from(["", "10.0.0.5", "fe80::1", "press-7"]), min_size=1, max_size=8),
+    ),
     st.builds(Heads, HEADS, st.booleans(), st.lists(SEALS, max_size=3).map(tuple)),
     WANTS,
     st.builds(Events, RANGES),
@@ -138,6 +147,7 @@ GOOD: dict[int, list[Any]] = {
     10: [True, b""],
     11: [0, 1, [b"event"], bytes(8), 1, 0, bytes(64)],
     14: [7, 3],
+    16: [[[bytes(32), [["10.0.0.5", 4001], ["", 4001]]]]],
 }
 
 
