@@ -35,6 +35,7 @@ from transport.handshake import Refusal
 from transport.link import Link
 from transport.peers import Peers
 from transport.session import Session
+from transport.wants import Wants
 
 
 class Call(NamedTuple):
@@ -293,7 +294,7 @@ MARKERS: tuple[Marker, ...] = (
     Marker("claim taken over from a slow link", Claims, "take", _claimed_by_other, before=True),
     Marker("range came twice", Session, "taken", lambda c: not c.named["added"]),
     Marker("range refused by a full disk", Session, "untaken", _always),
-    Marker("stuck transfer left to others", Session, "_abandon_stuck", _returned(value=True)),
+    Marker("stuck transfer left to others", Wants, "abandon_stuck", _returned(value=True)),
     Marker(
         "author's certificate handed on", Session, "serve", lambda c: c.arguments[1].certificate
     ),
