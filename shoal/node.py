@@ -390,6 +390,7 @@ class Node:
             exchanges=self._exchanges,
             catching_up=pond.catching_up,
         )
+        await peers.load()
         self._log, self._pond, self._peers = log, pond, peers
         self._listening = await stack.enter_async_context(seams.network.listen(peers.serve))
         gossip = tasks.create_task(peers.run(self._listening), name="peers")

@@ -136,9 +136,12 @@ class Peers:
         self._news: asyncio.Event | None = None
         """Where there is one, somebody waits in `told`."""
 
+    async def load(self) -> None:
+        """Remember whom this node banned before it was started; before anybody may dial it."""
+        await self._bans.load()
+
     async def run(self, listening: Address) -> None:
         """Announce, dial, gossip; until cancelled. `listening` is where `serve` is being called from."""
-        await self._bans.load()
         async with asyncio.TaskGroup() as diallers:
             diallers.create_task(self._settle())
             diallers.create_task(self._explore())
