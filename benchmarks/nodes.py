@@ -28,11 +28,15 @@ def make_identities(count: int) -> tuple[Identity, ...]:
 
 @asynccontextmanager
 async def running(
-    folder: Path, identity: Identity, peers: Iterable[Address] = ()
+    folder: Path,
+    identity: Identity,
+    peers: Iterable[Address] = (),
+    *,
+    exchanges: bool = True,
 ) -> AsyncIterator[Node]:
     """A node on its database in this folder."""
     seams = system_seams(folder, identity, listen=_LOOPBACK, mdns=False)
-    async with Node(identity, seams, peers=peers) as node:
+    async with Node(identity, seams, peers=peers, exchanges=exchanges) as node:
         yield node
 
 

@@ -27,6 +27,7 @@ from benchmarks.rounds import (
     percentiles,
 )
 from lamport.event import Event
+from lamport.ids import NodeId
 from lamport.tags import ALL_EVENTS
 from shoal.node import Node
 from transport.identity import Identity, verify_signature
@@ -40,7 +41,7 @@ MAX_DELIVERIES = 300
 WARM_UP = 20
 """Deliveries before them that are not timed: the link comes up, caches fill."""
 
-_CATCH_UP = "replicate, catch-up"
+CATCH_UP = "replicate, catch-up"
 _DELIVERY = "replicate, delivery of one event"
 _LENGTH = struct.Struct("!I")
 _MEASURED = (
@@ -62,8 +63,8 @@ def measure(events: int, runs: int) -> Report:
     samples = generate(events)
     some = generate(WARM_UP + min(events, MAX_DELIVERIES))
     rows = (
-        *alternate(runs, RATE, partial(_our_catch_up, samples), partial(_raw_catch_up, samples)),
-        *alternate(runs, LATENCY, partial(_our_delivery, some), partial(_raw_delivery, some)),
+        *alternate(runs, RATE, partial(_our_catch_up, samples), partial(raw_catch_up, samples)),
+        *alternate(runs, LATENCY, partial(our_delivery, some), partial(raw_delivery, some)),
     )
     return Report("replicate", events, rows, _MEASURED, _LEFT_OUT)
 
@@ -79,16 +80,18 @@ async def _catch_up(samples: Sequence[Sample]) -> Figures:
             await fill(source, samples)
             watch = Stopwatch()
             async with running(target_folder, target_identity, [source.listening]) as target:
-                await _until_covered(source, target)
-                return {_CATCH_UP: watch.rate(len(samples))}
+                await until_covered(source, target)
+                return {CATCH_UP: watch.rate(len(samples))}
 
 
-async def _until_covered(source: Node, target: Node) -> None:
+async def until_covered(source: Node, target: Node) -> None:
+    """Wait until one node holds what the other does."""
     while not target.offsets.covers(source.offsets):
         await target.log.changed()
 
 
-def _raw_catch_up(samples: Sequence[Sample]) -> Figures:
+def raw_catch_up(samples: Sequence[Sample]) -> Figures:
+    """The bound."""
     server, client = make_identities(2)
     frames = _frames(samples, server)
 
@@ -103,7 +106,7 @@ def _raw_catch_up(samples: Sequence[Sample]) -> Figures:
             connected(server, client, folder, send) as connection,
         ):
             _receive(connection, log, server, len(frames))
-            return {_CATCH_UP: watch.rate(len(samples))}
+            return {CATCH_UP: watch.rate(len(samples))}
 
 
 def _frames(samples: Sequence[Sample], author: Identity) -> list[bytes]:
@@ -130,7 +133,8 @@ def _receive(connection: ssl.SSLSocket, log: RawLog, author: Identity, frames: i
             log.store(events, hash_)
 
 
-def _our_delivery(samples: Sequence[Sample]) -> Figures:
+def our_delivery(samples: Sequence[Sample]) -> Figures:
+    """Ours."""
     return asyncio.run(_deliver(samples))
 
 
@@ -140,23 +144,31 @@ async def _deliver(samples: Sequence[Sample]) -> Figures:
         async with (
             running(source_folder, source_identity) as source,
             running(target_folder, target_identity, [source.listening]) as target,
-            asyncio.TaskGroup() as tasks,
         ):
-            seen: asyncio.Queue[float] = asyncio.Queue()
             await fill(source, settling())
-            await _until_covered(source, target)
-            watching = tasks.create_task(
-                _watch(target.subscribe(ALL_EVENTS, lower=target.offsets), seen)
-            )
-            laps = [await _deliver_one(source, sample, seen) for sample in samples]
-            watching.cancel()
+            await until_covered(source, target)
+            laps = await deliveries(source, target, samples)
     return percentiles(_DELIVERY, laps[WARM_UP:])
 
 
-async def _watch(arrivals: AsyncIterator[Event], seen: asyncio.Queue[float]) -> None:
-    """Note when each event arrives, whoever waits for that."""
-    async for _ in arrivals:
-        seen.put_nowait(time.perf_counter())
+async def deliveries(source: Node, target: Node, samples: Sequence[Sample]) -> list[float]:
+    """How long each takes from one node to the other, in milliseconds."""
+    seen: asyncio.Queue[float] = asyncio.Queue()
+    arrivals = target.subscribe(ALL_EVENTS, lower=target.offsets)
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(_watch(arrivals, source.id, seen))
+        laps = [await _deliver_one(source, sample, seen) for sample in samples]
+        watching.cancel()
+    return laps
+
+
+async def _watch(
+    arrivals: AsyncIterator[Event], author: NodeId, seen: asyncio.Queue[float]
+) -> None:
+    """Note when each event of an author arrives, whoever waits for that."""
+    async for event in arrivals:
+        if event.stream.node == author:
+            seen.put_nowait(time.perf_counter())
 
 
 async def _deliver_one(source: Node, sample: Sample, seen: asyncio.Queue[float]) -> float:
@@ -165,7 +177,8 @@ async def _deliver_one(source: Node, sample: Sample, seen: asyncio.Queue[float])
     return (await seen.get() - start) * 1_000
 
 
-def _raw_delivery(samples: Sequence[Sample]) -> Figures:
+def raw_delivery(samples: Sequence[Sample]) -> Figures:
+    """The bound."""
     server, client = make_identities(2)
     with (
         fresh_folder() as folder,

@@ -5,13 +5,13 @@ events and retractions concern, and hands each of these what is theirs in key or
 the batch, too, and nothing is done for them: a fish that rests covers whatever the feed has heard.
 
 While a catch-up is under way, events are held and not folded, so that each fish replays once for all of it. It is over
-when whoever announced it says so. Nobody is kept waiting by a peer that trickles: after a second without progress, or
-after ten in all, what has come is folded all the same, and the states are marked provisional until the end. Then they
-are told once more, so that nobody takes for provisional what is not.
+when whoever announced it says so, and what had come until then was spread. Nobody is kept waiting by a peer that
+trickles: after a second without progress, or after ten in all, what has come is folded all the same, and the states are
+marked provisional until the end. Then they are told once more, so that nobody takes for provisional what is not.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -72,12 +72,14 @@ class Feed:
         self._index: Dispatch[Taker] = Dispatch()
         self._catch_ups = 0
         self._is_holding = False
+        self._end: OffsetMap | None = None
+        """What is still to be spread before a catch-up that was called over is over."""
         self._timers: list[asyncio.TimerHandle] = []
 
     @property
     def is_catching_up(self) -> bool:
         """Whether a catch-up was announced and is not over."""
-        return self._catch_ups > 0
+        return self._catch_ups > 0 or self._end is not None
 
     @property
     def is_holding(self) -> bool:
@@ -114,15 +116,20 @@ class Feed:
             taker.hand(*news, renamed=batch.renamed)
         for taker in tuple(self.waiting):
             taker.stir()
+        self._end_if_spread()
 
     def _concerned(self, event: Event) -> Iterator[Taker]:
         return self._index.concerned(event.tags, is_local=event.stream.node == self._node)
 
     @contextmanager
-    def catching_up(self) -> Iterator[None]:
-        """Hold events back while the context is open, within the bounds above; several may overlap."""
+    def catching_up(self, present: Callable[[], OffsetMap]) -> Iterator[None]:
+        """Hold events back while the context is open, within the bounds above; several may overlap.
+
+        `present` is what the log holds. One that begins when an earlier one is past the bounds has all of them again.
+        """
         self._catch_ups += 1
-        if self._catch_ups == 1:
+        self._end = None
+        if not self._is_holding:
             self._is_holding = True
             self._set_timer(0, CATCH_UP_S)
             self._set_timer(1, NO_PROGRESS_S)
@@ -131,10 +138,12 @@ class Feed:
         finally:
             self._catch_ups -= 1
             if self._catch_ups == 0:
-                self._release()
-                confirmed, self.provisional = self.provisional, {}
-                for taker in confirmed:
-                    taker.confirm()
+                self._end = present()
+                self._end_if_spread()
+
+    def _end_if_spread(self) -> None:
+        if self._end is not None and (not self._is_holding or self.offsets.covers(self._end)):
+            self._release()
 
     def _set_timer(self, number: int, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -146,7 +155,15 @@ class Feed:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
-        self._is_holding = False
+        self._is_holding, self._end = False, None
         held, self.held = self.held, {}
         for taker in held:
             taker.stir()
+        if self._catch_ups == 0:
+            self._confirm()
+
+    def _confirm(self) -> None:
+        """Nothing is provisional any more: tell so."""
+        confirmed, self.provisional = self.provisional, {}
+        for taker in confirmed:
+            taker.confirm()

@@ -233,7 +233,7 @@ class Pond:
         those since the first. So whoever announces the catch-up with a peer that trickles leaves the context when that
         is found out, and does not announce it again.
         """
-        return self._feed.catching_up()
+        return self._feed.catching_up(lambda: self._log.offsets)
 
     async def run(self, fish: Fish[State], effect: Effect[State]) -> tuple[Event, ...]:
         """Run a state effect when those before it on this fish are done; returns what it published.

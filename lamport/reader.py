@@ -105,9 +105,8 @@ class Reader:
             data, damage = await self._bytes(row, first, last, MAX_SEALED_EVENTS, MAX_SEALED_BYTES)
             reached = first + len(data) - 1
             seal = await self._seal_within(stream, row, first, reached, limit)
-        if (
-            seal is None and reached == cut
-        ):  # its own seal may have gone when the events around it were packed
+        if seal is None and data and reached == cut:
+            # Its own seal may have gone when the events around it were packed.
             seal = self._store.cuts.seal_at(stream, cut)
         if seal is None and damage is not None:
             raise damage

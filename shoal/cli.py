@@ -98,6 +98,12 @@ def _add_making(sub: Any) -> None:
         "--peer", dest="peers", action="append", metavar="HOST:PORT", help="dial this peer, too"
     )
     run.add_argument(
+        "--announce",
+        action="append",
+        metavar="HOST:PORT",
+        help="tell peers that this node is found here, behind NAT or in a container",
+    )
+    run.add_argument(
         "--no-mdns",
         dest="mdns",
         action="store_false",

@@ -28,7 +28,10 @@ from transport.keyfiles import read_admin_key, read_swarm_key, write_admin_key, 
 
 ADMIN_SUFFIX = ".admin"
 
-_FLAGS = ("listen", "api", "peers", "mdns", "fish", "upcasters")
+SHOWN_SKEW_S = 2.0
+"""Wall clocks that differ by less than this are right for people."""
+
+_FLAGS = ("listen", "api", "peers", "announce", "mdns", "fish", "upcasters")
 
 
 def swarm_init(arguments: Namespace) -> int:
@@ -252,6 +255,7 @@ def _status_text(status: Mapping[str, Any]) -> str:
         *(f"routes   {name}  to {stream}" for name, stream in status["named"].items()),
         f"missing  {sum(status['missing'].values())} events known to exist elsewhere",
         *(f"           {stream}  {count}" for stream, count in status["missing"].items()),
+        f"sync     {_sync_text(status['sync'])}",
         *(f"damaged  {why}" for why in status["damaged"].values()),
         f"hidden   {status['retracted']} retracted events",
         *_void_lines(status["voidRetractions"]),
@@ -297,7 +301,7 @@ def _span(horizon: int) -> str:
 
 
 def _peer_lines(status: Mapping[str, Any]) -> list[str]:
-    lines = [_peer_line(peer) for peer in status["peers"]]
+    lines = [line for peer in status["peers"] for line in _lines_of_peer(peer)]
     lines += [
         f"peer     {address}  not reached: {error or 'trying'}"
         for address, error in status["unreached"].items()
@@ -305,10 +309,55 @@ def _peer_lines(status: Mapping[str, Any]) -> list[str]:
     return lines or ["peer     none met yet"]
 
 
+def _sync_text(sync: Mapping[str, Any]) -> str:
+    """How the node stands towards its peers; what nobody can know is said as such."""
+    if sync["behind"]:
+        text = f"behind {len(sync['behind'])} linked peers"
+    elif sync["level"]:
+        text = f"in sync with {len(sync['level'])} linked peers"
+    else:
+        text = "unknown: no peer is linked"
+    if sync["away"] and sync["level"] + sync["behind"]:
+        text += f"; unknown what {len(sync['away'])} peers wrote that are away"
+    return text
+
+
+def _lines_of_peer(peer: Mapping[str, Any]) -> list[str]:
+    """A peer, and what it is known to hold that is lacking here."""
+    return [_peer_line(peer), *map(_progress_line, peer["lacking"])]
+
+
+def _progress_line(one: Mapping[str, Any]) -> str:
+    seconds = one["remainingSeconds"]
+    left = "nothing comes" if seconds is None else f"{seconds:.0f} s left"
+    pace = f"{one['eventsPerSecond']:.0f} a second, {left}"
+    return (
+        f"           {one['stream']}  known up to {one['known']}, held up to {one['held']},"
+        f" {one['missing']} missing, {pace}"
+    )
+
+
 def _peer_line(peer: Mapping[str, Any]) -> str:
     if not peer["connected"]:
         state = "revoked" if peer["revoked"] else "cut" if peer["cut"] else "away"
         why = f": {peer['lastError']}" if peer["lastError"] else ""
-        return f"peer     {peer['node']}  {state}{why}"
+        return f"peer     {peer['node']}  {state}{_told_text(peer)}{why}"
     traffic = f"in {peer['eventsIn']} events, {peer['bytesIn']} bytes; out {peer['eventsOut']}, {peer['bytesOut']}"
-    return f"peer     {peer['node']}  connected {peer['address']}  {traffic}"
+    return f"peer     {peer['node']}  connected {peer['address']}  {traffic}{_measured_text(peer)}"
+
+
+def _told_text(peer: Mapping[str, Any]) -> str:
+    """How old is what is known of a peer that is away."""
+    seconds = peer["toldSecondsAgo"]
+    return ", told nothing yet" if seconds is None else f", last told {seconds:.0f} s ago"
+
+
+def _measured_text(peer: Mapping[str, Any]) -> str:
+    """What was measured on a link; a wall clock that is off is worth a word."""
+    parts = [f"round trip {peer['roundTripMs']:.1f} ms"] if peer["roundTripMs"] is not None else []
+    skew = peer["clockSkewSeconds"] or 0.0
+    if abs(skew) >= SHOWN_SKEW_S:
+        parts.append(f"its clock is {abs(skew):,.0f} s {'ahead' if skew > 0 else 'behind'}")
+    if peer["queued"]:
+        parts.append(f"{peer['queued']} waiting to be sent")
+    return "".join(f"; {part}" for part in parts)

@@ -44,9 +44,15 @@ async def run_daemon(settings: Settings, announce: Callable[[str], None]) -> Non
         stack.enter_context(locked_folder(settings.data))
         stopped = _stop_signal()
         seams = system_seams(settings.data, identity, listen=settings.listen, mdns=settings.mdns)
-        peers, routes = settings.peers, settings.routes
         node = await stack.enter_async_context(
-            Node(identity, seams, peers=peers, routes=routes, upcasters=upcasters)
+            Node(
+                identity,
+                seams,
+                peers=settings.peers,
+                announced=settings.announce,
+                routes=settings.routes,
+                upcasters=upcasters,
+            )
         )
         for one in fish.values():
             node.pond.observe(one)

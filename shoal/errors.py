@@ -50,6 +50,10 @@ class ServiceOverloaded(RequestRefused):
     """The daemon has as much to do as it takes on; the same request may pass in a moment."""
 
 
+class NotInSync(ShoalError, TimeoutError):
+    """The time is over, and this node is not in sync with as many peers as were asked for; the text says with whom."""
+
+
 class FishNotLoaded(ShoalError):
     """A fish named on the command line cannot be imported."""
 

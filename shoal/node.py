@@ -39,12 +39,15 @@ from lamport.tags import Tags, Where
 from lamport.upcasters import NO_UPCASTERS, Upcasters
 from lamport.verification import require_sound_heads
 from shoal.alarms import raise_alarms
+from shoal.errors import NotInSync
 from shoal.keys import IdentityKeys
 from shoal.seams import Seams
+from shoal.sync import Sync, sync_of
 from shoal.version import PROGRAM
 from transport.identity import Identity
 from transport.network import Address
-from transport.peers import Peers, PeerStatus
+from transport.peers import Peers
+from transport.standing import PeerStatus
 
 _log = logging.getLogger("shoal.node")
 
@@ -53,6 +56,7 @@ _log = logging.getLogger("shoal.node")
 class NodeStatus:
     """What a node knows of itself and its peers. `missing` counts, per stream, events known to exist elsewhere.
 
+    `sync` says with whom it is in sync, and which peers are away, so that what they wrote since is unknown.
     `fish` are those that run here, `stopped` those of them whose reducer raised, and what happened;
     `damaged` are streams of which this disk holds a range that could not be served, and which; `retracted` counts the
     events that are hidden, `void_retractions` the retractions that came since the start and hide nothing. `forks` are
@@ -68,6 +72,7 @@ class NodeStatus:
     lamport: int
     offsets: OffsetMap
     missing: Mapping[StreamId, int]
+    sync: Sync
     peers: tuple[PeerStatus, ...]
     unreached: Mapping[str, str]
     fish: tuple[str, ...]
@@ -91,15 +96,18 @@ class Node:
         seams: Seams,
         *,
         peers: Iterable[Address] = (),
+        announced: Iterable[Address] = (),
+        exchanges: bool = True,
         routes: Iterable[Route] = (),
         upcasters: Upcasters = NO_UPCASTERS,
         development: bool = False,
     ) -> None:
         """Prepare a node for an enrolled device.
 
-        `peers` are addresses to dial beside those discovered; `routes` say which of this node's events are not kept for
-        ever (docs/retention.md); `upcasters` bring events of older versions to today's wherever this node hands out
-        events. In `development` its fish are examined for purity at every event; see `Pond`.
+        `peers` are addresses to dial beside those discovered; `announced` are those that this node's peers are told and
+        hand on (by default where it listens), unless it `exchanges` none. `routes` say which of this node's events are
+        not kept for ever (docs/retention.md); `upcasters` bring events of older versions to today's wherever this node
+        hands out events. In `development` its fish are examined for purity at every event; see `Pond`.
 
         Raises:
             InvalidInput: the routes contradict each other, or are too many.
@@ -109,6 +117,8 @@ class Node:
         self._identity = identity
         self._seams = seams
         self._addresses = tuple(peers)
+        self._announced = tuple(announced)
+        self._exchanges = exchanges
         self._routes = Routes(routes)
         self._stack = AsyncExitStack()
         self._log: EventLog | None = None
@@ -309,16 +319,15 @@ class Node:
     def status(self) -> NodeStatus:
         """What this node knows of itself and its peers at this moment."""
         peers = self.peers.status()
-        known = OffsetMap()
-        for peer in peers:
-            known = known.raised(peer.offsets)
+        lacking = self._missing(peers)
         return NodeStatus(
             node=self.id,
             stream=self.log.stream,
             listening=self.listening,
             lamport=self.log.lamport,
             offsets=self.offsets,
-            missing=self._missing(known),
+            missing=lacking,
+            sync=sync_of(peers, sum(lacking.values())),
             peers=peers,
             unreached=self.peers.unreached(),
             fish=self.pond.running,
@@ -340,8 +349,33 @@ class Node:
             for node in sorted(self.log.store.cuts.revoked)
         }
 
-    def _missing(self, known: OffsetMap) -> dict[StreamId, int]:
+    async def in_sync(self, *, minimum_peers: int = 1, timeout: float | None = None) -> Sync:  # noqa: ASYNC109 - the error says what the time limit's own cannot
+        """Wait until this node holds all that its linked peers hold, and these are at least so many; returns how it is.
+
+        What peers that are away wrote since is unknown, and not waited for: `Sync.away` names them. More may come the
+        next moment. `timeout` is in seconds.
+
+        Raises:
+            NotInSync: the time is over; the text says what is missing.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while not (found := self._sync()).is_reached(minimum_peers):
+                    await self.peers.told()
+        except TimeoutError:
+            text = self._sync().text
+            raise NotInSync(f"not in sync with {minimum_peers} after {timeout} s: {text}") from None
+        return found
+
+    def _sync(self) -> Sync:
+        peers = self.peers.status()
+        return sync_of(peers, sum(self._missing(peers).values()))
+
+    def _missing(self, peers: Iterable[PeerStatus]) -> dict[StreamId, int]:
         """How many events are known to be held elsewhere, kept by their authors, and count."""
+        known = OffsetMap()
+        for peer in peers:
+            known = known.raised(peer.offsets)
         horizons = {s: one.announced for s, one in self.log.store.horizons.items()}
         closed = self.log.store.branches.closed
         lacking = missing(self.offsets, self.log.store.cuts.clip(known), horizons)
@@ -382,9 +416,15 @@ class Node:
             network=seams.network,
             randomness=seams.randomness,
             program=PROGRAM,
+            work=seams.work,
+            wall_clock=seams.wall_clock,
             addresses=self._addresses,
             credentials=keys.credentials,
+            announced=self._announced,
+            exchanges=self._exchanges,
+            catching_up=pond.catching_up,
         )
+        await peers.load()
         self._log, self._pond, self._peers = log, pond, peers
         self._listening = await stack.enter_async_context(seams.network.listen(peers.serve))
         gossip = tasks.create_task(peers.run(self._listening), name="peers")

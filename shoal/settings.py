@@ -4,6 +4,7 @@
     --listen    SHOAL_LISTEN   listen = "0.0.0.0:4001"          where peers connect
     --api       SHOAL_API      api = "127.0.0.1:4454"           the control API, loopback only
     --peer      SHOAL_PEERS    peers = ["10.0.0.5:4001"]        peers to dial beside those discovered
+    --announce  SHOAL_ANNOUNCE announce = ["10.0.0.7:4001"]     what peers are told, behind NAT or in a container
     --no-mdns   SHOAL_MDNS     mdns = true                      announce and discover by mDNS
     --fish      SHOAL_FISH     fish = ["module:NAME"]           fish to host
     --upcasters …_UPCASTERS    upcasters = "module:NAME"       what older events look like today (docs/evolution.md)
@@ -37,6 +38,7 @@ class Settings:
     listen: Address = DEFAULT_LISTEN
     api: Address = DEFAULT_API
     peers: tuple[Address, ...] = ()
+    announce: tuple[Address, ...] = ()
     mdns: bool = True
     fish: tuple[str, ...] = ()
     upcasters: str = ""
@@ -73,7 +75,9 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found = {name: environment.get(f"SHOAL_{name.upper()}", "") for name in _FLAGS}
     return {
         name: _checked(
-            name, text.split(",") if name in {"peers", "fish"} else text, f"SHOAL_{name.upper()}"
+            name,
+            text.split(",") if name in {"peers", "announce", "fish"} else text,
+            f"SHOAL_{name.upper()}",
         )
         for name, text in found.items()
         if text
@@ -134,6 +138,7 @@ _FLAGS: Mapping[str, str] = {
     "listen": "--listen",
     "api": "--api",
     "peers": "--peer",
+    "announce": "--announce",
     "mdns": "--no-mdns",
     "fish": "--fish",
     "upcasters": "--upcasters",
@@ -143,6 +148,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "listen": _address,
     "api": _api_address,
     "peers": _addresses,
+    "announce": _addresses,
     "mdns": _switch,
     "fish": _names,
     "upcasters": _name,

@@ -41,6 +41,11 @@ class Surroundings(Protocol):
         ...
 
     @property
+    def exchanges(self) -> bool:
+        """Whether devices tell each other addresses."""
+        ...
+
+    @property
     def routes(self) -> Sequence[Route]:
         """The routes of every device."""
         ...
@@ -266,7 +271,10 @@ class Device:
         disk = self._disk
         try:
             peers, routes = self._addresses(), self.world.routes
-            async with Node(self.identity, seams, peers=peers, routes=routes) as node:
+            exchanges = self.world.exchanges
+            async with Node(
+                self.identity, seams, peers=peers, routes=routes, exchanges=exchanges
+            ) as node:
                 self._node = node
                 ready.set_result(None)
                 await self._stop.wait()

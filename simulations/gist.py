@@ -61,6 +61,9 @@ ROUTINE = frozenset(
         "announcements",
     )
 )
+ALWAYS_ROUTINE = "mark"
+"""What is confirmed was shown when it was said."""
+
 WEIGHTY = "event"
 """A message that says this stands for those that it is grouped with."""
 
@@ -239,7 +242,7 @@ def _without_routine(notes: Sequence[Note], shown: frozenset[str]) -> tuple[list
             stirred = note.at
         elif note.kind not in (Kind.MESSAGE, Kind.LOST) or not {note.node, note.peer} <= shown:
             continue
-        elif note.at - stirred > NEAR_S and is_routine(note.text):
+        elif note.text == ALWAYS_ROUTINE or (note.at - stirred > NEAR_S and is_routine(note.text)):
             routine += 1
         else:
             arrows.append(_arrow(note))

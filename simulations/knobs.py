@@ -26,6 +26,7 @@ import simulations.network
 import transport.link
 import transport.peers
 import transport.session
+import transport.wants
 from fish.running import Limits
 from simulations.errors import SimulationError
 
@@ -57,8 +58,8 @@ KNOBS: Mapping[str, Knob] = {
     "wants of 10 events": Knob(transport.session, "WANTED_EVENTS", 10),
     "pushes of 5 events": Knob(transport.peers, "PUSHED_EVENTS", 5),
     "little is pushed ahead": Knob(transport.session, "MAX_PUSHED_BYTES", 1_500),
-    "one want at a time": Knob(transport.session, "MAX_WANTS", 1),
-    "a want waits for a second": Knob(transport.session, "WANT_TIMEOUT_S", 1.0),
+    "one want at a time": Knob(transport.wants, "MAX_WANTS", 1),
+    "a want waits for a second": Knob(transport.wants, "WANT_TIMEOUT_S", 1.0),
     "one range waits": Knob(transport.link, "WAITING_RANGES", 1),
     "small socket buffers": Knob(simulations.network, "WINDOW_BYTES", 2_048),
 }

@@ -39,6 +39,7 @@ from transport.handshake import Refusal
 from transport.link import Link
 from transport.peers import Peers
 from transport.session import Session
+from transport.wants import Wants
 
 
 class Call(NamedTuple):
@@ -160,7 +161,7 @@ def _claimed_by_other(call: Call) -> bool:
 
 def _wants_from_the_middle(call: Call) -> bool:
     session, stream, _ = call.arguments
-    want = session._wants.get(stream)
+    want = session.wants.open.get(stream)
     return want is not None and want.first > 0
 
 
@@ -302,7 +303,7 @@ MARKERS: tuple[Marker, ...] = (
         "link ended in the middle of a transfer",
         Session,
         "close",
-        lambda c: bool(c.arguments[0]._wants),
+        lambda c: bool(c.arguments[0].wants.open),
         before=True,
     ),
     # gossip
@@ -311,7 +312,7 @@ MARKERS: tuple[Marker, ...] = (
     Marker("claim taken over from a slow link", Claims, "take", _claimed_by_other, before=True),
     Marker("range came twice", Session, "taken", lambda c: not c.named["added"]),
     Marker("range refused by a full disk", Session, "untaken", _always),
-    Marker("stuck transfer left to others", Session, "_abandon_stuck", _returned(value=True)),
+    Marker("stuck transfer left to others", Wants, "abandon_stuck", _returned(value=True)),
     Marker(
         "author's certificate handed on", Session, "serve", lambda c: c.arguments[1].certificate
     ),

@@ -18,7 +18,7 @@ import lamport.log
 import lamport.reader
 import lamport.retraction
 import lamport.store
-import transport.session
+import transport.liveness
 from fish.effects import EffectQueue
 from fish.observation import Observation
 from fish.running import RunningFish
@@ -404,7 +404,7 @@ BUGS: tuple[Bug, ...] = (
     Bug("resets ignored", Timeline, "_resets", _never(False)),  # noqa: FBT003 - the value that is always given
     Bug("relayed events told to nobody", Session, "committed", _never(None)),
     Bug("a stop ends all work", WorkIds, "closed", lambda _: lambda _self, _keys: WorkIds()),
-    Bug("a silent peer is waited for", transport.session, "SILENCE_LIMIT_S", _instead(3_600.0)),
+    Bug("a silent peer is waited for", transport.liveness, "SILENCE_LIMIT_S", _instead(3_600.0)),
     Bug("a dialler that waits for a minute", Peers, "_backoff_s", _never(60.0)),
     Bug("no heads told at the beginning", Session, "_take_heads", _never(None)),
     Bug("news forgotten after the first", Peers, "_spread", _never_async(None)),

@@ -194,13 +194,14 @@ async def _mended(run: Run) -> None:
 
 
 async def _let_in_again(run: Run) -> None:
-    """An operator lets in again whom a forger on the way made look bad; so far, a restart does that."""
+    """An operator lets in again whom a forger on the way made look bad: by a restart, and by healing what is banned."""
     await run.world.recover()
     await asyncio.sleep(UNDER_WAY_S)
     check_trust(run.world)
     for device in run.world.nodes:
         if _distrusting(device):
             await device.restart()
+            device.node.peers.heal()
             run.started(device)
 
 

@@ -60,6 +60,7 @@ class World:
         keeps: bool = False,
         make_platter: Callable[[random.Random], Platter] | None = None,
         routes: Sequence[Route] = (),
+        exchanges: bool = False,
     ) -> None:
         """Prepare a world.
 
@@ -75,6 +76,8 @@ class World:
         self.faults: list[str] = []
         self.routes = routes
         """Every device's routes."""
+        self.exchanges = exchanges
+        """Whether devices tell each other addresses; a line is one only as long as they do not."""
         self._make_platter = make_platter
         self._swarm_key, self.admin = make_swarm(self.generator("swarm"))
         self.membership = Admin(self.admin, self._swarm_key, self._swarm_key.swarm)

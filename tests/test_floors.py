@@ -51,10 +51,12 @@ FLOORS = (
         " fish.machines.drawing fish.emission fish.ready fish.dispatch"
         " fish.testing fish.typed fish.reports fish.purity fish.oversight"
         " transport.certificates transport.mail transport.texts transport.enrolment"
-        " transport.identity transport.handshake transport.frames transport.messages transport.tree"
+        " transport.identity transport.handshake transport.frames transport.exchange transport.buckets"
+        " transport.packing transport.messages transport.tree transport.targets"
         " transport.aliases transport.horizons transport.claims transport.disclosures transport.outbox"
-        " transport.phases transport.mesh transport.session transport.epochs transport.credentials transport.network"
-        " transport.noticing"
+        " transport.phases transport.journal transport.clocks transport.confirming transport.catchup"
+        " transport.liveness transport.wants transport.mesh transport.progress transport.sending transport.session"
+        " transport.epochs transport.credentials transport.network transport.noticing"
     ),
     # 2: the durable log
     (
@@ -63,6 +65,7 @@ FLOORS = (
         " lamport.store lamport.reader lamport.snapshot_table lamport.proving"
         " lamport.verification lamport.healing lamport.repair"
         " lamport.pruning lamport.dictionaries lamport.event_table lamport.compaction lamport.commit_table"
+        " lamport.notes"
     ),
     # 3: the async middle
     (
@@ -71,8 +74,9 @@ FLOORS = (
         " fish.machines.ledger fish.machines.stability fish.machines.runtime fish.log fish.snapshots fish.observation"
         " fish.running fish.effects fish.pond fish.feed fish.explaining fish.shown"
         " fish.standing fish.lookout fish.collection fish.folding fish.protocols fish.protocols.playing"
-        " transport.membership transport transport.forks transport.repairs transport.link transport.peers"
-        " shoal.errors shoal.seams shoal.keys shoal.alarms shoal.node shoal.views shoal.explaining"
+        " transport.membership transport transport.forks transport.repairs transport.link transport.bans"
+        " transport.meeting transport.standing transport.peers"
+        " shoal.errors shoal.seams shoal.keys shoal.alarms shoal.sync shoal.node shoal.views shoal.explaining"
         " shoal.worker shoal.strictjson shoal.membership"
     ),
     # 4: the edge

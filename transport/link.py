@@ -28,11 +28,15 @@ from lamport.forks import ForkProof, decode_proof
 from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
 from lamport.notices import Notice
+from lamport.seams import INLINE, Work
+from transport.buckets import Allowance
 from transport.errors import ForgedEvents, LinkEnded, PeerFault, TransportError
+from transport.exchange import heard
 from transport.forks import ForkSearch
 from transport.frames import FrameReader, frame
 from transport.messages import (
     ANY_HASH,
+    Addresses,
     Fork,
     Goodbye,
     Heads,
@@ -42,8 +46,10 @@ from transport.messages import (
     Want,
     decode_message,
     encode_message,
+    is_packable,
+    packed_message,
 )
-from transport.network import Channel
+from transport.network import Candidate, Channel
 from transport.noticing import NoticeExchange
 from transport.phases import Phase
 from transport.repairs import Question
@@ -86,11 +92,14 @@ class Link:
         told: Callable[[], None] = lambda: None,
         relay: Callable[[SealedRange, NodeId], None] = lambda _range, _source: None,
         learn: Callable[[Notice], Awaitable[object]] | None = None,
+        work: Work = INLINE,
+        met: Callable[[Sequence[Candidate]], None] = lambda _candidates: None,
     ) -> None:
         """Prepare a link.
 
         `told` is called whenever the peer has told something, or what it told was taken in; `relay` with each range
-        that added to the log; `learn` takes in a notice of the admin, the log itself if nobody else does.
+        that added to the log; `learn` takes in a notice of the admin, the log itself if nobody else does. Long ranges
+        are packed by `work`. `met` is called with the addresses that the peer tells.
         """
         self.channel = channel
         self.session = session
@@ -99,6 +108,10 @@ class Link:
         self._log = log
         self._told = told
         self._relay = relay
+        self._met = met
+        self.told_addresses: tuple[tuple[Candidate, ...], float] = ((), float("-inf"))
+        """What the peer was told of addresses, and when."""
+        self._workers = work
         self._alarm: asyncio.TimerHandle | None = None
         self.question: Question | None = None
         """What this peer is asked for because the disk here has lost it."""
@@ -114,6 +127,9 @@ class Link:
             asyncio.get_running_loop().create_future()
         )
         self._own_decision = False
+        self._allowance = Allowance()
+        self._is_throttled = False
+        """Whether the peer is not read from because it has sent too much."""
         self._unfollowed: dict[StreamId, Seal] = {}
 
     async def run(self, leftover: bytes = b"") -> TransportError | OSError:
@@ -188,13 +204,21 @@ class Link:
             for number, raw in enumerate(frames.feed(data), 1):
                 await self._take(decode_message(raw))
                 if number % MESSAGES_AT_ONCE == 0:
-                    await asyncio.sleep(
-                        0
-                    )  # many small messages must not keep the node from all else
+                    # Many small messages must not keep the node from all else.
+                    await self._pause(self._allowance.heard(MESSAGES_AT_ONCE, self._now()))
+            wait = self._allowance.read(len(data), self._now())
+            if wait:
+                await self._pause(wait)
             data = await self.channel.read(READ_BYTES)
             if not data:
                 raise LinkEnded("the peer hung up")
-            self.session.heard(self._now())
+            self.session.liveness.heard(self._now())
+
+    async def _pause(self, seconds: float) -> None:
+        """Let others have their turn, and a peer that exceeds its allowance wait."""
+        self._is_throttled = seconds > 0
+        await asyncio.sleep(seconds)
+        self._is_throttled = False
 
     async def _take(self, message: Message | None) -> None:
         if isinstance(message, Noticed | Notify):
@@ -204,6 +228,8 @@ class Link:
             self._notices.hear_heads()
             await self._follow_horizons(message.horizons)
         received = None if message is None else self.session.take(message, self._now())
+        if isinstance(message, Addresses):
+            self._met(heard(message.candidates, self.channel.peer, self.channel.remote))
         answered = self.question is not None and self.question.hear(message)
         if received is not None and not answered:
             await self._ranges.put(received)
@@ -281,7 +307,7 @@ class Link:
             _log.error("not compared: %s", error)
             self.session.contradicted(sealed, self._now())
         except UnknownAuthor:
-            self.session.ask(self._now())
+            self.session.untaken(sealed, self._now())
         except CorruptRange as error:
             raise ForgedEvents(str(error)) from error
         except QuarantinedRange as error:
@@ -336,7 +362,10 @@ class Link:
                 await self._write(message)
             want = self.session.next_serving()
             if want is not None:
-                await self._write(await self._answer(want))
+                size = await self._write(await self._answer(want))
+                wait = self._allowance.served(size, self._now())
+                if wait:
+                    await asyncio.sleep(wait)
             branch = self.session.disclosures.next_wanted()
             if branch is not None:
                 await self._disclose(branch)
@@ -380,17 +409,22 @@ class Link:
             return None
         return Start(held, seal if seal is not None and seal.horizon >= sealed.first else None)
 
-    async def _write(self, message: Message) -> None:
-        data = frame(encode_message(message))
+    async def _write(self, message: Message) -> int:
+        """Send a message; returns its bytes."""
+        data = encode_message(message)
+        if self.session.peer_unpacks and is_packable(message, len(data)):
+            data = await self._workers.run(packed_message, data)
+        data = frame(data)
         self.session.traffic.bytes_out += len(data)
         await self.channel.write(data)
-        self.session.said(self._now())
+        self.session.liveness.said(self._now())
+        return len(data)
 
     async def _tick(self) -> NoReturn:
         while True:
             await asyncio.sleep(TICK_S)
-            if self._ranges.full():
-                self.session.heard(self._now())  # it is we who do not read
+            if self._ranges.full() or self._is_throttled:
+                self.session.liveness.heard(self._now())  # it is we who do not read
             self.session.elapsed(self._now())
             self.wake()
             if self._unfollowed:

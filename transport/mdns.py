@@ -24,6 +24,7 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import ifaddr
 from zeroconf import Error as ZeroconfError
@@ -59,6 +60,9 @@ RESOLVE_TIMEOUT_MS = 3000
 
 RESCAN_S = 10.0
 """How often this device's addresses are looked at."""
+
+INTERFACES = Path("/sys/class/net")
+"""Where Linux tells how often each interface lost its link or got it back."""
 
 _GROUP = "224.0.0.251"  # RFC 6762, 3
 _TEXT_VERSION = b"1"
@@ -115,8 +119,20 @@ async def _while_hosts_last(
 
 
 async def _until_hosts_change(listening: str, hosts: tuple[str, ...]) -> None:
-    while own_hosts(listening) == hosts:  # noqa: ASYNC110 - the system sends no word of it
+    """Wait until this device's addresses differ, or a plug was pulled and put in again: then all is told anew."""
+    plugged = _link_changes()
+    while own_hosts(listening) == hosts and _link_changes() == plugged:  # noqa: ASYNC110 - the system sends no word
         await asyncio.sleep(RESCAN_S)
+
+
+def _link_changes() -> tuple[tuple[str, str], ...]:
+    """How often each interface lost its link or got it back; nothing where the system does not count that."""
+    counters = sorted(INTERFACES.glob("*/carrier_changes"))
+    found = []
+    for counter in counters:
+        with contextlib.suppress(OSError):  # it is gone meanwhile
+            found.append((counter.parent.name, counter.read_text("ascii")))
+    return tuple(found)
 
 
 @contextlib.asynccontextmanager

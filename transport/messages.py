@@ -3,16 +3,18 @@
 Each is one msgpack array: its kind, then its fields. Unknown kinds are a newer version's business and are passed over;
 unknown fields behind the known ones, too. Anything else that does not fit is the peer's fault.
 
-    Greeting    first message of either side
+    Greeting    first message of either side: its journal's token, and what it knows of the other's journal
     Heads       how far the sender holds these streams; the first ones end with `complete`
     Want        please send this range; names the hash before it, so that a fork shows before a byte is sent
-    Events      a sealed range, asked for or pushed
+    Events      a sealed range, asked for or pushed; to one who understands it, packed (`transport.packing`)
     Fresh       a pushed range of such a stream, without what the receiver knows
     Declined    a Want cannot be served, and why
     News        the same as Heads for streams told of before in this session, shorter
     Eager       whether the sender wants new events pushed, or only announced
     Ping, Pong  is somebody there?
     Goodbye     the sender ends the session, and why
+    Mark        the other side was told all, and all that it told is held
+    Addresses   under which nodes may be dialled
     Disclose    please prove the fork that this branch of a stream, which you told of, comes from
     Fork        the proof
     Noticed     which notices of the admin the sender holds
@@ -31,7 +33,11 @@ from lamport.errors import CorruptRange, InvalidInput
 from lamport.forks import ForkProof, decode_proof, encode_proof
 from lamport.ids import BRANCH_BYTES, MAX_LAMPORT, STREAM_NUMBER_LIMIT, NodeId, StreamId
 from lamport.notices import MAX_NOTICES, NOTICE_ID_BYTES, Notice, decode_notice
-from transport.errors import PeerFault
+from transport.errors import InvalidAddress, PeerFault
+from transport.exchange import HERE, MAX_OWN, MAX_TOLD
+from transport.journal import TOKEN_BYTES
+from transport.network import MAX_PORT, Address, Candidate
+from transport.packing import WORTH_BYTES, pack, unpack
 
 MAX_TOLD_STREAMS = 65_536
 """Streams that one peer may tell of: each costs memory here."""
@@ -63,6 +69,13 @@ class Greeting:
     """Opens the session; `program` is for people."""
 
     program: str
+    token: bytes = b""
+    """Names the sender's journal (`transport.journal`); empty in an older version, which keeps none."""
+    known_token: bytes = b""
+    known: int = 0
+    """Up to where the sender was told the receiver's journal in an earlier session, and that journal's token."""
+    unpacks: bool = False
+    """Whether the sender understands packed messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +169,24 @@ class Pong:
     """Answers a Ping."""
 
     token: int
+    wall_us: int | None = None
+    """What the sender's wall clock shows, in microseconds since the epoch; for people, who may want to set it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The receiver has been told of all moves in the sender's journal up to `sequence`; see `transport.confirming`."""
+
+    sequence: int
+    taken: int
+    """Of so many of the receiver's heads, news and ranges in this session the sender holds all that they told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where nodes may be dialled; see `transport.exchange`."""
+
+    candidates: tuple[Candidate, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +240,8 @@ Message = (
     | Fork
     | Noticed
     | Notify
+    | Mark
+    | Addresses
 )
 
 
@@ -217,6 +250,17 @@ def encode_message(message: Message) -> bytes:
     kind, fields = _WRITERS[type(message)](message)
     packed: bytes = msgpack.packb([kind, *fields])
     return packed
+
+
+def packed_message(data: bytes) -> bytes:
+    """The same message, shorter; only for one who understands that, and only for those that `is_packable`."""
+    packed: bytes = msgpack.packb([_PACKED, pack(data)])
+    return packed
+
+
+def is_packable(message: Message, size: int) -> bool:
+    """Whether a message of so many bytes may be packed, and is worth it."""
+    return isinstance(message, Events | Fresh) and size >= WORTH_BYTES
 
 
 def decode_message(data: bytes) -> Message | None:
@@ -231,13 +275,29 @@ def decode_message(data: bytes) -> Message | None:
         raise PeerFault(f"a message is not msgpack ({type(error).__name__})") from error
     if not isinstance(fields, list) or not fields:
         raise PeerFault("a message is an array that begins with its kind")
+    if fields[0] == _PACKED:
+        return _unpacked(fields[1:])
     reader = _READERS.get(fields[0]) if isinstance(fields[0], int) else None
     if reader is None:
         return None
     try:
         return reader(fields[1:])
-    except (CorruptRange, InvalidInput, IndexError, TypeError, ValueError) as error:
+    except (CorruptRange, InvalidInput, InvalidAddress, IndexError, TypeError, ValueError) as error:
         raise PeerFault(f"a message of kind {fields[0]} is malformed: {error}") from error
+
+
+def _unpacked(fields: list[Any]) -> Message:
+    """What is in a packed message: a range, and nothing that is packed itself."""
+    try:
+        data = unpack(_binary(fields[0]))
+        kind, *rest = _list(msgpack.unpackb(data, strict_map_key=True))
+        if kind not in _PACKABLE:
+            raise PeerFault("only ranges of events are packed")
+        return _READERS[kind](rest)
+    except (LookupError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise PeerFault(f"a packed message is malformed ({type(error).__name__})") from error
+    except (CorruptRange, InvalidInput, ValueError) as error:
+        raise PeerFault(f"a packed message is malformed: {error}") from error
 
 
 def _stream(fields: Any) -> StreamId:
@@ -388,22 +448,62 @@ def _why(value: Any) -> Why:
     return Why(_integer(value, min(Why), max(Why)))
 
 
+def _greeting(fields: list[Any]) -> Greeting:
+    if len(fields) == 1:
+        return Greeting(_text(fields[0]))  # an older peer's
+    token, known_token, known, unpacks = fields[1:5]
+    for one in (token, known_token):
+        _binary(one, TOKEN_BYTES if one else None)
+    return Greeting(_text(fields[0]), token, known_token, _offset(known), _flag(unpacks))
+
+
+def _addresses(fields: list[Any]) -> Addresses:
+    told = _list(fields[0])
+    if len(told) > MAX_TOLD:
+        raise ValueError(f"at most {MAX_TOLD} nodes, not {len(told)}")
+    return Addresses(tuple(map(_candidate, told)))
+
+
+def _candidate(fields: Any) -> Candidate:
+    node, addresses = _list(fields)[:2]
+    if not 0 < len(_list(addresses)) <= MAX_OWN:
+        raise ValueError(f"1 to {MAX_OWN} addresses of a node, not {len(addresses)}")
+    return Candidate(NodeId(_binary(node)), tuple(map(_address, addresses)))
+
+
+def _address(fields: Any) -> Address:
+    host, port = _list(fields)[:2]
+    if host == HERE:
+        return Address(HERE, _integer(port, 1, MAX_PORT))
+    return Address.parse(str(Address(_text(host), _integer(port, 1, MAX_PORT))))
+
+
+def _pong(fields: list[Any]) -> Pong:
+    wall_us = fields[1] if len(fields) > 1 else None  # an older peer's one
+    token = _integer(fields[0], 0, _TOKEN_LIMIT)
+    return Pong(token, None if wall_us is None else _integer(wall_us, -(2**63), 2**63 - 1))
+
+
+_EVENTS, _FRESH, _PACKED = 4, 11, 15
+_PACKABLE = (_EVENTS, _FRESH)
 _TOKEN_LIMIT = 2**32 - 1
 
 _READERS: Mapping[int, Callable[[list[Any]], Message]] = {
-    1: lambda fields: Greeting(_text(fields[0])),
+    1: _greeting,
     2: _heads,
     3: _want,
     4: _events,
     5: lambda fields: Declined(_stream(fields[0]), _why(fields[1])),
     6: lambda fields: Ping(_integer(fields[0], 0, _TOKEN_LIMIT)),
-    7: lambda fields: Pong(_integer(fields[0], 0, _TOKEN_LIMIT)),
+    7: _pong,
     8: lambda fields: Goodbye(_text(fields[0])),
     9: _news,
     10: _eager,
     11: _fresh,
     12: lambda fields: Disclose(_branch(fields[0])),
     13: lambda fields: Fork(decode_proof(_binary(fields[0]))),
+    14: lambda fields: Mark(_offset(fields[0]), _offset(fields[1])),
+    16: _addresses,
     20: lambda fields: Noticed(_notice_ids(fields[0])),
     21: lambda fields: Notify(decode_notice(_binary(fields[0]))),
 }
@@ -430,7 +530,10 @@ def _seal_fields(seal: Seal) -> list[Any]:
 
 
 _WRITERS: Mapping[type[Message], Callable[[Any], tuple[int, list[Any]]]] = {
-    Greeting: lambda message: (1, [message.program[:MAX_TEXT]]),
+    Greeting: lambda one: (
+        1,
+        [one.program[:MAX_TEXT], one.token, one.known_token, one.known, one.unpacks],
+    ),
     Heads: _write_heads,
     Want: lambda message: (
         3,
@@ -439,7 +542,7 @@ _WRITERS: Mapping[type[Message], Callable[[Any], tuple[int, list[Any]]]] = {
     Events: _write_events,
     Declined: lambda message: (5, [message.stream, message.why]),
     Ping: lambda message: (6, [message.token]),
-    Pong: lambda message: (7, [message.token]),
+    Pong: lambda message: (7, [message.token, message.wall_us]),
     Goodbye: lambda message: (8, [message.reason[:MAX_TEXT]]),
     News: lambda message: (9, [[field for one in message.news for field in one]]),
     Eager: lambda message: (10, [message.yes, message.author or b""]),
@@ -451,4 +554,9 @@ _WRITERS: Mapping[type[Message], Callable[[Any], tuple[int, list[Any]]]] = {
     Fork: lambda message: (13, [encode_proof(message.proof)]),
     Noticed: lambda message: (20, [message.ids]),
     Notify: lambda message: (21, [message.notice.encode()]),
+    Mark: lambda message: (14, [message.sequence, message.taken]),
+    Addresses: lambda message: (
+        16,
+        [[[c.node, [[a.host, a.port] for a in c.addresses]] for c in message.candidates]],
+    ),
 }

@@ -33,5 +33,11 @@ class Outbox:
     heads: dict[StreamId, None] = field(default_factory=dict)
     heads_due: float | None = None
     """When the heads are to go out; None: now."""
-    greeting: bool = True
+    greeting: bool = False
+    """Whether not all heads of the beginning have been told; they wait for the peer's greeting."""
     serving: dict[StreamId, Want] = field(default_factory=dict)
+
+    @property
+    def waiting(self) -> int:
+        """How many messages, streams to be told of and ranges wait."""
+        return len(self.control) + len(self.pushed) + len(self.heads) + len(self.serving)

@@ -9,9 +9,10 @@ what of it is news.
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
+from functools import partial
 from random import Random
 from types import MappingProxyType
 
@@ -20,8 +21,12 @@ from lamport.errors import DamagedRange, LogClosed, StoreError
 from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
 from lamport.notices import Notice
-from lamport.offsets import OffsetMap, OffsetRange, missing
+from lamport.offsets import OffsetRange, missing
+from lamport.seams import INLINE, WallClock, Work
+from transport.bans import BAN_S, Bans
+from transport.catchup import CatchUp
 from transport.claims import Claims
+from transport.clocks import Clocks, PeerClock
 from transport.credentials import Credentials
 from transport.errors import (
     ForgedEvents,
@@ -30,6 +35,7 @@ from transport.errors import (
     PeerRejected,
     TransportError,
 )
+from transport.exchange import MAX_EXCHANGED, own
 from transport.handshake import (
     HELLO_TIMEOUT_S,
     NONCE_BYTES,
@@ -40,12 +46,17 @@ from transport.handshake import (
     ServerHandshake,
 )
 from transport.identity import Identity
+from transport.journal import TOKEN_BYTES, Journal
 from transport.link import Link
+from transport.meeting import keep_telling
 from transport.membership import Membership
 from transport.mesh import ENOUGH_LINKS, MOST_LINKS, PROBATION_S, Mesh, Standing
-from transport.network import Address, Candidate, Channel, Network
+from transport.network import Address, Candidate, Channel, Found, Network
 from transport.repairs import Repairs
 from transport.session import Session
+from transport.standing import PeerStatus, away
+from transport.standing import linked as standing_of
+from transport.targets import Target
 from transport.tree import RELAYED_EVENTS, Tree
 
 MAX_CANDIDATES = 256
@@ -57,9 +68,6 @@ MAX_BACKOFF_S = 2.0
 
 MAX_FAILURES = 300
 """Failed attempts (about ten minutes) after which an announced address is forgotten until announced again."""
-
-BAN_S = 600.0
-"""How long a peer is not talked to after it sent what does not hold."""
 
 CROSSING_S = 5.0
 """Links from both ends that are at most so far apart were dialled at the same moment."""
@@ -76,44 +84,6 @@ SETTLING_S = 2.0
 _log = logging.getLogger("shoal.transport")
 
 
-@dataclass(frozen=True, slots=True)
-class PeerStatus:
-    """What is known of one peer, for people and their programs."""
-
-    node: NodeId
-    connected: bool
-    cut: bool
-    revoked: bool = False
-    address: Address | None = None
-    dialled: bool = False
-    program: str = ""
-    connected_for_s: float = 0.0
-    round_trip_s: float | None = None
-    bytes_in: int = 0
-    bytes_out: int = 0
-    events_in: int = 0
-    events_out: int = 0
-    offsets: OffsetMap = field(default_factory=OffsetMap)
-    diverged: tuple[str, ...] = ()
-    quarantined: tuple[str, ...] = ()
-    last_error: str = ""
-
-
-@dataclass(slots=True)
-class _Target:
-    """An address to dial, and who was found there."""
-
-    address: Address
-    configured: bool
-    tried: bool = False
-    """Whether it was reached, or an attempt failed, since the node was started."""
-    node: NodeId | None = None
-    error: str = ""
-    failures: int = 0
-    explored: bool = False
-    """Whether it is to be dialled although there are links enough."""
-
-
 class Peers:
     """Keeps a node linked to the peers it can reach, and their logs equal."""
 
@@ -125,54 +95,96 @@ class Peers:
         network: Network,
         randomness: Random,
         program: str,
+        work: Work = INLINE,
+        wall_clock: WallClock = lambda: 0,
         addresses: tuple[Address, ...] = (),
         credentials: Credentials | None = None,
+        announced: tuple[Address, ...] = (),
+        exchanges: bool = True,
+        catching_up: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        """Prepare.
+
+        `addresses` are dialled for as long as the node runs. Where it `exchanges`, it tells its peers the addresses
+        that it knows of, its own among them (`announced`; by default where it listens), and dials those that they tell.
+        `catching_up` announces, while its context is open, that much is about to come.
+        """
+        self._own_addresses = announced
+        self._exchanges = exchanges
+        self._dial_candidate: Found = lambda _: None
         self._log = log
         self._network = network
         self._randomness = randomness
         self._program = program
-        self._targets = {address: _Target(address, configured=True) for address in addresses}
+        self._work = work
+        self._wall_clock = wall_clock
+        self._targets = {address: Target(address, configured=True) for address in addresses}
         self._announced = 0
         self._links: dict[NodeId, Link] = {}
         known = Credentials(identity) if credentials is None else credentials
         self.members = Membership(log, known, network, self._links)
         """Who belongs to the swarm now."""
         self._cut: dict[NodeId, None] = {}
-        self._banned_until: dict[NodeId, float] = {}
+        self._bans = Bans(log.store, wall_clock)
+        self._banned_until = self._bans.until
         self._errors: dict[NodeId, str] = {}
         self._claims = Claims()
+        self._catch_up = CatchUp(log.store.head, catching_up)
         self._tree = Tree(randomness)
+        self._journal = Journal(randomness.randbytes(TOKEN_BYTES), log.store.heads)
+        self._clocks = Clocks()
         self._mesh = Mesh(randomness)
         self._dialling = 0
+        self._known_now: int | None = None
+        """Counted anew when somebody asks after a change, and not by each of hundreds of diallers."""
         self._changed = asyncio.Event()
         self._told = asyncio.Event()
+        self._news: asyncio.Event | None = None
+        """Where there is one, somebody waits in `told`."""
+
+    async def load(self) -> None:
+        """Remember whom this node banned before it was started; before anybody may dial it."""
+        await self._bans.load()
 
     async def run(self, listening: Address) -> None:
         """Announce, dial, gossip; until cancelled. `listening` is where `serve` is being called from."""
         async with asyncio.TaskGroup() as diallers:
             diallers.create_task(self._settle())
             diallers.create_task(self._explore())
+            diallers.create_task(self._bans.keep())
             diallers.create_task(Repairs(self._log, self._links).run())
             for target in self._targets.values():
                 diallers.create_task(self._keep_dialling(target))
 
-            def dial(candidate: Candidate) -> None:
-                for target in self._new_targets(candidate):
+            def dial(candidate: Candidate, *, exchanged: bool = False) -> None:
+                for target in self._new_targets(candidate, exchanged=exchanged):
                     diallers.create_task(self._keep_dialling(target))
 
+            self._dial_candidate = partial(dial, exchanged=True)
+            if self._exchanges:
+                mine = own(self._log.node, self._own_addresses, listening)
+                diallers.create_task(keep_telling(mine, self._links, self._reached))
             async with self._network.announce(listening, dial):
                 await self._spread()
 
-    def _new_targets(self, candidate: Candidate) -> list[_Target]:
+    def _new_targets(self, candidate: Candidate, *, exchanged: bool) -> list[Target]:
         """What a hint adds to the addresses to dial."""
-        new: list[_Target] = []
+        new: list[Target] = []
         for address in candidate.addresses if candidate.node != self._log.node else ():
+            if exchanged and self._exchanged() >= MAX_EXCHANGED:
+                break
             if address not in self._targets and self._announced < MAX_CANDIDATES:
                 self._announced += 1
-                self._targets[address] = _Target(address, configured=False, node=candidate.node)
+                self._known_now = None
+                self._targets[address] = Target(address, configured=False, exchanged=exchanged)
+                self._targets[address].node = candidate.node
                 new.append(self._targets[address])
         return new
+
+    def _meet(self, candidates: Sequence[Candidate]) -> None:
+        """A peer told where nodes may be dialled."""
+        for candidate in candidates if self._exchanges else ():
+            self._dial_candidate(candidate)
 
     def cut(self, node: NodeId) -> None:
         """Close the link to a node and refuse it until healed. For drills.
@@ -187,7 +199,8 @@ class Peers:
             self._links[node].end("cut by the operator")
 
     def heal(self, node: NodeId | None = None) -> None:
-        """Talk again to a node that was cut, or to all of them."""
+        """Talk again to a node that was cut or banned, or to all of them."""
+        self._bans.lift(node)
         for healed in [node] if node is not None else list(self._cut):
             self._cut.pop(healed, None)
         self._note_change()
@@ -213,59 +226,62 @@ class Peers:
         """Wait until a link begins or ends, or a peer is healed."""
         await self._changed.wait()
 
-    def _status(self, node: NodeId) -> PeerStatus:
-        link, cut, error = self._links.get(node), node in self._cut, self._errors.get(node, "")
-        if link is None:
-            return PeerStatus(
-                node,
-                connected=False,
-                cut=cut,
-                revoked=self.members.is_revoked(node),
-                last_error=error,
-            )
-        session, traffic = link.session, link.session.traffic
-        return PeerStatus(
-            node,
-            connected=True,
-            cut=cut,
-            address=link.channel.remote,
-            dialled=link.dialled,
-            program=session.peer_program,
-            connected_for_s=self._now() - link.since,
-            round_trip_s=session.round_trip_s,
-            bytes_in=traffic.bytes_in,
-            bytes_out=traffic.bytes_out,
-            events_in=traffic.events_in,
-            events_out=traffic.events_out,
-            offsets=session.offsets,
-            diverged=tuple(one.address for one in session.diverged if self._log.store.grows(one)),
-            quarantined=tuple(one.address for one in session.quarantined),
-            last_error=error,
-        )
+    async def told(self) -> None:
+        """Wait until a peer has told something, what one told was taken in, or links have changed."""
+        self._news = self._news or asyncio.Event()
+        await self._news.wait()
 
-    async def _keep_dialling(self, target: _Target) -> None:
+    def _status(self, node: NodeId) -> PeerStatus:
+        link, store, now = self._links.get(node), self._log.store, self._now()
+        is_cut, error = node in self._cut, self._errors.get(node, "")
+        if link is None:
+            status = away(node, self._clocks.known(node), store, now, cut=is_cut, error=error)
+            return replace(status, revoked=self.members.is_revoked(node))
+        return standing_of(node, link, store, now, cut=is_cut, error=error)
+
+    def _exchanged(self) -> int:
+        return sum(1 for target in self._targets.values() if target.exchanged)
+
+    def _reached(self) -> dict[NodeId, Address]:
+        """The linked nodes with the addresses under which they were reached from here."""
+        found = [(t.node, t.address) for t in self._targets.values()]
+        return {n: address for n, address in found if n is not None and n in self._links}
+
+    async def _keep_dialling(self, target: Target) -> None:
         """Keep an address linked for as long as the node runs."""
         while target.node != self._log.node:
             if target.node in self._links or target.node in self._cut or not self._wants(target):
                 await self._changed.wait()
                 target.failures = 0
+            elif (left_s := self._bans.left_s(target.node)) > 0:
+                await self._changed_within(left_s)
             elif await self._dial(target):
                 target.failures = 0
             else:
                 target.failures += 1
             if target.failures >= MAX_FAILURES and not target.configured:
                 self._announced -= 1
+                self._known_now = None
                 del self._targets[target.address]
                 return
             await asyncio.sleep(self._backoff_s(target.failures))
 
-    def _wants(self, target: _Target) -> bool:
+    async def _changed_within(self, seconds: float) -> None:
+        """Wait so long, or until something changes."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
+    def _wants(self, target: Target) -> bool:
         links = len(self._links) + self._dialling
         return target.configured or target.explored or self._mesh.wants_more(self._known(), links)
 
     def _known(self) -> int:
         """How many other nodes this one has heard of; those behind addresses that were never reached count, too."""
-        return len({t.node or t.address for t in self._targets.values()} | set(self._links))
+        if self._known_now is None:
+            named = {t.node or t.address for t in self._targets.values()}
+            self._known_now = len(named | set(self._links))
+        return self._known_now
 
     async def _explore(self) -> None:
         """Now and then, in a swarm that is too large for links with all, meet somebody else."""
@@ -282,7 +298,7 @@ class Peers:
                 reserve[chosen].explored = False
                 self._make_room(ENOUGH_LINKS)
 
-    def _reserve(self) -> dict[NodeId, _Target]:
+    def _reserve(self) -> dict[NodeId, Target]:
         """The nodes that could be linked with and are not, each with an address."""
         out = {self._log.node, *self._links, *self._cut}
         named = [(t.node, t) for t in self._targets.values()]
@@ -304,7 +320,7 @@ class Peers:
         if surplus is not None:
             self._links[surplus].end("making room for others")
 
-    async def _dial(self, target: _Target) -> bool:
+    async def _dial(self, target: Target) -> bool:
         """One attempt; returns whether there was a link (which has ended by now)."""
         self._dialling += 1
         try:
@@ -315,7 +331,7 @@ class Peers:
             self._note_change()  # somebody else in reserve may try
         return greeted is not None and await self._run_link(*greeted, dialled=True)
 
-    async def _greet(self, target: _Target) -> tuple[Channel, Handshake] | None:
+    async def _greet(self, target: Target) -> tuple[Channel, Handshake] | None:
         """Dial an address, and go through the hello with who is there; None where that failed."""
         try:
             channel = await self._network.dial(target.address)
@@ -330,6 +346,7 @@ class Peers:
             self.members.require_member(
                 channel
             )  # before a word is said, or it would believe to be linked
+            self._known_now = None
             handshake = ClientHandshake(*self._hello(channel))
             async with asyncio.timeout(HELLO_TIMEOUT_S):
                 await channel.write(handshake.start())
@@ -370,12 +387,14 @@ class Peers:
             return False
         link = Link(
             channel,
-            self._session(),
+            self._session(self._clocks.of(channel.peer)),
             self._log,
             dialled=dialled,
-            told=self._told.set,
+            told=self._note_told,
             relay=self._relay,
             learn=self.learn,
+            work=self._work,
+            met=self._meet,
         )
         self._register(channel.peer, link)
         try:
@@ -391,7 +410,7 @@ class Peers:
         self._note_end(channel.peer, ended)
         return True
 
-    def _session(self) -> Session:
+    def _session(self, clock: PeerClock) -> Session:
         store = self._log.store
         return Session(
             program=self._program,
@@ -401,7 +420,10 @@ class Peers:
             grows=store.grows,
             claims=self._claims,
             tree=self._tree,
-            streams=list(store.heads),
+            catch_up=self._catch_up,
+            journal=self._journal,
+            clock=clock,
+            wall_clock=self._wall_clock,
             now=self._now(),
         )
 
@@ -422,7 +444,7 @@ class Peers:
         return longest * self._randomness.uniform(0.5, 1.0)
 
     def _banned(self, node: NodeId) -> bool:
-        return self._banned_until.get(node, 0.0) > self._now()
+        return self._bans.left_s(node) > 0
 
     def _reason_to_refuse(self, channel: Channel) -> Refusal | None:
         node = channel.peer
@@ -469,7 +491,7 @@ class Peers:
     def _note_end(self, node: NodeId, ended: TransportError | OSError) -> None:
         self._errors[node] = str(ended) or type(ended).__name__
         if isinstance(ended, ForgedEvents):
-            self._banned_until[node] = self._now() + BAN_S
+            self._bans.add(node)
             _log.warning("%s is not talked to for %d s: %s", node.short, BAN_S, ended)
         else:
             level = logging.INFO if isinstance(ended, LinkEnded) else logging.WARNING
@@ -495,12 +517,19 @@ class Peers:
             for own in self._log.own_streams
         )
 
-    def _note_try(self, target: _Target) -> None:
+    def _note_try(self, target: Target) -> None:
         target.tried = True
+        self._note_told()
+
+    def _note_told(self) -> None:
         self._told.set()
+        if self._news is not None:
+            self._news.set()
+            self._news = None
 
     def _note_change(self) -> None:
-        self._told.set()
+        self._known_now = None
+        self._note_told()
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -515,12 +544,15 @@ class Peers:
             except LogClosed:
                 return
             now = self._log.offsets
-            news, told = missing(told, now), now
-            for wanted in news if self._links else ():
-                if wanted.stream in self._log.own_streams:
+            news, before, told = missing(told, now), told, now
+            if not now.covers(before):
+                self._journal.renew(self._randomness.randbytes(TOKEN_BYTES))
+            for wanted in news:
+                if wanted.stream in self._log.own_streams and self._links:
                     await self._push(wanted)
+                self._journal.note(wanted.stream)
                 for link in self._links.values():
-                    link.session.committed(wanted.stream, self._now())
+                    link.session.committed(wanted.stream, self._now(), wanted.last)
                     link.wake()
             announced = self._tell_horizons(announced)
 
@@ -529,6 +561,7 @@ class Peers:
         announced = self._horizons()
         for stream in sorted(announced):
             if told.get(stream) != announced[stream]:
+                self._journal.note(stream)
                 for link in self._links.values():
                     link.session.horizon_moved(stream)
                     link.wake()

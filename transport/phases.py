@@ -6,6 +6,7 @@ from enum import Enum
 from lamport.chain import SealedRange
 from lamport.forks import ForkProof
 from transport.messages import (
+    Addresses,
     Declined,
     Disclose,
     Eager,
@@ -15,6 +16,7 @@ from transport.messages import (
     Goodbye,
     Greeting,
     Heads,
+    Mark,
     Message,
     News,
     Ping,
@@ -34,7 +36,11 @@ class Phase(Enum):
     LIVE = "live"
 
 
-_ALL = (Heads, News, Eager, Want, Events, Fresh, Declined, Ping, Pong, Goodbye, Disclose, Fork)
+_ALL = (
+    *(Heads, News, Eager, Want, Events, Fresh, Declined, Ping, Pong, Goodbye, Disclose, Fork),
+    Mark,
+    Addresses,
+)
 
 ALLOWED: Mapping[Phase, tuple[type[Message], ...]] = {
     Phase.OPENED: (Greeting, Goodbye),

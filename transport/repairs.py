@@ -135,7 +135,7 @@ def _may_have(link: "Link", piece: Piece) -> bool:
     """Whether a peer is likely to send the piece; what it was asked for first it is to send first."""
     session, stream = link.session, piece.stream
     holds = session.theirs.get(stream, -1) >= piece.last.offset
-    return holds and stream not in session.diverged and not session.asks_for(stream)
+    return holds and stream not in session.diverged and stream not in session.wants
 
 
 async def _ask(link: "Link", mending: Mending) -> bool:

@@ -10,8 +10,7 @@ What is allowed in which phase stands in `transport.phases`. Bounds: a peer may 
 what waits to be sent is derived from heads (a stream stands in it at most once), so no queue grows with the backlog.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -20,14 +19,18 @@ from lamport.forks import ForkProof
 from lamport.ids import NodeId, StreamId
 from lamport.offsets import OffsetMap
 from transport.aliases import Aliases
-from transport.claims import RENEWING_EVENTS, SCANNED_STREAMS, Claims, OpenWant
+from transport.catchup import CatchUp
+from transport.claims import SCANNED_STREAMS, Claims, OpenWant
+from transport.clocks import PeerClock
+from transport.confirming import Confirming
 from transport.disclosures import MAX_SET_ASIDE, Disclosures
 from transport.errors import LinkEnded, PeerFault
 from transport.horizons import Horizons, nothing_announced
+from transport.journal import Journal
+from transport.liveness import Liveness
 from transport.messages import (
-    MAX_HEADS,
     MAX_TOLD_STREAMS,
-    SHORT_HASH_BYTES,
+    Addresses,
     Declined,
     Disclose,
     Eager,
@@ -37,9 +40,9 @@ from transport.messages import (
     Goodbye,
     Greeting,
     Heads,
+    Mark,
     Message,
     News,
-    Novelty,
     Ping,
     Pong,
     Want,
@@ -47,10 +50,10 @@ from transport.messages import (
 )
 from transport.outbox import MAX_CONTROL, MAX_PUSHED_BYTES, Outbox, Traffic
 from transport.phases import ALLOWED, Phase, Taken
+from transport.progress import Meters
+from transport.sending import Sending
 from transport.tree import ANNOUNCED_TOGETHER_S, RELAYED_EVENTS, Edge, Heard, Tree
-
-MAX_WANTS = 8
-"""Ranges one side asks for before it has received them in full."""
+from transport.wants import Wants
 
 MAX_SERVED = 64
 """Ranges that may stand in line for a peer: more than it can want at once, for it learns elsewhere, too."""
@@ -58,28 +61,15 @@ MAX_SERVED = 64
 WANTED_EVENTS = 10_000
 """Most events that one Want asks for, so that streams take turns."""
 
-WANT_TIMEOUT_S = 10.0
-"""A range that does not move for so long is asked of somebody else."""
-
-PING_INTERVAL_S = 2.0
-"""A Ping goes out when the peer was silent for so long."""
-
-SILENCE_LIMIT_S = 4.0
-"""A peer that was silent for so long, Pings unanswered, is gone."""
-
-UNHEARD_S = 1.0
-"""Time that passes unnoticed for longer is this node's own stall, and does not count against the peer."""
-
-_TOKENS = 2**32
-
 
 class Session:
     """One side of a session.
 
     `held` gives our head of a stream (its genesis where we hold nothing of it), `announced` its author's word for the
     horizon, `knows_author` whether we have a node's certificate, `grows` whether a stream can be taken in under that
-    name: a branch of a forked one only once the fork is proven here, and what has a fork behind it no further. `now` is
-    in seconds on any steady clock.
+    name: a branch of a forked one only once the fork is proven here, and what has a fork behind it no further.
+    `claims`, `tree`, `catch_up` and `journal` are shared by all sessions of a node, `clock` is what earlier sessions
+    with this peer left, `wall_clock` is only shown to people. `now` is in seconds on any steady clock.
     """
 
     def __init__(
@@ -91,28 +81,31 @@ class Session:
         knows_author: Callable[[NodeId], bool],
         claims: Claims,
         tree: Tree,
-        streams: Iterator[StreamId] | list[StreamId],
+        journal: Journal,
+        clock: PeerClock | None = None,
+        wall_clock: Callable[[], int] = lambda: 0,
         now: float,
         grows: Callable[[StreamId], bool] = lambda _: True,
+        catch_up: CatchUp | None = None,
     ) -> None:
         self.phase = Phase.OPENED
         self.peer_program = ""
+        self.peer_unpacks = False
         self.theirs: dict[StreamId, int] = {}
         self.diverged: dict[StreamId, None] = {}
         self.quarantined: dict[StreamId, None] = {}
         self.edge = Edge(tree)
         self.traffic = Traffic()
-        self.round_trip_s: float | None = None
+        self.meters = Meters()
         self._held = held
         self._horizons = Horizons(announced)
         self._knows_author = knows_author
-        self._claims = claims
+        self._catch_up = catch_up or CatchUp(held)
         self._grows = grows
         self.disclosures = Disclosures()
         self._tree = tree
         self._lacking: dict[StreamId, None] = {}
-        self._wants: dict[StreamId, OpenWant] = {}
-        self._abandoned: dict[StreamId, OpenWant] = {}
+        self.wants = Wants(claims, self)
         self._takers: Mapping[type[Message], Callable[[Any, float], Taken]] = {
             Greeting: self._take_greeting,
             Heads: self._take_heads,
@@ -125,35 +118,39 @@ class Session:
             Ping: self._take_ping,
             Pong: self._take_pong,
             Goodbye: self._take_goodbye,
+            Mark: self._take_mark,
+            Addresses: lambda _message, _now: None,  # the link hands them on
             Disclose: lambda message, _now: self.disclosures.want(message.branch),
             Fork: lambda message, _now: message.proof,
         }
-        self._introduced: dict[NodeId, None] = {}
-        self._aliases = Aliases()
         self._their_aliases = Aliases()
         self._arriving: dict[StreamId, Seal] = {}
-        self._told: dict[StreamId, int] = {}
         self._ripe_at: dict[StreamId, float] = {}
-        self._out = Outbox(heads=dict.fromkeys(streams))
-        self._out.control.append(Greeting(program))
-        self._heard_at = now
-        self._said_at = now
-        self._elapsed_at = now
-        self._ping: tuple[int, float] | None = None
-        self._pings = 0
+        self._journal = journal
+        self._wall_clock = wall_clock
+        self.confirming = Confirming(clock or PeerClock())
+        known = self.confirming.clock
+        self._sending = Sending(held, self._horizons, self.confirming)
+        self._out = self._sending.out
+        self._out.control.append(
+            Greeting(program, journal.token, known.token, known.sequence, unpacks=True)
+        )
+        self.liveness = Liveness(now)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the peer has told all that it held when the session began."""
+        return self.phase is Phase.LIVE
+
+    @property
+    def queue(self) -> Outbox:
+        """What waits to be sent."""
+        return self._out
 
     @property
     def offsets(self) -> OffsetMap:
-        """What the peer holds, as far as it has told."""
-        return OffsetMap(self.theirs)
-
-    def heard(self, now: float) -> None:
-        """Bytes of the peer arrived."""
-        self._heard_at = now
-
-    def said(self, now: float) -> None:
-        """Bytes of ours went out."""
-        self._said_at = now
+        """What the peer holds, as far as it has told or confirmed."""
+        return OffsetMap(self.confirming.clock.said)
 
     def take(self, message: Message, now: float) -> Taken:
         """Take in a message; returns the range or proof to put into the log, if it was one.
@@ -165,26 +162,25 @@ class Session:
             raise PeerFault(
                 f"{type(message).__name__} has no place in a session that is {self.phase.value}"
             )
+        self.confirming.hears(message, now)
         return self._takers[type(message)](message, now)
 
     def taken(self, sealed: SealedRange, now: float, *, added: bool = True) -> None:
         """The log took the range in; it `added` nothing where it was held already or did not connect."""
         self._arrived(sealed)
-        want = self._wants.get(sealed.stream)
-        if want is not None and added:
-            seal = sealed.seal
-            moved = replace(want, first=seal.offset + 1, hash=seal.hash, moved_at=now)
-            self._wants[sealed.stream] = moved
-            if len(sealed.events) >= RENEWING_EVENTS or seal.offset >= want.last:
-                self._claims.renew(sealed.stream, self, now)
-        if not added and want is None and self._held(sealed.stream).offset >= sealed.seal.offset:
-            self._note_duplicate(sealed.stream, sealed.seal.offset, now)
+        stream, offset = sealed.stream, sealed.seal.offset
+        if added:
+            self.wants.moved(sealed, now)
+            self._catch_up.took(stream, len(sealed.events))
+            self.meters.add(stream, len(sealed.events), now)
+        elif stream not in self.wants.open and self._held(stream).offset >= offset:
+            self._note_duplicate(stream, offset, now)
         self.ask(now)
 
     def untaken(self, sealed: SealedRange, now: float) -> None:
         """Our log could not take the range in, through no fault of the peer: ask for it again."""
         self._arrived(sealed)
-        self._drop_want(sealed.stream)
+        self.wants.drop(sealed.stream)
         self.ask(now)
 
     def contradicted(self, sealed: SealedRange, now: float) -> None:
@@ -195,9 +191,9 @@ class Session:
         history; any other is asked about, with our hash.
         """
         self._arrived(sealed)
-        want = self._wants.get(sealed.stream)
+        want = self.wants.open.get(sealed.stream)
         if want is not None and want.first == sealed.first:
-            self._drop_want(sealed.stream)
+            self.wants.drop(sealed.stream)
             if chained(want.hash, sealed.events) != sealed.seal.hash:
                 self._set_aside(self.diverged, sealed.stream)
         self.ask(now)
@@ -214,25 +210,31 @@ class Session:
 
     def quarantine(self, stream: StreamId) -> None:
         """Our log will not take this stream in: do not ask for it again."""
-        self._drop_want(stream)
+        self._arriving.pop(stream, None)
+        self.wants.drop(stream)
         self._set_aside(self.quarantined, stream)
 
-    def committed(self, stream: StreamId, now: float) -> None:
-        """Our log holds more of a stream than before."""
-        if self.theirs.get(stream, -1) >= self._held(stream).offset:
+    def committed(self, stream: StreamId, now: float, offset: int | None = None) -> None:
+        """Our log holds more of a stream than before: up to an offset, or all that it holds by now.
+
+        What came behind the offset meanwhile is about to be pushed: told now, it would be asked for as well.
+        """
+        offset = self._held(stream).offset if offset is None else offset
+        if self.theirs.get(stream, -1) >= offset:
             return
         if not (self._out.heads or self.edge.carries(stream.node)):
             self._out.heads_due = now + ANNOUNCED_TOGETHER_S
         self._out.heads[stream] = None
 
-    def asks_for(self, stream: StreamId) -> bool:
-        """Whether the peer has been asked for a range of this stream, and has not sent all of it."""
-        return stream in self._wants or stream in self._abandoned
-
     def horizon_moved(self, stream: StreamId) -> None:
         """We have heard of a higher horizon of a stream."""
         if self._horizons.is_news(stream):
             self._out.heads[stream] = None
+
+    def tell(self, message: Addresses) -> None:
+        """Say where nodes may be dialled."""
+        if len(self._out.control) < MAX_CONTROL:
+            self._out.control.append(message)
 
     def question(self, want: Want) -> None:
         """Ask for a range that adds nothing here, to compare it with what is held."""
@@ -247,8 +249,7 @@ class Session:
             return
         room = self._out.pushed_bytes + size <= MAX_PUSHED_BYTES
         if self._is_near(sealed, told) and self.phase is Phase.LIVE and room:
-            self._out.pushed.append(self._pushed(sealed))
-            self._out.pushed_bytes += size
+            self._sending.push(sealed, size)
             self._horizons.tell(sealed.seal)
             if not self._horizons.is_news(stream):
                 self._out.heads.pop(stream, None)
@@ -260,7 +261,7 @@ class Session:
     def _is_near(self, sealed: SealedRange, held: int) -> bool:
         """Whether the peer holds all before a range, or was just told of it and gets it from somebody."""
         before = sealed.first - 1
-        told = self._told.get(sealed.stream, held)
+        told = self._sending.told.get(sealed.stream, held)
         return held == before or (told >= before and before - held <= RELAYED_EVENTS)
 
     @property
@@ -284,28 +285,20 @@ class Session:
         Raises:
             PeerFault: the peer has been silent for too long.
         """
-        stalled = max(0.0, now - self._elapsed_at - UNHEARD_S)
-        self._heard_at = min(now, self._heard_at + stalled)
-        self._elapsed_at = now
-        silent = now - self._heard_at
-        if silent >= SILENCE_LIMIT_S:
-            raise PeerFault(f"silent for {silent:.1f} s")
-        if silent < PING_INTERVAL_S <= now - self._said_at and not self._out.control:
-            # The peer sends and sends and hears nothing; its own question waits behind what it sends.
-            self._out.control.append(Pong(0))
-        if silent >= PING_INTERVAL_S and self._ping is None:
-            self._pings = (self._pings + 1) % _TOKENS
-            self._ping = (self._pings, now)
-            self._out.control.append(Ping(self._pings))
+        question = self.liveness.elapsed(now, answers_wait=bool(self._out.control))
+        if question is not None:
+            self._out.control.append(question)
+        self._catch_up.review(self, self._lacks, now)
+        self._confirm(now)
         # Others get the first chance at what does not come; this session asks on from the next tick.
-        if not self._abandon_stuck(now):
+        if not self.wants.abandon_stuck(now):
             self.ask(now)
 
     def ask(self, now: float) -> None:
         """Ask for what the peer holds and we lack, as far as nobody else is being asked."""
         if self.phase is not Phase.LIVE:
             return
-        self._drop_fulfilled()
+        self.wants.drop_fulfilled(self._held, self._grows)
         for stream in list(islice(self._lacking, SCANNED_STREAMS)):
             del self._lacking[stream]
             if self.theirs.get(stream, -1) <= self._held(stream).offset:
@@ -317,40 +310,26 @@ class Session:
                     self.disclosures.ask(stream, self._out.control)
                 continue
             self._lacking[stream] = None  # behind the others now
-            waits = stream in self._wants or self._ripe_at.get(stream, now) > now
-            if not waits and self._may_ask_for(stream):
+            comes = stream in self.wants.open or self._reached(stream)[0] >= self.theirs[stream]
+            waits = comes or self._ripe_at.get(stream, now) > now
+            if not waits and self.wants.may_ask_for(stream):
                 self._ask_for(stream, now)
 
     def close(self) -> None:
         """Give back what this session was fetching."""
-        self._claims.give_back_all(self)
-        self._wants.clear()
-        self._abandoned.clear()
+        self.wants.close()
+        self._catch_up.gone(self)
 
     @property
     def has_to_send(self) -> bool:
         """Whether `next_message` or `next_serving` has something."""
         out = self._out
-        heads = out.heads and out.heads_due is None
-        waiting = (out.control, out.pushed, heads, out.serving, self.disclosures.wanted)
-        return out.greeting or any(map(bool, waiting))
+        waiting = (out.control, out.pushed, out.serving, self.disclosures.wanted)
+        return self._sending.has_heads or any(map(bool, waiting))
 
     def next_message(self) -> Message | None:
         """The next message to send, None where nothing waits (there may still be something to serve)."""
-        out = self._out
-        if out.control:
-            return out.control.popleft()
-        if out.pushed:
-            pushed = out.pushed.popleft()
-            if isinstance(pushed, Events):
-                self._aliases.add(pushed.range.stream)
-                out.pushed_bytes -= sum(map(len, pushed.range.events))
-            else:
-                out.pushed_bytes -= sum(map(len, pushed.events))
-            return pushed
-        if out.greeting or (out.heads and out.heads_due is None):
-            return self._next_heads()
-        return None
+        return self._sending.next()
 
     def next_serving(self) -> Want | None:
         """The next range to read and hand to `serve`, in turn; None where the peer wants nothing."""
@@ -362,42 +341,19 @@ class Session:
         """The message that answers a Want; what is left of it goes to the end of the line."""
         if sealed is None:
             return Declined(want.stream, Why.DIVERGED if diverged else Why.UNKNOWN)
-        if sealed.seal.offset < want.last:
-            rest = replace(
-                want, first=sealed.seal.offset + 1, hash=sealed.seal.hash, certificate=False
-            )
-            self._out.serving.setdefault(want.stream, rest)  # a newer Want of the stream stands
         self.theirs[want.stream] = max(self.theirs.get(want.stream, -1), sealed.seal.offset)
         self.traffic.events_out += len(sealed.events)
-        self._aliases.add(sealed.stream)
-        return Events(sealed if want.certificate else replace(sealed, certificate=b""))
+        return self._sending.serve(want, sealed)
 
-    def _next_heads(self) -> Heads | News:
-        """Tell of streams in full the first time, and in short from then on."""
-        waiting, out = list(self._out.heads), self._out
-        is_news = self._horizons.is_news
-        streams = [one for one in waiting if one not in self._aliases or is_news(one)][:MAX_HEADS]
-        short = not (streams or out.greeting)
-        streams = waiting[:MAX_HEADS] if short else streams
-        for stream in streams:
-            del out.heads[stream]
-        self._told.update((stream, self._held(stream).offset) for stream in streams)
-        if short:
-            held = (one for one in streams if self._held(one).offset >= 0)
-            return News(tuple(map(self._novelty, held)))
-        complete = not out.heads or not out.greeting
-        out.greeting = not complete
-        heads = tuple(h for h in map(self._held, streams) if h.offset >= 0)
-        for head in heads:
-            self._aliases.add(head.stream)
-        return Heads(heads, complete, self._horizons.news(heads))
-
-    def _novelty(self, stream: StreamId) -> Novelty:
-        head = self._held(stream)
-        return Novelty(self._aliases.of(stream), head.offset, head.hash[:SHORT_HASH_BYTES])
-
-    def _take_greeting(self, message: Greeting, _now: float) -> None:
+    def _take_greeting(self, message: Greeting, now: float) -> None:
         self.phase, self.peer_program = Phase.GREETED, message.program
+        self.peer_unpacks = message.unpacks
+        clock = self.confirming.clock
+        if clock.bind(message.token):
+            self.theirs = dict(clock.said)
+            self._lacking = dict.fromkeys(filter(self._lacks, self.theirs))
+            self._catch_up.hear(self, {one: self.theirs[one] for one in self._lacking}, now)
+        self._sending.greet(self._journal.since(message.known_token, message.known))
 
     def _take_eager(self, message: Eager, _now: float) -> None:
         heard = Heard.GRAFT if message.yes else Heard.PRUNE
@@ -409,6 +365,20 @@ class Session:
     def _take_goodbye(self, message: Goodbye, _now: float) -> None:
         raise LinkEnded(f"the peer said goodbye: {message.reason}")
 
+    def _take_mark(self, message: Mark, now: float) -> None:
+        self.confirming.take(message, now)
+        self._confirm(now)
+
+    def _confirm(self, now: float) -> None:
+        """Where both sides are level, say so, and remember it for the next session."""
+        aside = self.diverged or self.quarantined
+        if self.phase is not Phase.LIVE or aside or any(map(self._lacks, self._lacking)):
+            return
+        self.confirming.is_level()
+        if self._sending.is_quiet and self.confirming.clock.token:
+            mark = self.confirming.mark(self._journal.sequence, now)
+            self._out.control.extend([] if mark is None else [mark])
+
     def _take_heads(self, message: Heads, now: float) -> None:
         for head in message.heads:
             self._their_aliases.add(head.stream)
@@ -416,6 +386,7 @@ class Session:
         for seal in message.horizons:
             if seal.stream in self.theirs:
                 self._horizons.learn(seal)
+        self._expect({head.stream: head.offset for head in message.heads}, now)
         opened = message.complete and self.phase is not Phase.LIVE
         if opened:
             self.phase = Phase.LIVE
@@ -425,7 +396,22 @@ class Session:
     def _take_news(self, message: News, now: float) -> None:
         for alias, offset, hash_ in message.news:
             self._compare(self._their_aliases.stream(alias), offset, hash_, now)
+        stream = self._their_aliases.stream
+        self._expect({stream(one.alias): one.offset for one in message.news}, now)
         self.ask(now)
+
+    def _expect(self, told: Mapping[StreamId, int], now: float) -> None:
+        """Before the first of it is asked for: whoever folds events may want to fold all of it at once."""
+        lacking = {one: offset for one, offset in told.items() if self._lacks(one)}
+        self._catch_up.hear(self, lacking, now)
+
+    def _lacks(self, stream: StreamId) -> bool:
+        """Whether the peer has told of more of a stream than is held here, and it can be had from it."""
+        is_ahead = self.theirs.get(stream, -1) > self._held(stream).offset
+        return is_ahead and not self._is_set_aside(stream) and self._grows(stream)
+
+    def _is_set_aside(self, stream: StreamId) -> bool:
+        return stream in self.diverged or stream in self.quarantined
 
     def _compare(self, stream: StreamId, offset: int, hash_: bytes, now: float) -> None:
         """The peer holds a stream up to an offset, with a hash there (or the beginning of one)."""
@@ -442,6 +428,7 @@ class Session:
         if stream not in self.theirs and len(self.theirs) >= MAX_TOLD_STREAMS:
             raise PeerFault(f"more than {MAX_TOLD_STREAMS} streams told of")
         self.theirs[stream] = max(self.theirs.get(stream, -1), offset)
+        self.confirming.learns(stream, offset)
         if self.theirs[stream] <= self._held(stream).offset:
             return
         self._lacking[stream] = None
@@ -454,6 +441,8 @@ class Session:
     def _take_events(self, message: Events, _now: float) -> SealedRange:
         sealed = message.range
         self._their_aliases.add(sealed.stream)
+        if sealed.first == self._reached(sealed.stream)[0] + 1:
+            self._arriving[sealed.stream] = sealed.seal
         self._learn(sealed.stream, sealed.seal.offset)
         self._horizons.learn(sealed.seal)
         self.traffic.events_in += len(sealed.events)
@@ -490,12 +479,13 @@ class Session:
 
     def _take_declined(self, message: Declined, now: float) -> None:
         stream = message.stream
-        if stream not in self._wants and stream not in self._abandoned:
+        if stream not in self.wants:
             return
-        self._drop_want(stream)
+        self.wants.drop(stream)
         if message.why is Why.DIVERGED:
             self._set_aside(self.diverged, stream)
         self.theirs.pop(stream, None)
+        self.confirming.unlearns(stream)
         self.ask(now)
 
     def _arrived(self, sealed: SealedRange) -> None:
@@ -526,74 +516,25 @@ class Session:
     def _take_ping(self, message: Ping, _now: float) -> None:
         if len(self._out.control) >= MAX_CONTROL:
             raise PeerFault(f"{MAX_CONTROL} questions asked without listening to an answer")
-        self._out.control.append(Pong(message.token))
+        self._out.control.append(Pong(message.token, self._wall_clock()))
 
     def _take_pong(self, message: Pong, now: float) -> None:
-        if self._ping is not None and self._ping[0] == message.token:
-            self.round_trip_s = now - self._ping[1]
-            self._ping = None
+        self.liveness.answered(message, now, self._wall_clock())
 
     def _ask_for(self, stream: StreamId, now: float) -> None:
         first, before = self._horizons.place_to_ask_from(self._held(stream), self.theirs, now)
-        set_aside = stream in self.diverged or stream in self.quarantined
-        if self.theirs[stream] < first or set_aside or not self._claims.take(stream, self, now):
+        if self.theirs[stream] < first or self._is_set_aside(stream):
+            return
+        if not self.wants.claim(stream, now):
             return
         last = min(self.theirs[stream], first + WANTED_EVENTS - 1)
-        self._abandoned.pop(stream, None)
-        self._wants[stream] = OpenWant(first, last, before, now)
+        self.wants.begin(stream, OpenWant(first, last, before, now))
         self._tree.asked(stream, last)
         self._note_late(stream.node)
         unknown = not self._knows_author(stream.node)
         self._out.control.append(Want(stream, first, last, before, certificate=unknown))
 
-    def _abandon_stuck(self, now: float) -> bool:
-        """Leave to others what does not move; returns whether there was any."""
-        stuck = [s for s, want in self._wants.items() if now - want.moved_at >= WANT_TIMEOUT_S]
-        for stream in stuck:
-            self._abandoned[stream] = self._wants.pop(stream)
-            self._claims.give_back(stream, self)
-        return bool(stuck)
-
-    def _may_ask_for(self, stream: StreamId) -> bool:
-        """Whether the peer has room for one more question; those abandoned may still stand in its line."""
-        open_wants = len(self._wants) + len(self._abandoned)
-        return stream in self._abandoned or open_wants < MAX_WANTS
-
-    def _drop_fulfilled(self) -> None:
-        """Close the wants whose ranges are held by now, from whomever they came."""
-        open_wants = [*self._wants.items(), *self._abandoned.items()]
-        for stream, want in open_wants:
-            if self._held(stream).offset >= want.last or not self._grows(stream):
-                self._drop_want(stream)
-
     @staticmethod
     def _set_aside(aside: dict[StreamId, None], stream: StreamId) -> None:
         if len(aside) < MAX_SET_ASIDE:
             aside[stream] = None
-
-    def _drop_want(self, stream: StreamId) -> None:
-        self._wants.pop(stream, None)
-        self._abandoned.pop(stream, None)
-        self._claims.give_back(stream, self)
-
-    def _pushed(self, sealed: SealedRange) -> Events | Fresh:
-        """As short as it can be said: the peer holds what is before it, and may know the stream by number."""
-        stream, seal = sealed.stream, sealed.seal
-        if stream not in self._aliases or sealed.first == 0:
-            return Events(self._introducing(sealed))
-        return Fresh(
-            self._aliases.of(stream),
-            sealed.first,
-            sealed.events,
-            seal.hash[:SHORT_HASH_BYTES],
-            seal.clock,
-            seal.horizon,
-            seal.signature,
-        )
-
-    def _introducing(self, sealed: SealedRange) -> SealedRange:
-        """The range with its author's certificate the first time; who holds what is before it has that already."""
-        if sealed.first > 0 or sealed.stream.node in self._introduced:
-            return replace(sealed, certificate=b"")
-        self._introduced[sealed.stream.node] = None
-        return sealed

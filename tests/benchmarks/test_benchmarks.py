@@ -10,7 +10,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from benchmarks import events
+from benchmarks import events, idle, publishing
 from benchmarks.__main__ import main
 from benchmarks.events import generate
 from benchmarks.raw import encode
@@ -55,6 +55,21 @@ ROWS = {
         "replicate, delivery of one event, p50": "lower",
         "replicate, delivery of one event, p99": "lower",
     },
+    "latency": {
+        "replicate, delivery of one event, p50": "lower",
+        "replicate, delivery of one event, p99": "lower",
+        "latency, delivery of one event beside a flood, p50": "lower",
+        "latency, delivery of one event beside a flood, p99": "lower",
+    },
+    "catchup": {"catchup, all events": "higher", "catchup, resident memory": "lower"},
+    "idle": {
+        "idle, bytes sent per node and second": "lower",
+        "idle, reconnecting with nothing new": "lower",
+    },
+    "publish-under-peers": {
+        "publish under peers, p50": "lower",
+        "publish under peers, p99": "lower",
+    },
     "machines": {
         "machines, fold of 20 states": "higher",
         "machines, memory of an instance": "lower",
@@ -71,6 +86,11 @@ UNITS = {"higher": "events/s", "lower": "ms"}
 @pytest.fixture(autouse=True)
 def small_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(events, "SETTLING_EVENTS", 100)
+    monkeypatch.setattr(idle, "SETTLING_S", 1.0)
+    monkeypatch.setattr(idle, "SECONDS", 5.0)
+    monkeypatch.setattr(publishing, "PAUSE_S", 0.01)
+    for module in (idle, publishing):
+        monkeypatch.setattr(module, "NODES", 3)
     events.settling.cache_clear()
     yield
     events.settling.cache_clear()
@@ -79,7 +99,9 @@ def small_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def unit_of(benchmark: str, row: dict[str, Any]) -> str:
     if "calls" in row["name"]:
         return "calls"
-    is_size = benchmark == "disk" or "memory" in row["name"]
+    if "per node and second" in row["name"]:
+        return "bytes/s"
+    is_size = benchmark in ("disk", "idle") or "memory" in row["name"]
     return "bytes" if is_size else UNITS[row["better"]]
 
 

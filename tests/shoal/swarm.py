@@ -65,10 +65,20 @@ class Home:
         peers: Iterable[Address] = (),
         listen: Address = LOOPBACK,
         routes: Iterable[Route] = (),
+        announced: Iterable[Address] = (),
+        *,
+        exchanges: bool = False,
     ) -> AsyncIterator[Device]:
         seams = system_seams(self.folder, self.identity, listen=listen, mdns=False)
         clock = WallClock()
-        node = Node(self.identity, replace(seams, wall_clock=clock), peers=peers, routes=routes)
+        node = Node(
+            self.identity,
+            replace(seams, wall_clock=clock),
+            peers=peers,
+            announced=announced,
+            exchanges=exchanges,
+            routes=routes,
+        )
         async with asyncio.timeout(PATIENCE_S), node:
             yield Device(node, clock)
 

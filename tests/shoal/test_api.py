@@ -170,6 +170,7 @@ async def test_the_status_tells_what_the_node_holds(tmp_path: Path) -> None:
             "lamport": 2,
             "offsets": {str(serve.node.log.stream): 1},
             "missing": {},
+            "sync": {"inSync": False, "level": [], "behind": [], "away": [], "missing": 0},
             "peers": [],
             "unreached": {},
             "fish": ["workers"],

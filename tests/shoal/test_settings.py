@@ -191,7 +191,7 @@ def test_an_unknown_setting_in_the_file_is_refused_and_the_known_ones_named(tmp_
         load_settings(tmp_path, {}, {})
     assert str(raised.value) == (
         f"{path}: unknown settings ['listem'];"
-        " there are ['api', 'fish', 'listen', 'mdns', 'peers', 'routes', 'upcasters']"
+        " there are ['announce', 'api', 'fish', 'listen', 'mdns', 'peers', 'routes', 'upcasters']"
     )
 
 

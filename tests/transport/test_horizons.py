@@ -7,7 +7,8 @@ from lamport.ids import StreamId
 from tests.lamport.keys import Author, member
 from tests.transport.test_session import HASH, Holder
 from transport.claims import Claims
-from transport.messages import ANY_HASH, Declined, Heads, Message, Want, Why
+from transport.journal import Journal
+from transport.messages import ANY_HASH, Declined, Greeting, Heads, Message, Want, Why
 from transport.session import Session
 from transport.tree import Tree
 
@@ -30,12 +31,12 @@ class Knowing(Holder):
             knows_author=self.authors.__contains__,
             claims=Claims(),
             tree=Tree(Random(1)),
-            streams=list(self.heads),
+            journal=Journal(bytes(8), self.heads),
             now=0,
         )
-        _, greeting = said(session)[0], Heads((), complete=True)
-        session.phase = session.phase.LIVE
-        session.take(greeting, 0)
+        session.take(Greeting("peer"), 0)
+        session.take(Heads((), complete=True), 0)
+        said(session)
         return session
 
 

@@ -10,6 +10,7 @@ from lamport.log import EventLog
 from tests.lamport.keys import member, open_log
 from transport.claims import Claims
 from transport.errors import LinkEnded
+from transport.journal import Journal
 from transport.link import Link
 from transport.network import Address
 from transport.session import Session
@@ -46,7 +47,7 @@ def link_over(pipe: Pipe, log: EventLog) -> Link:
         knows_author=store.authors.__contains__,
         claims=Claims(),
         tree=Tree(Random(1)),
-        streams=list(store.heads),
+        journal=Journal(bytes(8), store.heads),
         now=asyncio.get_running_loop().time(),
     )
     return Link(pipe, session, log, dialled=True)

@@ -6,6 +6,7 @@ import logging
 import random
 import socket
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from zeroconf import ServiceInfo, ServiceStateChange
 
 from tests.transport.diary import keep_diary
+from transport import mdns
 from transport.errors import PeerFault
 from transport.identity import enrol, make_swarm, swarm_hint
 from transport.mdns import (
@@ -278,3 +280,24 @@ def test_listening_everywhere_announces_the_loopback_only_where_there_is_nothing
 
 def test_an_address_that_this_device_does_not_have_is_not_announced() -> None:
     assert own_hosts("203.0.113.9") == ()
+
+
+def test_a_plug_that_was_pulled_and_put_in_again_is_noticed_although_the_addresses_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        counter = tmp_path / "eth0" / "carrier_changes"
+        counter.parent.mkdir()
+        counter.write_text("2\n")
+        monkeypatch.setattr(mdns, "INTERFACES", tmp_path)
+        monkeypatch.setattr(mdns, "RESCAN_S", 0)
+        changed = mdns._until_hosts_change("127.0.0.1", ("127.0.0.1",))  # noqa: SLF001 - it waits for the system
+        waiting = asyncio.create_task(changed)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        counter.write_text("4\n")
+        async with asyncio.timeout(10):
+            await waiting
+
+    asyncio.run(story())

@@ -17,6 +17,7 @@ from transport.frames import MAX_FRAME_BYTES
 from transport.messages import (
     MAX_HEADS,
     MAX_TEXT,
+    Addresses,
     Declined,
     Disclose,
     Eager,
@@ -26,6 +27,7 @@ from transport.messages import (
     Goodbye,
     Greeting,
     Heads,
+    Mark,
     Message,
     News,
     Novelty,
@@ -36,6 +38,7 @@ from transport.messages import (
     decode_message,
     encode_message,
 )
+from transport.network import Address, Candidate
 
 OFFSETS = st.integers(0, 2**53)
 HASHES = st.binary(min_size=32, max_size=32)
@@ -96,18 +99,28 @@ FRESH = st.builds(
     OFFSETS,
     st.binary(min_size=64, max_size=64),
 )
+TOKEN = st.binary(min_size=8, max_size=8)
 TOKENS = st.integers(0, 2**32 - 1)
 PRINTABLE = st.text(st.characters(codec="utf-8"), max_size=MAX_TEXT).map(
     lambda text: "".join(one for one in text if one.isprintable())
 )
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Greeting, PRINTABLE),
+    st.builds(Greeting, PRINTABLE, TOKEN, st.just(b"") | TOKEN, OFFSETS, st.booleans()),
+    st.builds(Mark, OFFSETS, OFFSETS),
+    st.builds(
+        lambda node, hosts: Addresses(
+            (Candidate(NodeId(node), tuple(Address(host, 4001) for host in hosts)),)
+        ),
+        HASHES,
+        st.lists(st.sampled_from(["", "10.0.0.5", "fe80::1", "press-7"]), min_size=1, max_size=8),
+    ),
     st.builds(Heads, HEADS, st.booleans(), st.lists(SEALS, max_size=3).map(tuple)),
     WANTS,
     st.builds(Events, RANGES),
     st.builds(Declined, STREAMS, st.sampled_from(Why)),
     st.builds(Ping, TOKENS),
-    st.builds(Pong, TOKENS),
+    st.builds(Pong, TOKENS, st.none() | st.integers(-(2**63), 2**63 - 1)),
     st.builds(Goodbye, PRINTABLE),
     st.builds(Disclose, STREAMS.filter(lambda stream: stream.branch)),
     st.just(Fork(PROOF)),
@@ -120,19 +133,21 @@ STREAM = StreamId(NodeId(bytes(32)), 7)
 WIRE_STREAM = [bytes(32), 7]
 SEAL = [0, bytes(32), 1, 0, bytes(64)]
 GOOD: dict[int, list[Any]] = {
-    1: ["program"],
+    1: ["program", bytes(8), bytes(8), 3, True],
     2: [[[WIRE_STREAM, 0, bytes(32)]], True, [[WIRE_STREAM, SEAL]]],
     3: [WIRE_STREAM, 0, 5, bytes(32), False],
     4: [WIRE_STREAM, 0, [b"event"], SEAL, b"", [bytes(32), SEAL]],
     5: [WIRE_STREAM, 1],
     6: [0],
-    7: [0],
+    7: [0, 1_700_000_000_000_000],
     8: ["reason"],
     12: [[*WIRE_STREAM, bytes(32)]],
     13: [encode_proof(PROOF)],
     9: [[0, 5, bytes(8)]],
     10: [True, b""],
     11: [0, 1, [b"event"], bytes(8), 1, 0, bytes(64)],
+    14: [7, 3],
+    16: [[[bytes(32), [["10.0.0.5", 4001], ["", 4001]]]]],
 }
 
 
@@ -153,7 +168,7 @@ def test_fields_of_a_newer_version_are_passed_over(kind: int) -> None:
     assert decode_message(wire(kind, [*GOOD[kind], "newer", [1]])) == plain
 
 
-REQUIRED = {kind: len(fields) for kind, fields in GOOD.items()} | {2: 2, 4: 5}
+REQUIRED = {kind: len(fields) for kind, fields in GOOD.items()} | {1: 1, 2: 2, 4: 5, 7: 1}
 """How many fields each kind had from the beginning; those behind came later, and an older peer does not send them."""
 
 
@@ -166,6 +181,10 @@ def test_an_older_peer_says_nothing_of_horizons(kind: int, known: int) -> None:
             assert sealed.start is None
         case other:
             pytest.fail(repr(other))
+
+
+def test_an_older_peer_greets_without_a_journal() -> None:
+    assert decode_message(wire(1, ["old"])) == Greeting("old")
 
 
 @pytest.mark.parametrize("kind", [0, 100, 200, -1, 2**63, "1", None, 1.0, [1]], ids=repr)

@@ -12,7 +12,10 @@ from lamport.errors import DivergedStream
 from lamport.ids import NodeId, StreamId
 from tests.lamport.keys import Author, Member, event_bytes, member, taken
 from transport.claims import CLAIM_S, RENEWING_EVENTS, Claims
+from transport.clocks import PeerClock
 from transport.errors import LinkEnded, PeerFault
+from transport.journal import Journal
+from transport.liveness import MEASURED_S, PING_INTERVAL_S, SILENCE_LIMIT_S, UNHEARD_S
 from transport.messages import (
     MAX_HEADS,
     Declined,
@@ -34,19 +37,11 @@ from transport.messages import (
 )
 from transport.outbox import MAX_PUSHED_BYTES
 from transport.phases import Phase
-from transport.session import (
-    MAX_SERVED,
-    MAX_WANTS,
-    PING_INTERVAL_S,
-    SILENCE_LIMIT_S,
-    UNHEARD_S,
-    WANT_TIMEOUT_S,
-    WANTED_EVENTS,
-    Session,
-)
+from transport.session import MAX_SERVED, WANTED_EVENTS, Session
 from transport.tree import ANNOUNCED_TOGETHER_S, GRACE_S, LONGEST_GRACE_S, LONGEST_PRUNING_S, Tree
+from transport.wants import MAX_WANTS, WANT_TIMEOUT_S
 
-HASH = bytes(32)
+HASH, TOKEN = bytes(32), bytes(8)
 
 LATER = LONGEST_PRUNING_S
 """When every node may take a link out of the tree."""
@@ -95,14 +90,21 @@ class Holder:
         certificate = self.authors[want.stream.node]
         return session.serve(want, replace(found[0], certificate=certificate))
 
-    def session(self, now: float = 0.0, claims: Claims | None = None) -> Session:
+    def session(
+        self,
+        now: float = 0.0,
+        claims: Claims | None = None,
+        journal: Journal | None = None,
+        clock: PeerClock | None = None,
+    ) -> Session:
         return Session(
             program=f"program of {self.keys.node.short}",
             held=self.held,
             knows_author=self.authors.__contains__,
             claims=claims or self.claims,
             tree=Tree(Random(1)),
-            streams=list(self.heads),
+            journal=journal or Journal(TOKEN, self.heads),
+            clock=clock,
             now=now,
         )
 
@@ -133,7 +135,7 @@ class Side:
         for message in messages:
             carried = decode_message(encode_message(message))
             assert carried is not None
-            self.session.heard(now)
+            self.session.liveness.heard(now)
             sealed = self.session.take(carried, now)
             if isinstance(sealed, SealedRange):
                 self.takes_in(sealed, now)
@@ -181,7 +183,9 @@ def lively(holder: Holder, claims: Claims | None = None) -> Session:
     session = holder.session(claims=claims)
     session.take(Greeting("peer"), 0)
     session.take(Heads((), complete=True), 0)
-    said(session)
+    session.elapsed(0)
+    [ping] = [one for one in said(session) if isinstance(one, Ping)]
+    session.take(Pong(ping.token), 0)
     return session
 
 
@@ -229,10 +233,11 @@ def test_equal_sides_ask_for_nothing() -> None:
 
 
 def test_a_session_opens_with_a_greeting_and_the_heads() -> None:
-    a, _ = pair()
-    greeting, heads = a.says()
-    assert greeting == Greeting(f"program of {a.holder.keys.node.short}")
-    assert heads == Heads((), complete=True)
+    a, b = pair()
+    program = f"program of {a.holder.keys.node.short}"
+    assert a.says() == [Greeting(program, TOKEN, unpacks=True)]
+    a.hears(b.says())
+    assert a.says() == [Heads((), complete=True)]
     assert a.says() == []
 
 
@@ -241,7 +246,9 @@ def test_many_heads_are_told_in_several_messages_and_the_last_is_complete() -> N
     for number in range(MAX_HEADS + 1):
         stream = StreamId(a.holder.keys.node, number)
         a.holder.heads[stream] = Head(stream, 1, HASH, 1)
-    told = [one for one in said(a.holder.session()) if isinstance(one, Heads)]
+    session = a.holder.session()
+    session.take(Greeting("peer"), 0)
+    told = [one for one in said(session) if isinstance(one, Heads)]
     assert [(len(one.heads), one.complete) for one in told] == [(1_000, False), (1, True)]
 
 
@@ -553,7 +560,7 @@ def test_a_want_that_times_out_is_offered_to_another_session() -> None:
     _, one, other, bob = two_sessions()
     assert wants(one) == [bob.stream]
     for session in (one, other):
-        session.heard(WANT_TIMEOUT_S)
+        session.liveness.heard(WANT_TIMEOUT_S)
         session.elapsed(WANT_TIMEOUT_S)
     assert (wants(one), wants(other)) == ([], [bob.stream])
 
@@ -564,7 +571,7 @@ def test_timed_out_wants_are_asked_again_where_nobody_else_has_them() -> None:
     assert wants(session) == streams
     asked: list[StreamId] = []
     for second in range(1, 2 * int(WANT_TIMEOUT_S)):
-        session.heard(second)
+        session.liveness.heard(second)
         session.elapsed(second)
         asked += wants(session)
     assert sorted(asked) == sorted(streams)
@@ -577,7 +584,7 @@ def test_asking_a_slow_peer_again_is_no_fault() -> None:
     slow, asking = Side(a.holder), Side(b.holder)
     asking.hears(slow.says())
     slow.hears(asking.says())
-    asking.session.heard(WANT_TIMEOUT_S)
+    asking.session.liveness.heard(WANT_TIMEOUT_S)
     asking.session.elapsed(WANT_TIMEOUT_S)
     asking.session.elapsed(WANT_TIMEOUT_S + 1)
     slow.hears(asking.says())
@@ -593,7 +600,7 @@ def test_a_want_that_moves_does_not_time_out() -> None:
     holder.hold(first := again.count(RENEWING_EVENTS))
     one.taken(first, CLAIM_S - 0.5)
     for session in (one, other):
-        session.heard(CLAIM_S + 0.5)
+        session.liveness.heard(CLAIM_S + 0.5)
         session.elapsed(CLAIM_S + 0.5)
     assert wants(other) == []
 
@@ -604,7 +611,7 @@ def test_a_claim_that_only_trickles_is_open_to_others() -> None:
     holder.hold(first := again.count(1))
     one.taken(first, CLAIM_S - 0.5)
     for session in (one, other):
-        session.heard(CLAIM_S)
+        session.liveness.heard(CLAIM_S)
         session.elapsed(CLAIM_S)
     assert wants(other) == [bob.stream]
 
@@ -612,7 +619,7 @@ def test_a_claim_that_only_trickles_is_open_to_others() -> None:
 def test_a_want_is_open_to_others_only_after_a_while() -> None:
     _, one, other, bob = two_sessions()
     for session in (one, other):
-        session.heard(CLAIM_S - 0.1)
+        session.liveness.heard(CLAIM_S - 0.1)
         session.elapsed(CLAIM_S - 0.1)
     assert (wants(one), wants(other)) == ([bob.stream], [])
 
@@ -696,11 +703,11 @@ def test_an_answer_of_another_history_is_not_asked_for_again() -> None:
 def test_a_peer_that_only_receives_says_now_and_then_that_it_is_there() -> None:
     session = lively(Holder(member()))
     for step in range(1, 9):
-        session.heard(step / 2)
+        session.liveness.heard(step / 2)
         session.elapsed(step / 2)
     assert said(session) == [Pong(0)]
-    session.said(4)
-    session.heard(4.5)
+    session.liveness.said(4)
+    session.liveness.heard(4.5)
     session.elapsed(4.5)
     assert said(session) == []
 
@@ -754,7 +761,7 @@ def test_a_stall_of_our_own_is_not_held_against_the_peer() -> None:
 def test_a_stall_of_our_own_does_not_excuse_later_silence() -> None:
     session = lively(Holder(member()))
     session.elapsed(0.5)
-    session.heard(100)  # we stood still, and read what had come meanwhile
+    session.liveness.heard(100)  # we stood still, and read what had come meanwhile
     with pytest.raises(PeerFault, match="silent"):
         tick(session, 100, 100 + SILENCE_LIMIT_S)
 
@@ -765,12 +772,13 @@ def test_a_pong_tells_the_round_trip_and_other_pongs_do_not() -> None:
     [ping] = said(session)
     assert isinstance(ping, Ping)
     round_trips: list[float | None] = []
+    session.liveness.round_trip_s = None
     for token, now in ((ping.token + 1, 2.5), (ping.token, 2.75)):
         session.take(Pong(token), now)
-        round_trips.append(session.round_trip_s)
+        round_trips.append(session.liveness.round_trip_s)
     assert round_trips == [None, 0.75]
-    session.heard(2.75)
-    session.said(2.75)
+    session.liveness.heard(2.75)
+    session.liveness.said(2.75)
     tick(session, 2.75, 2.75 + PING_INTERVAL_S)
     [again] = said(session)
     assert isinstance(again, Ping)
@@ -781,7 +789,7 @@ def test_a_ping_is_answered_with_its_token_before_anything_else() -> None:
     a, _ = linked()
     a.session.push(a.holder.publish(), 0.0)
     a.session.take(Ping(77), 0)
-    assert said(a.session)[0] == Pong(77)
+    assert said(a.session)[0] == Pong(77, 0)
 
 
 def test_wanted_ranges_take_turns() -> None:
@@ -824,3 +832,44 @@ def test_traffic_counts_events_both_ways() -> None:
     talk(a, b)
     counted = [(s.session.traffic.events_in, s.session.traffic.events_out) for s in (a, b)]
     assert counted == [(2, 3), (3, 2)]
+
+
+def test_what_is_on_its_way_into_the_log_connects_the_next_push_and_is_not_asked_for() -> None:
+    a, b = linked()
+    for _ in range(2):
+        a.session.push(a.holder.publish(5), 0.0)
+    first, second = (decode_message(encode_message(one)) for one in a.says())
+    assert first is not None
+    assert second is not None
+    received = [b.session.take(one, 0.0) for one in (first, second)]
+    assert all(isinstance(one, SealedRange) for one in received)
+    for one in received:
+        assert isinstance(one, SealedRange)
+        b.takes_in(one, 0.0)
+        assert wants(b.session) == []
+    assert b.holder.heads == a.holder.heads
+
+
+def test_a_stream_that_is_quarantined_is_not_taken_for_arriving() -> None:
+    holder, bob = Holder(member()), Author(member("bob"))
+    session = lively(holder)
+    sealed = bob.count(2)
+    session.take(Events(sealed), 0)
+    session.quarantine(bob.stream)
+    session.quarantined.clear()
+    session.ask(0)
+    assert wants(session) == [bob.stream]
+
+
+def test_a_busy_link_is_measured_now_and_then_and_so_is_the_wall_clock_behind_it() -> None:
+    session = lively(Holder(member()))
+    found: list[tuple[float | None, float | None]] = []
+    for wall_us, began in ((7_250_000, MEASURED_S), (None, 2 * MEASURED_S)):
+        session.liveness.heard(began)
+        session.liveness.said(began)
+        session.elapsed(began)
+        [ping] = said(session)
+        assert isinstance(ping, Ping)
+        session.take(Pong(ping.token, wall_us), began + 0.5)
+        found.append((session.liveness.round_trip_s, session.liveness.skew_s))
+    assert found == [(0.5, 7.5), (0.5, 7.5)]

@@ -1,0 +1,67 @@
+"""What two nodes of a swarm say to each other when their link comes back and nothing is new."""
+
+import random
+
+from lamport.tags import Tag
+from simulations.device import Device
+from simulations.loop import run_simulated
+from simulations.world import World
+from transport.link import Link
+
+LIMIT_BYTES = 1_000
+
+
+def link(one: Device, other: Device) -> Link:
+    return one.node.peers._links[other.identity.node]  # noqa: SLF001 - the bytes of one session
+
+
+async def linked(one: Device, other: Device) -> Link:
+    while other.identity.node not in one.node.peers.linked:
+        await one.node.peers.changed()
+    return link(one, other)
+
+
+def test_reconnecting_with_nothing_new_costs_less_than_a_kilobyte_behind_the_hello() -> None:
+    async def story() -> None:
+        world = World(1, 12)
+        async with world.started():
+            a, b, *_ = world.nodes
+            for device in world.nodes:
+                for number in range(20):
+                    await device.publish(Tag("x"), number)
+            await world.converge(10.0)
+            await world.run(seconds=12)
+            before = link(a, b)
+            whole = before.session.traffic.bytes_in + before.session.traffic.bytes_out
+            a.node.peers.cut(b.identity.node)
+            await world.run(seconds=5)
+            a.node.peers.heal()
+            again = await linked(a, b)
+            assert again is not before
+            await world.run(seconds=1.5)
+            traffic = again.session.traffic
+            assert traffic.bytes_in + traffic.bytes_out < min(LIMIT_BYTES, whole / 4)
+            assert again.session.offsets == a.node.offsets
+            assert again.session.theirs == dict(a.node.offsets.items())
+            await a.publish(Tag("x"), "new")
+            await world.run(seconds=0.5)
+            assert b.node.offsets == a.node.offsets
+
+    run_simulated(story(), random.Random(1))
+
+
+def test_a_node_that_was_wiped_meanwhile_is_told_everything() -> None:
+    async def story() -> None:
+        world = World(1, 2)
+        async with world.started():
+            a, b = world.nodes
+            image = b.backup()
+            for number in range(5):
+                await a.publish(Tag("x"), number)
+            await world.converge()
+            await world.run(seconds=12)
+            await b.restore_backup(image)
+            await world.run(seconds=5)
+            assert b.node.offsets == a.node.offsets
+
+    run_simulated(story(), random.Random(1))

@@ -1,0 +1,152 @@
+"""What one side of a session sends, most urgent first, and each thing as short as it can be said.
+
+A stream is told of in full once and by its number from then on; a range that the peer can connect leaves out what the
+peer knows, and an author's certificate goes with the first range of the author's that begins a stream.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from lamport.chain import Head, SealedRange
+from lamport.ids import NodeId, StreamId
+from transport.aliases import Aliases
+from transport.confirming import Confirming
+from transport.horizons import Horizons
+from transport.messages import (
+    MAX_HEADS,
+    SHORT_HASH_BYTES,
+    Events,
+    Fresh,
+    Heads,
+    Message,
+    News,
+    Novelty,
+    Want,
+)
+from transport.outbox import Outbox
+
+
+class Sending:
+    """The messages of one side, out of its outbox. Heads wait until the session is `greeted`."""
+
+    def __init__(
+        self, held: Callable[[StreamId], Head], horizons: Horizons, confirming: Confirming
+    ) -> None:
+        self.out = Outbox()
+        self.told: dict[StreamId, int] = {}
+        """How far this side has told that it holds streams."""
+        self.greeted = False
+        self._held = held
+        self._horizons = horizons
+        self._confirming = confirming
+        self._aliases = Aliases()
+        self._introduced: dict[NodeId, None] = {}
+
+    def greet(self, untold: list[StreamId]) -> None:
+        """The peer has said what it knows: these are to be told first."""
+        self.out.heads = dict.fromkeys(untold) | self.out.heads
+        self.out.greeting = self.greeted = True
+
+    @property
+    def has_heads(self) -> bool:
+        """Whether there are heads to be told now."""
+        out = self.out
+        due = out.heads and out.heads_due is None and self.greeted
+        return out.greeting or bool(due)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing waits that tells of streams, now or later."""
+        out = self.out
+        waiting = out.pushed, out.heads, out.serving
+        return not (out.greeting or any(map(bool, waiting)))
+
+    def next(self) -> Message | None:
+        """The next message; None where nothing waits."""
+        message = self._next()
+        if message is not None:
+            self._confirming.sends(message)
+        if isinstance(message, Events):
+            self._confirming.sends_range(message.range.stream, message.range.seal.offset)
+        elif isinstance(message, Fresh):
+            last = message.first + len(message.events) - 1
+            self._confirming.sends_range(self._aliases.stream(message.alias), last)
+        return message
+
+    def serve(self, want: Want, sealed: SealedRange) -> Events:
+        """The range that answers a Want; what is left of that goes to the end of the line."""
+        if sealed.seal.offset < want.last:
+            rest = replace(
+                want, first=sealed.seal.offset + 1, hash=sealed.seal.hash, certificate=False
+            )
+            self.out.serving.setdefault(want.stream, rest)  # a newer Want of the stream stands
+        self._aliases.add(sealed.stream)
+        answer = Events(sealed if want.certificate else replace(sealed, certificate=b""))
+        self._confirming.sends(answer)
+        self._confirming.sends_range(want.stream, sealed.seal.offset)
+        return answer
+
+    def push(self, sealed: SealedRange, size: int) -> None:
+        """Put a range in line, as short as it can be said."""
+        self.out.pushed.append(self._pushed(sealed))
+        self.out.pushed_bytes += size
+
+    def _next(self) -> Message | None:
+        out = self.out
+        if out.control:
+            return out.control.popleft()
+        if out.pushed:
+            pushed = out.pushed.popleft()
+            if isinstance(pushed, Events):
+                self._aliases.add(pushed.range.stream)
+                out.pushed_bytes -= sum(map(len, pushed.range.events))
+            else:
+                out.pushed_bytes -= sum(map(len, pushed.events))
+            return pushed
+        return self._next_heads() if self.has_heads else None
+
+    def _next_heads(self) -> Heads | News:
+        """Tell of streams in full the first time, and in short from then on."""
+        waiting, out = list(self.out.heads), self.out
+        is_news = self._horizons.is_news
+        streams = [one for one in waiting if one not in self._aliases or is_news(one)][:MAX_HEADS]
+        short = not (streams or out.greeting)
+        streams = waiting[:MAX_HEADS] if short else streams
+        for stream in streams:
+            del out.heads[stream]
+        self.told.update((stream, self._held(stream).offset) for stream in streams)
+        if short:
+            held = (one for one in streams if self._held(one).offset >= 0)
+            return News(tuple(map(self._novelty, held)))
+        complete = not out.heads or not out.greeting
+        out.greeting = not complete
+        heads = tuple(h for h in map(self._held, streams) if h.offset >= 0)
+        for head in heads:
+            self._aliases.add(head.stream)
+        return Heads(heads, complete, self._horizons.news(heads))
+
+    def _novelty(self, stream: StreamId) -> Novelty:
+        head = self._held(stream)
+        return Novelty(self._aliases.of(stream), head.offset, head.hash[:SHORT_HASH_BYTES])
+
+    def _pushed(self, sealed: SealedRange) -> Events | Fresh:
+        """As short as it can be said: the peer holds what is before it, and may know the stream by number."""
+        stream, seal = sealed.stream, sealed.seal
+        if stream not in self._aliases or sealed.first == 0:
+            return Events(self._introducing(sealed))
+        return Fresh(
+            self._aliases.of(stream),
+            sealed.first,
+            sealed.events,
+            seal.hash[:SHORT_HASH_BYTES],
+            seal.clock,
+            seal.horizon,
+            seal.signature,
+        )
+
+    def _introducing(self, sealed: SealedRange) -> SealedRange:
+        """The range with its author's certificate the first time; who holds what is before it has that already."""
+        if sealed.first > 0 or sealed.stream.node in self._introduced:
+            return replace(sealed, certificate=b"")
+        self._introduced[sealed.stream.node] = None
+        return sealed

@@ -1,0 +1,80 @@
+"""The ranges that one side of a session has asked for and not yet received in full, bounded."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from lamport.chain import Head, SealedRange
+from lamport.ids import StreamId
+from transport.claims import RENEWING_EVENTS, Claims, OpenWant
+
+MAX_WANTS = 8
+"""Ranges one side asks for before it has received them in full."""
+
+WANT_TIMEOUT_S = 10.0
+"""A range that does not move for so long is asked of somebody else."""
+
+
+class Wants:
+    """What is being fetched in one session, under the claims that it shares with all others of the node."""
+
+    def __init__(self, claims: Claims, session: object) -> None:
+        self.open: dict[StreamId, OpenWant] = {}
+        self.abandoned: dict[StreamId, OpenWant] = {}
+        """Left to others; the peer may have them in its line still."""
+        self._claims = claims
+        self._session = session
+
+    def __contains__(self, stream: StreamId) -> bool:
+        return stream in self.open or stream in self.abandoned
+
+    def may_ask_for(self, stream: StreamId) -> bool:
+        """Whether the peer has room for one more question; those abandoned may still stand in its line."""
+        return stream in self.abandoned or len(self.open) + len(self.abandoned) < MAX_WANTS
+
+    def claim(self, stream: StreamId, now: float) -> bool:
+        """Whether the stream may be fetched from this peer, from now on."""
+        return self._claims.take(stream, self._session, now)
+
+    def begin(self, stream: StreamId, want: OpenWant) -> None:
+        """A range is asked for."""
+        self.abandoned.pop(stream, None)
+        self.open[stream] = want
+
+    def moved(self, sealed: SealedRange, now: float) -> None:
+        """A part of what is wanted was taken in."""
+        want = self.open.get(sealed.stream)
+        if want is None:
+            return
+        seal = sealed.seal
+        first = seal.offset + 1
+        self.open[sealed.stream] = replace(want, first=first, hash=seal.hash, moved_at=now)
+        if len(sealed.events) >= RENEWING_EVENTS or seal.offset >= want.last:
+            self._claims.renew(sealed.stream, self._session, now)
+
+    def drop(self, stream: StreamId) -> None:
+        """The stream is wanted no more."""
+        self.open.pop(stream, None)
+        self.abandoned.pop(stream, None)
+        self._claims.give_back(stream, self._session)
+
+    def drop_fulfilled(
+        self, held: Callable[[StreamId], Head], grows: Callable[[StreamId], bool]
+    ) -> None:
+        """Close those whose ranges are held by now, from whomever they came, or can never be."""
+        for stream, want in [*self.open.items(), *self.abandoned.items()]:
+            if held(stream).offset >= want.last or not grows(stream):
+                self.drop(stream)
+
+    def abandon_stuck(self, now: float) -> bool:
+        """Leave to others what does not move; returns whether there was any."""
+        stuck = [s for s, want in self.open.items() if now - want.moved_at >= WANT_TIMEOUT_S]
+        for stream in stuck:
+            self.abandoned[stream] = self.open.pop(stream)
+            self._claims.give_back(stream, self._session)
+        return bool(stuck)
+
+    def close(self) -> None:
+        """Give back what was being fetched."""
+        self._claims.give_back_all(self._session)
+        self.open.clear()
+        self.abandoned.clear()
