@@ -7,16 +7,17 @@ virtual time, so that the same seed gives the same figures on every machine.
 
 import asyncio
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from unittest.mock import patch
+from typing import Any
 
 from lamport.chain import SealedRange
 from lamport.errors import LogClosed
 from lamport.ids import NodeId, StreamId
 from simulations.device import Device
 from simulations.loop import run_simulated
+from simulations.planted import Bug, planted
 from simulations.world import World
 from transport.peers import Peers
 
@@ -165,14 +166,15 @@ class _Swarm:
 
     @contextmanager
     def _hops_counted(self) -> Iterator[None]:
-        right = Peers._relay
+        def counting(right: Callable[[Peers, SealedRange, NodeId], None]) -> Any:
+            def relay(peers: Peers, sealed: SealedRange, source: NodeId) -> None:
+                here, stream, offset = peers._log.node, sealed.stream, sealed.seal.offset
+                self.hops[here, stream, offset] = self.hops.get((source, stream, offset), 0) + 1
+                right(peers, sealed, source)
 
-        def relay(peers: Peers, sealed: SealedRange, source: NodeId) -> None:
-            here, stream, offset = peers._log.node, sealed.stream, sealed.seal.offset
-            self.hops[here, stream, offset] = self.hops.get((source, stream, offset), 0) + 1
-            right(peers, sealed, source)
+            return relay
 
-        with patch.object(Peers, "_relay", relay):
+        with planted(Bug("hops are counted", Peers, "_relay", counting)):
             yield
 
     def _traffic(self) -> tuple[int, int]:

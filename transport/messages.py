@@ -11,6 +11,7 @@ unknown fields behind the known ones, too. Anything else that does not fit is th
     Declined    a Want cannot be served, and why
     News        the same as Heads for streams told of before in this session, shorter
     Eager       whether the sender wants new events pushed, or only announced
+    Root        whom the sender takes for the root of the push tree, and how far it is
     Ping, Pong  is somebody there?
     Goodbye     the sender ends the session, and why
     Mark        the other side was told all, and all that it told is held
@@ -47,6 +48,16 @@ SHORT_HASH_BYTES = 8
 
 MAX_TEXT = 200
 """Characters of a text for people: program versions, reasons."""
+
+ROOT_BYTES = 8
+"""Of the node id of the push tree's root: enough to tell roots apart."""
+
+MAX_RANK = 64
+"""Links of a root that count; more make it no better, and nobody draws all to itself by claiming to have more."""
+
+MAX_SEQUENCE = 2**53 - 1
+MAX_COST_US = 2**40
+"""How far a root's sequence and the way to it go; twelve days are no way."""
 
 ANY_HASH = bytes(HASH_BYTES)
 """Stands in a Want for a hash that the asking side cannot know, because nothing before was kept for it."""
@@ -155,6 +166,22 @@ class Eager:
 
 
 @dataclass(frozen=True, slots=True)
+class Root:
+    """Where the sender stands in the push tree."""
+
+    rank: int
+    """How many links the root had when it began to be the root."""
+    root: bytes
+    """The beginning of its node id."""
+    sequence: int
+    """How far it had counted when it was heard of."""
+    cost_us: int | None
+    """How long the sender's way to it is; None: there is none."""
+    chosen: bool
+    """Whether that way leads over the receiver."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Asks for a Pong with the same token."""
 
@@ -212,6 +239,7 @@ Message = (
     | Heads
     | News
     | Eager
+    | Root
     | Want
     | Events
     | Fresh
@@ -369,6 +397,17 @@ def _eager(fields: list[Any]) -> Eager:
     return Eager(_flag(fields[0]), NodeId(author) if author else None)
 
 
+def _root(fields: list[Any]) -> Root:
+    rank, root, sequence, cost, chosen = fields[:5]
+    return Root(
+        _integer(rank, 0, MAX_RANK),
+        _binary(root, ROOT_BYTES),
+        _integer(sequence, 0, MAX_SEQUENCE),
+        None if cost is None else _integer(cost, 0, MAX_COST_US - 1),
+        _flag(chosen),
+    )
+
+
 def _fresh(fields: list[Any]) -> Fresh:
     alias, first, events, hash_, clock, horizon, signature = fields[:7]
     if not _list(events):
@@ -478,6 +517,7 @@ _READERS: Mapping[int, Callable[[list[Any]], Message]] = {
     13: lambda fields: Fork(decode_proof(_binary(fields[0]))),
     16: _addresses,
     14: lambda fields: Mark(_offset(fields[0]), _offset(fields[1])),
+    20: _root,
 }
 
 
@@ -529,4 +569,5 @@ _WRITERS: Mapping[type[Message], Callable[[Any], tuple[int, list[Any]]]] = {
         16,
         [[[c.node, [[a.host, a.port] for a in c.addresses]] for c in message.candidates]],
     ),
+    Root: lambda one: (20, [one.rank, one.root, one.sequence, one.cost_us, one.chosen]),
 }

@@ -45,6 +45,7 @@ from transport.messages import (
     News,
     Ping,
     Pong,
+    Root,
     Want,
     Why,
 )
@@ -112,6 +113,7 @@ class Session:
             News: self._take_news,
             Fresh: self._take_fresh,
             Eager: self._take_eager,
+            Root: lambda message, _now: self.edge.branch.hear(message),
             Want: self._take_want,
             Events: self._take_events,
             Declined: self._take_declined,
@@ -174,7 +176,7 @@ class Session:
             self._catch_up.took(stream, len(sealed.events))
             self.meters.add(stream, len(sealed.events), now)
         elif stream not in self.wants.open and self._held(stream).offset >= offset:
-            self._note_duplicate(stream, offset, now)
+            self._note_duplicate(stream, offset)
         self.ask(now)
 
     def untaken(self, sealed: SealedRange, now: float) -> None:
@@ -285,7 +287,11 @@ class Session:
         Raises:
             PeerFault: the peer has been silent for too long.
         """
-        question = self.liveness.elapsed(now, answers_wait=bool(self._out.control))
+        question = self.liveness.elapsed(
+            now,
+            answers_wait=bool(self._out.control),
+            curious=self.edge.branch.wants_measuring(now),
+        )
         if question is not None:
             self._out.control.append(question)
         self._catch_up.review(self, self._lacks, now)
@@ -316,20 +322,23 @@ class Session:
                 self._ask_for(stream, now)
 
     def close(self) -> None:
-        """Give back what this session was fetching."""
+        """Give back what this session was fetching, and its place in the tree."""
         self.wants.close()
         self._catch_up.gone(self)
+        self.edge.branch.close()
 
     @property
     def has_to_send(self) -> bool:
         """Whether `next_message` or `next_serving` has something."""
         out = self._out
-        waiting = (out.control, out.pushed, out.serving, self.disclosures.wanted)
-        return self._sending.has_heads or any(map(bool, waiting))
+        asked = out.serving or self.disclosures.wanted
+        said = out.control or out.pushed or self.edge.branch.due or self._sending.has_heads
+        return bool(said or asked)
 
     def next_message(self) -> Message | None:
         """The next message to send, None where nothing waits (there may still be something to serve)."""
-        return self._sending.next()
+        root = None if self._out.control else self.edge.branch.to_say()
+        return self._sending.next() if root is None else root
 
     def next_serving(self) -> Want | None:
         """The next range to read and hand to `serve`, in turn; None where the peer wants nothing."""
@@ -390,6 +399,7 @@ class Session:
         opened = message.complete and self.phase is not Phase.LIVE
         if opened:
             self.phase = Phase.LIVE
+            self.edge.branch.open()
         if opened or message.heads:
             self.ask(now)
 
@@ -456,7 +466,7 @@ class Session:
         self.traffic.events_in += len(message.events)
         offset, hash_ = self._reached(stream)
         if offset >= last:
-            self._note_duplicate(stream, last, now)
+            self._note_duplicate(stream, last)
         elif offset == message.first - 1:
             reached = chained(hash_, message.events)
             if reached.startswith(message.hash):
@@ -494,19 +504,19 @@ class Session:
         if arriving is not None and arriving.offset <= sealed.seal.offset:
             del self._arriving[sealed.stream]
 
-    def _note_duplicate(self, stream: StreamId, offset: int, now: float) -> None:
+    def _note_duplicate(self, stream: StreamId, offset: int) -> None:
         author = stream.node
         if self._tree.was_asked(stream, offset):
             return
         if not self._tree.shared:
             self._say(self.edge.hear_of(author, Heard.DUPLICATE), author)
-        elif self.edge.eager and self._tree.may_prune(now):
+        elif self.edge.grafted:
             self._say(self.edge.hear(Heard.DUPLICATE))
 
     def _note_late(self, author: NodeId) -> None:
         if not self._tree.shared:
             self._say(self.edge.hear_of(author, Heard.NOTHING_IN_TIME), author)
-        if not self.edge.eager and self._tree.may_graft():
+        elif not self.edge.carries(author) and self._tree.may_graft():
             self._say(self.edge.hear(Heard.NOTHING_IN_TIME))
 
     def _say(self, eager: bool | None, author: NodeId | None = None) -> None:  # noqa: FBT001 - what an edge gives
@@ -519,7 +529,9 @@ class Session:
         self._out.control.append(Pong(message.token, self._wall_clock()))
 
     def _take_pong(self, message: Pong, now: float) -> None:
-        self.liveness.answered(message, now, self._wall_clock())
+        round_trip_s = self.liveness.answered(message, now, self._wall_clock())
+        if round_trip_s is not None:
+            self.edge.branch.measured(round_trip_s, now)
 
     def _ask_for(self, stream: StreamId, now: float) -> None:
         first, before = self._horizons.place_to_ask_from(self._held(stream))
