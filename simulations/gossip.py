@@ -16,7 +16,7 @@ from lamport.chain import SealedRange
 from lamport.errors import LogClosed
 from lamport.ids import NodeId, StreamId
 from simulations.device import Device
-from simulations.loop import run_simulated
+from simulations.loop import COLLECT_EVERY, run_simulated
 from simulations.planted import Bug, planted
 from simulations.world import World
 from transport.peers import Peers
@@ -34,8 +34,8 @@ EVERY_S = 0.1
 SETTLING_S = 20.0
 """Until all links stand and the heads of the beginning were told."""
 
-WARMING_EVENTS = 300
-"""Published before anything is measured: the tree grows out of them."""
+ROOTED_S = 30.0
+"""From the first event until anything is measured: the tree has found its root, and that its best."""
 
 LOST = 0.3
 """The part of the nodes that loses its power at once."""
@@ -45,6 +45,9 @@ LAST_EVENTS, LOOKS = 10, 1_000
 
 PAUSE_S = 2.0
 """Until what is under way has arrived, or been asked for."""
+
+NODES_PER_COLLECTION = 20
+"""A collection of garbage looks at everything that is alive: the more there is, the more seldom it is worth it."""
 
 COPY_BYTES = 330
 """One event as its author's bytes."""
@@ -88,7 +91,10 @@ class Figures:
 def measure(seed: int, nodes: int, events: int) -> Figures:
     """Play a swarm and measure it."""
     world = World(seed, nodes, shape="graph")
-    return run_simulated(_Swarm(world).measured(events), world.generator("loop"))
+    collect_every = COLLECT_EVERY * max(1, nodes // NODES_PER_COLLECTION)
+    return run_simulated(
+        _Swarm(world).measured(events), world.generator("loop"), collect_every=collect_every
+    )
 
 
 class _Swarm:
@@ -106,27 +112,31 @@ class _Swarm:
             async with asyncio.TaskGroup() as tasks, self.world.started():
                 followers = [tasks.create_task(self._follow(one)) for one in nodes]
                 await asyncio.sleep(SETTLING_S)
-                for device in nodes:  # each is known to all before
-                    await self._publish(1, [device])
-                await self._publish(WARMING_EVENTS, nodes)
-                await asyncio.sleep(PAUSE_S)
-                spread = await self._spread(events)
+                authors = [self.draw.choice(nodes) for _ in range(events)]
+                await self._introduce(dict.fromkeys(authors))
+                spread = await self._spread(authors)
                 complete_s, cut_off = await self._lose()
                 for follower in followers:
                     follower.cancel()
         return replace(spread, complete_s=complete_s, cut_off=cut_off)
 
-    async def _spread(self, events: int) -> Figures:
+    async def _introduce(self, authors: Iterable[Device]) -> None:
+        """Let everybody know each author before."""
+        rooted_at = asyncio.get_running_loop().time() + ROOTED_S
+        await self._publish(authors)
+        await asyncio.sleep(max(PAUSE_S, rooted_at - asyncio.get_running_loop().time()))
+
+    async def _spread(self, authors: Sequence[Device]) -> Figures:
         self.delays.clear()
         self.hops.clear()
         began = self._traffic()
-        await self._publish(events, self.world.nodes)
+        await self._publish(authors)
         await asyncio.sleep(PAUSE_S)
         sent, received = (now - then for now, then in zip(self._traffic(), began, strict=True))
-        needed = events * (len(self.world.nodes) - 1)
+        needed = len(authors) * (len(self.world.nodes) - 1)
         return Figures(
             nodes=len(self.world.nodes),
-            events=events,
+            events=len(authors),
             delivery_p50_s=_percentile(self.delays, 0.5),
             delivery_p99_s=_percentile(self.delays, 0.99),
             delivered=len(self.delays) / needed,
@@ -143,10 +153,9 @@ class _Swarm:
                 link.latency_s = LATENCY_S * math.exp(self.draw.gauss(0.0, SPREAD))
                 link.jitter_s, link.loss = link.latency_s / 4, LOSS
 
-    async def _publish(self, events: int, among: Sequence[Device]) -> None:
-        """Publish, one event at a time, somewhere."""
-        for _ in range(events):
-            device: Device = self.draw.choice(among)
+    async def _publish(self, authors: Iterable[Device]) -> None:
+        """Let each publish an event, one after the other."""
+        for device in authors:
             event = await device.node.publish(["a:machine", "b:order", "c:type"], PAYLOAD)
             self.published[event.stream, event.offset] = asyncio.get_running_loop().time()
             await asyncio.sleep(EVERY_S)
@@ -191,7 +200,7 @@ class _Swarm:
         survivors = [one for one in nodes if one not in lost]
         linked = self._linked(survivors)
         began = loop.time()
-        await self._publish(LAST_EVENTS, linked)
+        await self._publish(self.draw.choices(linked, k=LAST_EVENTS))
         for _ in range(LOOKS):
             held = [device.node.offsets for device in linked]
             if all(one == held[0] for one in held):

@@ -41,9 +41,10 @@ class _Task(asyncio.Task[Any]):
 class SimulatedLoop(asyncio.BaseEventLoop):
     """Runs tasks under virtual time; `time()` begins at 0, in seconds."""
 
-    def __init__(self, randomness: random.Random) -> None:
+    def __init__(self, randomness: random.Random, collect_every: int = COLLECT_EVERY) -> None:
         super().__init__()
         self.steps = 0
+        self._collect_every = collect_every
         self._now = 0.0
         self._randomness = randomness
         self._tasks = 0
@@ -90,7 +91,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             raise Livelock(
                 f"{MAX_STEPS_AT_ONCE} steps and no time has passed: something waits by asking again and again"
             )
-        if self.steps % COLLECT_EVERY == 0:
+        if self.steps % self._collect_every == 0:
             gc.collect()
 
     def _timer_handle_cancelled(self, _handle: asyncio.TimerHandle) -> None:
@@ -108,12 +109,15 @@ def run_simulated(
     coroutine: Coroutine[Any, Any, _Result],
     randomness: random.Random,
     unheard: Callable[[object], None] | None = None,
+    *,
+    collect_every: int = COLLECT_EVERY,
 ) -> _Result:
     """Run a coroutine to its end on a loop of its own; returns its result.
 
-    `unheard` is called with every error that a task ended with and nobody asked for.
+    `unheard` is called with every error that a task ended with and nobody asked for. Garbage is collected after every
+    so many steps of the loop.
     """
-    loop = SimulatedLoop(randomness)
+    loop = SimulatedLoop(randomness, collect_every)
     if unheard is not None:
         loop.set_exception_handler(lambda _loop, context: unheard(context.get("exception")))
     with _garbage_kept():

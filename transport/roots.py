@@ -208,9 +208,8 @@ class Place:
         if best != self._reign:
             self._reign, self._parent, self._sequence = best, None, -1
             newer_since = None
-        if self._reigns and newest > self._sequence:
-            self._start(newest + 1, now)  # said of us before our last start
-        elif newest > self._sequence and self._may_go_on(newest, newer_since, now):
+        # What is said of ourselves was said before our last start: we go on from there.
+        if newest > self._sequence and self._may_go_on(newest, newer_since, now):
             self._start(newest, now)
 
     def _may_go_on(self, newest: int, since: float | None, now: float) -> bool:
@@ -251,20 +250,22 @@ class Place:
             self._parent, self._cost_us = None, None
             return
         shortest = min(ways, key=ways.__getitem__)
-        present = ways.get(self._parent, _FAR) if self._parent is not None else _FAR
-        if self._parent is None or ways[shortest] < present * HYSTERESIS:
-            self._parent = shortest
-        self._cost_us = ways[self._parent]
+        present = ways.get(self._parent) if self._parent is not None else None
+        if present is None or ways[shortest] < present * HYSTERESIS:
+            self._parent, present = shortest, ways[shortest]
+        self._cost_us = present
         self._feasible_us = min(self._feasible_us, self._cost_us)
 
     def _way_us(self, branch: Branch) -> int:
         """How long the way to the root is over this link; very long where it may not be taken."""
         told = branch.told
-        if told is None or told.cost_us is None or told.cost_us >= self._feasible_us:
+        if told is None or told.cost_us is None or _reign(told) != self._reign:
             return _FAR
-        if _reign(told) != self._reign or told.sequence != self._sequence:
+        is_near = told.sequence == self._sequence and told.cost_us < self._feasible_us
+        is_ahead = branch is self._parent and told.sequence > self._sequence
+        if not (is_near or is_ahead):
             return _FAR
-        return min(_FAR, told.cost_us + branch.latency_us + HOP_US)
+        return told.cost_us + branch.latency_us + HOP_US
 
     @property
     def _reigns(self) -> bool:

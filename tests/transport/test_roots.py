@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamport.ids import NodeId
-from transport.messages import MAX_RANK, MAX_SEQUENCE, ROOT_BYTES, Root
+from transport.messages import MAX_COST_US, MAX_RANK, MAX_SEQUENCE, ROOT_BYTES, Root
 from transport.roots import (
     BEAT_S,
     BETTER_BY,
@@ -240,7 +240,7 @@ def test_the_shortest_way_is_taken_and_a_little_shorter_one_is_not_worth_a_chang
     swarm.pass_time(BEAT_S)
     assert swarm.parents()[one] == other
     swarm.unlink(one, chief)
-    swarm.link(one, chief, 0.048)
+    swarm.link(one, chief, 0.042)
     swarm.pass_time(BEAT_S)
     assert swarm.parents()[one] == other
     swarm.unlink(one, chief)
@@ -290,6 +290,9 @@ def test_a_root_that_starts_anew_counts_on_from_where_it_was() -> None:
     swarm.start(root[0])
     for node in near:
         swarm.link(root[0], node)
+    swarm.pass_time(1.0)
+    assert swarm.roots() == {root}
+    assert len(swarm.tree()) == 4
     swarm.pass_time(2 * BEAT_S)
     assert swarm.roots() == {root}
     assert len(swarm.tree()) == 4
@@ -325,22 +328,80 @@ def test_a_newer_sequence_waits_for_the_parent_and_not_for_ever() -> None:
     assert place.told_to(other) == Root(9, root_of(2), 6, 65_000, chosen=True)
 
 
-def test_a_neighbour_that_is_further_from_the_root_than_we_were_is_not_taken_at_the_same_sequence() -> (
-    None
-):
+def two_ways() -> tuple[Place, Branch, Branch]:
+    """A place with a parent that is the root, and another neighbour that is further from it."""
     place = Place(node_id(1), Random(1))
     place.shared = True
     parent, other = Branch(place), Branch(place)
     for branch in (parent, other):
         branch.open()
     parent.hear(Root(9, root_of(2), 5, 0, chosen=False))
-    place.settle(0.0)
     other.hear(Root(9, root_of(2), 5, 100_000, chosen=False))
+    place.settle(0.0)
+    return place, parent, other
+
+
+def test_sequences_that_come_quickly_one_after_the_other_are_taken_slowly() -> None:
+    place, parent, _ = two_ways()
+    for sequence in range(6, 100):
+        parent.hear(Root(9, root_of(2), sequence, 0, chosen=False))
+        place.settle(0.001 * sequence)
+    told = place.told_to(parent)
+    assert told is not None
+    assert told.sequence == 5
+    place.settle(0.006 + WAITING_S)
+    told = place.told_to(parent)
+    assert told is not None
+    assert told.sequence == 99
+
+
+def test_a_newer_sequence_does_not_wait_for_a_parent_that_is_gone() -> None:
+    place, parent, other = two_ways()
+    parent.close()
+    other.hear(Root(9, root_of(2), 6, 100_000, chosen=False))
+    place.settle(0.1)
+    told = place.told_to(other)
+    assert told is not None
+    assert told.chosen
+
+
+def test_nothing_is_waited_for_when_who_told_a_newer_sequence_is_gone() -> None:
+    place, _, other = two_ways()
+    other.hear(Root(9, root_of(2), 6, 100_000, chosen=False))
+    place.settle(BEAT_S / 2)
+    other.close()
+    place.settle(BEAT_S / 2 + 0.1)
+    assert place.next_due is not None
+    assert place.next_due > BEAT_S / 2 + 2 * WAITING_S
+
+
+@pytest.mark.parametrize(
+    ("cost_us", "is_a_way"), [(MAX_COST_US - 1, False), (MAX_COST_US - 100_000, True)]
+)
+def test_a_way_that_is_told_to_be_as_long_as_can_be_said_is_a_way_or_none(
+    cost_us: int,
+    is_a_way: bool,  # noqa: FBT001 - a table
+) -> None:
+    place, parent, other = two_ways()
+    parent.close()
+    other.hear(Root(9, root_of(2), 6, cost_us, chosen=False))
+    place.settle(0.1)
+    told = place.told_to(other)
+    assert told is not None
+    assert told.chosen == is_a_way
+
+
+def test_a_neighbour_that_is_further_from_the_root_than_we_were_is_not_taken_at_the_same_sequence() -> (
+    None
+):
+    place, parent, other = two_ways()
+    carried_before = other.carries
     parent.close()
     place.settle(0.1)
     told = place.told_to(other)
     assert told is not None
     assert told.cost_us is None
+    assert (carried_before, other.carries) == (False, True)
     other.hear(Root(9, root_of(2), 6, 100_000, chosen=False))
     place.settle(0.2)
     told = place.told_to(other)
@@ -354,10 +415,8 @@ def test_a_sequence_at_its_end_is_not_counted_beyond_it() -> None:
     branch = Branch(place)
     branch.open()
     branch.hear(Root(MAX_RANK, root_of(1), MAX_SEQUENCE, 0, chosen=True))
-    place.settle(0.0)
-    told = place.told_to(branch)
-    assert told is not None
-    assert told.sequence == MAX_SEQUENCE
+    told = [place.told_to(branch) for now in (0.0, BEAT_S) if place.settle(now)]
+    assert {one.sequence for one in told if one is not None} == {MAX_SEQUENCE}
 
 
 @pytest.mark.parametrize("now", [0.0, 100.0])
