@@ -143,7 +143,7 @@ class Novelty(NamedTuple):
     """How far the sender holds a stream that it has told of before."""
 
     alias: int
-    """The stream's place, from 0, among all that the sender told of in Heads during this session."""
+    """The stream's number: see `transport.aliases`."""
     offset: int
     hash: bytes
     """The beginning of the head's hash: enough to see a fork."""
@@ -359,7 +359,7 @@ def _news(fields: list[Any]) -> News:
     triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
     return News(
         tuple(
-            Novelty(_offset(alias), _offset(offset), _binary(hash_, SHORT_HASH_BYTES))
+            Novelty(_alias(alias), _offset(offset), _binary(hash_, SHORT_HASH_BYTES))
             for alias, offset, hash_ in triples
         )
     )
@@ -413,7 +413,7 @@ def _fresh(fields: list[Any]) -> Fresh:
     if not _list(events):
         raise ValueError("a pushed range has an event")
     return Fresh(
-        _offset(alias),
+        _alias(alias),
         _offset(first),
         tuple(map(_binary, events)),
         _binary(hash_, SHORT_HASH_BYTES),
@@ -443,6 +443,10 @@ def _integer(value: Any, least: int, most: int) -> int:
 
 def _offset(value: Any) -> int:
     return _integer(value, 0, _OFFSET_LIMIT)
+
+
+def _alias(value: Any) -> int:
+    return _integer(value, -MAX_TOLD_STREAMS, MAX_TOLD_STREAMS)
 
 
 def _flag(value: Any) -> bool:

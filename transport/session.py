@@ -18,7 +18,7 @@ from lamport.chain import Head, Seal, SealedRange, chained
 from lamport.forks import ForkProof
 from lamport.ids import NodeId, StreamId
 from lamport.offsets import OffsetMap
-from transport.aliases import Aliases
+from transport.aliases import Names
 from transport.catchup import CatchUp
 from transport.claims import SCANNED_STREAMS, Claims, OpenWant
 from transport.clocks import PeerClock
@@ -125,14 +125,14 @@ class Session:
             Disclose: lambda message, _now: self.disclosures.want(message.branch),
             Fork: lambda message, _now: message.proof,
         }
-        self._their_aliases = Aliases()
+        self._names = Names()
         self._arriving: dict[StreamId, Seal] = {}
         self._ripe_at: dict[StreamId, float] = {}
         self._journal = journal
         self._wall_clock = wall_clock
         self.confirming = Confirming(clock or PeerClock())
         known = self.confirming.clock
-        self._sending = Sending(held, self._horizons, self.confirming)
+        self._sending = Sending(held, self._told, self._horizons, self.confirming, self._names)
         self._out = self._sending.out
         self._out.control.append(
             Greeting(program, journal.token, known.token, known.sequence, unpacks=True)
@@ -390,7 +390,7 @@ class Session:
 
     def _take_heads(self, message: Heads, now: float) -> None:
         for head in message.heads:
-            self._their_aliases.add(head.stream)
+            self._names.theirs.add(head.stream)
             self._compare(head.stream, head.offset, head.hash, now)
         for seal in message.horizons:
             if seal.stream in self.theirs:
@@ -405,8 +405,8 @@ class Session:
 
     def _take_news(self, message: News, now: float) -> None:
         for alias, offset, hash_ in message.news:
-            self._compare(self._their_aliases.stream(alias), offset, hash_, now)
-        stream = self._their_aliases.stream
+            self._compare(self._names.stream(alias), offset, hash_, now)
+        stream = self._names.stream
         self._expect({stream(one.alias): one.offset for one in message.news}, now)
         self.ask(now)
 
@@ -414,6 +414,10 @@ class Session:
         """Before the first of it is asked for: whoever folds events may want to fold all of it at once."""
         lacking = {one: offset for one, offset in told.items() if self._lacks(one)}
         self._catch_up.hear(self, lacking, now)
+
+    def _told(self, stream: StreamId) -> int:
+        """How far the peer holds a stream, by its own word."""
+        return self.theirs.get(stream, -1)
 
     def _lacks(self, stream: StreamId) -> bool:
         """Whether the peer has told of more of a stream than is held here, and it can be had from it."""
@@ -450,7 +454,7 @@ class Session:
 
     def _take_events(self, message: Events, _now: float) -> SealedRange:
         sealed = message.range
-        self._their_aliases.add(sealed.stream)
+        self._names.theirs.add(sealed.stream)
         if sealed.first == self._reached(sealed.stream)[0] + 1:
             self._arriving[sealed.stream] = sealed.seal
         self._learn(sealed.stream, sealed.seal.offset)
@@ -460,7 +464,7 @@ class Session:
 
     def _take_fresh(self, message: Fresh, now: float) -> SealedRange | None:
         """A pushed range that leaves out what we know ourselves."""
-        stream = self._their_aliases.stream(message.alias)
+        stream = self._names.stream(message.alias)
         last = message.first + len(message.events) - 1
         self._learn(stream, last)
         self.traffic.events_in += len(message.events)

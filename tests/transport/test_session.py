@@ -18,6 +18,7 @@ from transport.journal import Journal
 from transport.liveness import MEASURED_S, PING_INTERVAL_S, SILENCE_LIMIT_S, UNHEARD_S
 from transport.messages import (
     MAX_HEADS,
+    SHORT_HASH_BYTES,
     Declined,
     Eager,
     Events,
@@ -38,7 +39,7 @@ from transport.messages import (
 from transport.outbox import MAX_PUSHED_BYTES
 from transport.phases import Phase
 from transport.session import MAX_SERVED, WANTED_EVENTS, Session
-from transport.tree import ANNOUNCED_TOGETHER_S, GRACE_S, LONGEST_GRACE_S, Tree
+from transport.tree import ANNOUNCED_TOGETHER_S, GRACE_S, LONGEST_GRACE_S, Heard, Tree
 from transport.wants import MAX_WANTS, WANT_TIMEOUT_S
 
 HASH, TOKEN = bytes(32), bytes(8)
@@ -295,10 +296,47 @@ def test_a_stream_is_told_of_in_full_once_and_in_short_from_then_on() -> None:
         assert b.holder.heads == a.holder.heads
 
 
+def test_who_was_told_of_a_stream_names_it_by_the_tellers_number() -> None:
+    a, b = linked()
+    first, second, third = (a.holder.publish() for _ in range(3))
+    a.session.push(first, 0.0)
+    talk(a, b)
+    b.holder.hold(second)  # both of these came by another way
+    b.session.committed(second.stream, 0.0)
+    [news] = said(b.session)
+    assert news == News((Novelty(-1, 1, second.seal.hash[:SHORT_HASH_BYTES]),))
+    a.hears([news])
+    assert a.session.theirs[second.stream] == 1
+    b.holder.hold(third)
+    b.session.theirs[third.stream] = 1
+    b.session.push(third, 0.0)
+    [pushed] = said(b.session)
+    assert isinstance(pushed, Fresh)
+    assert pushed.alias == -1
+
+
+def test_what_the_peer_has_told_meanwhile_is_not_told_back() -> None:
+    a, b = linked()
+    a.session.push(a.holder.publish(), 0.0)
+    talk(a, b)
+    sealed = a.holder.publish()
+    b.holder.hold(sealed)  # it came by another way
+    for side in (a, b):
+        side.session.edge.hear_of(a.holder.keys.node, Heard.PRUNE)
+        side.session.committed(sealed.stream, 0.0)
+    a.session.due(ANNOUNCED_TOGETHER_S)
+    b.hears(said(a.session))
+    b.session.due(ANNOUNCED_TOGETHER_S)
+    assert said(b.session) == []
+
+
 def test_news_of_a_stream_that_was_never_told_of_end_the_session() -> None:
     a, _ = linked()
     with pytest.raises(PeerFault, match="not told of before"):
         a.hears([News((Novelty(0, 5, bytes(8)),))])
+    a, _ = linked()
+    with pytest.raises(PeerFault, match="not told of before"):
+        a.hears([News((Novelty(-1, 5, bytes(8)),))])
 
 
 def test_news_with_another_hash_at_our_offset_set_the_stream_aside() -> None:
