@@ -58,9 +58,6 @@ HYSTERESIS = 0.9
 SAMPLES = 3
 """Round trips that are remembered; the shortest counts, for the others were held up by something."""
 
-MEASURING_S = 60.0
-"""How often a round trip is measured, beyond the first few."""
-
 _FAR = MAX_COST_US
 
 
@@ -79,42 +76,40 @@ class Branch:
         self.due = False
         """Whether the peer is to be told where we are."""
         self.latency_us = UNMEASURED_US
-        self._place = place
+        self.place = place
         self._round_trips: deque[int] = deque(maxlen=SAMPLES)
-        self._measured_at = 0.0
 
     @property
     def carries(self) -> bool:
         """Whether what is new is pushed over this link."""
-        return self._place.carries(self)
+        return self.place.carries(self)
 
     def open(self) -> None:
         """The link may be used from now on."""
-        self._place.add(self)
+        self.place.add(self)
 
     def close(self) -> None:
         """The link is gone."""
-        self._place.remove(self)
+        self.place.remove(self)
 
     def hear(self, told: Root) -> None:
         """The peer says where it is."""
         self.told = told
-        self._place.changed()
+        self.place.changed()
 
     def to_say(self) -> Root | None:
         """What to tell the peer, once."""
         is_due, self.due = self.due, False
-        return self._place.told_to(self) if is_due else None
+        return self.place.told_to(self) if is_due else None
 
-    def wants_measuring(self, now: float) -> bool:
-        """Whether the round trip is to be measured."""
-        few = len(self._round_trips) < SAMPLES
-        return self._place.shared and (few or now - self._measured_at >= MEASURING_S)
+    @property
+    def wants_measuring(self) -> bool:
+        """Whether the round trip was measured too seldom to be trusted."""
+        return self.place.shared and len(self._round_trips) < SAMPLES
 
-    def measured(self, round_trip_s: float, now: float) -> None:
+    def measured(self, round_trip_s: float) -> None:
         """The round trip took so long."""
         self._round_trips.append(int(round_trip_s * 1_000_000))
-        self._measured_at = now
         self.latency_us = min(self._round_trips) // 2
 
 

@@ -290,7 +290,7 @@ class Session:
         question = self.liveness.elapsed(
             now,
             answers_wait=bool(self._out.control),
-            curious=self.edge.branch.wants_measuring(now),
+            curious=self.edge.branch.wants_measuring,
         )
         if question is not None:
             self._out.control.append(question)
@@ -535,7 +535,7 @@ class Session:
     def _take_pong(self, message: Pong, now: float) -> None:
         round_trip_s = self.liveness.answered(message, now, self._wall_clock())
         if round_trip_s is not None:
-            self.edge.branch.measured(round_trip_s, now)
+            self.edge.branch.measured(round_trip_s)
 
     def _ask_for(self, stream: StreamId, now: float) -> None:
         first, before = self._horizons.place_to_ask_from(self._held(stream))

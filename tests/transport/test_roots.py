@@ -17,7 +17,6 @@ from transport.roots import (
     CLAIMING_S,
     FORGETTING_S,
     LOST_S,
-    MEASURING_S,
     SAMPLES,
     WAITING_S,
     Branch,
@@ -50,7 +49,7 @@ class Swarm:
         self._latency[frozenset((one, other))] = latency_s
         for here, there in ((one, other), (other, one)):
             branch = self.branches[here, there] = Branch(self.places[here])
-            branch.measured(2 * latency_s, self.now)
+            branch.measured(2 * latency_s)
             branch.open()
 
     def unlink(self, one: int, other: int) -> None:
@@ -315,7 +314,7 @@ def test_a_newer_sequence_waits_for_the_parent_and_not_for_ever() -> None:
     parent, other = Branch(place), Branch(place)
     for branch in (parent, other):
         branch.open()
-        branch.measured(0.02, 0.0)
+        branch.measured(0.02)
     parent.hear(Root(9, root_of(2), 5, 0, chosen=False))
     other.hear(Root(9, root_of(2), 5, 50_000, chosen=False))
     place.settle(0.0)
@@ -419,15 +418,14 @@ def test_a_sequence_at_its_end_is_not_counted_beyond_it() -> None:
     assert {one.sequence for one in told if one is not None} == {MAX_SEQUENCE}
 
 
-@pytest.mark.parametrize("now", [0.0, 100.0])
-def test_a_round_trip_is_measured_a_few_times_and_then_now_and_then(now: float) -> None:
+def test_a_round_trip_is_measured_until_one_may_be_trusted_and_the_shortest_counts() -> None:
     place = Place(node_id(1), Random(1))
     branch = Branch(place)
-    assert not branch.wants_measuring(now)
+    wanted = [branch.wants_measuring]
     place.shared = True
     for round_trip_s in (0.5, 0.04, 0.3)[:SAMPLES]:
-        assert branch.wants_measuring(now)
-        branch.measured(round_trip_s, now)
+        wanted.append(branch.wants_measuring)
+        branch.measured(round_trip_s)
+    assert wanted == [False, True, True, True]
     assert branch.latency_us == 20_000
-    assert not branch.wants_measuring(now + MEASURING_S / 2)
-    assert branch.wants_measuring(now + MEASURING_S)
+    assert not branch.wants_measuring

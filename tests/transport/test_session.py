@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
 from random import Random
+from typing import TypeVar
 
 import pytest
 
@@ -18,6 +19,7 @@ from transport.journal import Journal
 from transport.liveness import MEASURED_S, PING_INTERVAL_S, SILENCE_LIMIT_S, UNHEARD_S
 from transport.messages import (
     MAX_HEADS,
+    ROOT_BYTES,
     SHORT_HASH_BYTES,
     Declined,
     Eager,
@@ -31,6 +33,7 @@ from transport.messages import (
     Novelty,
     Ping,
     Pong,
+    Root,
     Want,
     Why,
     decode_message,
@@ -38,11 +41,14 @@ from transport.messages import (
 )
 from transport.outbox import MAX_PUSHED_BYTES
 from transport.phases import Phase
+from transport.roots import SAMPLES, Branch
 from transport.session import MAX_SERVED, WANTED_EVENTS, Session
 from transport.tree import ANNOUNCED_TOGETHER_S, GRACE_S, LONGEST_GRACE_S, Heard, Tree
 from transport.wants import MAX_WANTS, WANT_TIMEOUT_S
 
 HASH, TOKEN = bytes(32), bytes(8)
+
+_Kind = TypeVar("_Kind", bound=Message)
 
 LATER = 8.0
 """When every node may take a link out of the tree."""
@@ -151,7 +157,7 @@ class Side:
             added = self.holder.held(sealed.stream) != before
             self.session.taken(sealed, now, added=added)
 
-    def sent_of(self, kind: type[Message]) -> list[Message]:
+    def sent_of(self, kind: type[_Kind]) -> list[_Kind]:
         return [message for message in self.sent if isinstance(message, kind)]
 
 
@@ -361,6 +367,37 @@ def test_who_gets_a_range_twice_is_only_told_of_news_from_then_on() -> None:
     assert Eager(yes=False, author=a.holder.keys.node) in b.sent
     assert not a.session.edge.carries(a.holder.keys.node)
     assert not b.session.edge.carries(a.holder.keys.node)
+
+
+def test_where_a_tree_is_shared_the_round_trip_is_measured_a_few_times_at_once() -> None:
+    a, b = linked()
+    a.session.edge.branch.place.shared = True
+    for number in range(1, 2 * SAMPLES):
+        a.session.elapsed(number / 2)
+        talk(a, b, number / 2)
+    assert len(a.sent_of(Ping)) == SAMPLES
+
+
+def test_where_a_tree_is_shared_each_side_tells_where_it_stands_and_pushes_along_the_tree_only() -> (
+    None
+):
+    a, b = linked()
+    stranger = Root(9, bytes(ROOT_BYTES), 1, 20_000, chosen=False)
+    for side in (a, b):
+        place = side.session.edge.branch.place
+        place.shared = True
+        other = Branch(place)
+        place.add(other)
+        other.hear(stranger)
+        assert place.settle(0.0)
+    talk(a, b)
+    assert [one.chosen for one in (*a.sent_of(Root), *b.sent_of(Root))] == [False, False]
+    assert not a.session.edge.carries(a.holder.keys.node)
+    a.session.close()
+    place = a.session.edge.branch.place
+    place.add(Branch(place))
+    assert place.settle(0.0)
+    assert not a.session.has_to_send
 
 
 def test_news_are_waited_for_and_then_asked_for_and_the_link_is_in_the_tree_again() -> None:
