@@ -41,7 +41,7 @@ from transport.messages import (
 )
 from transport.outbox import MAX_PUSHED_BYTES
 from transport.phases import Phase
-from transport.roots import SAMPLES, Branch
+from transport.roots import BEAT_S, SAMPLES, Branch
 from transport.session import MAX_SERVED, WANTED_EVENTS, Session
 from transport.tree import ANNOUNCED_TOGETHER_S, GRACE_S, LONGEST_GRACE_S, Heard, Tree
 from transport.wants import MAX_WANTS, WANT_TIMEOUT_S
@@ -383,21 +383,20 @@ def test_where_a_tree_is_shared_each_side_tells_where_it_stands_and_pushes_along
 ):
     a, b = linked()
     stranger = Root(9, bytes(ROOT_BYTES), 1, 20_000, chosen=False)
-    for side in (a, b):
-        place = side.session.edge.branch.place
+    places = [side.session.edge.branch.place for side in (a, b)]
+    others = [Branch(place) for place in places]
+    for place, other in zip(places, others, strict=True):
         place.shared = True
-        other = Branch(place)
         place.add(other)
         other.hear(stranger)
         assert place.settle(0.0)
     talk(a, b)
     assert [one.chosen for one in (*a.sent_of(Root), *b.sent_of(Root))] == [False, False]
     assert not a.session.edge.carries(a.holder.keys.node)
-    a.session.close()
-    place = a.session.edge.branch.place
-    place.add(Branch(place))
-    assert place.settle(0.0)
-    assert not a.session.has_to_send
+    b.session.close()
+    others[1].hear(replace(stranger, sequence=2))
+    assert places[1].settle(BEAT_S)
+    assert not b.session.has_to_send
 
 
 def test_news_are_waited_for_and_then_asked_for_and_the_link_is_in_the_tree_again() -> None:
