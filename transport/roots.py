@@ -52,8 +52,8 @@ HOP_US = 5_000
 UNMEASURED_US = 50_000
 """What a link is taken for until it was measured."""
 
-HYSTERESIS = 0.9
-"""A way that is not shorter than this part of the present one is not worth a change."""
+HYSTERESIS = 0.97
+"""A way that is not shorter than this part of the present one is not worth a change; what is lost by it adds up."""
 
 SAMPLES = 3
 """Round trips that are remembered; the shortest counts, for the others were held up by something."""

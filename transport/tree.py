@@ -29,9 +29,11 @@ from random import Random
 from lamport.ids import NodeId, StreamId
 from transport.roots import Branch, Place
 
-GRACE_S, LONGEST_GRACE_S = 0.25, 0.75
+GRACE_S, LONGEST_GRACE_S = 0.15, 0.25
 """How long something that was announced is waited for before it is asked for: the tree is likely to bring it. Drawn
-between these, so that of those who are cut off from the tree one asks first, and feeds the others.
+between these, so that of those who are cut off from the tree one asks first, and feeds the others. Together with what
+announcements gather it is about what TCP takes to send a lost segment again: sooner, one in thirty would be asked for
+in vain; later, it would not help those who wait behind two losses.
 """
 
 LATE_WEIGHT, GRAFTING_LATENESS = 0.8, 1.5
@@ -45,7 +47,7 @@ MAX_ASKED = 1_024
 MAX_OWN_TREES = 64
 """Authors whose own trees leave out a link, as far as it remembers."""
 
-ANNOUNCED_TOGETHER_S = 0.1
+ANNOUNCED_TOGETHER_S = 0.05
 """How long announcements to a lazy neighbour gather."""
 
 RELAYED_EVENTS = 100

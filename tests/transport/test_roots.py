@@ -239,7 +239,7 @@ def test_the_shortest_way_is_taken_and_a_little_shorter_one_is_not_worth_a_chang
     swarm.pass_time(BEAT_S)
     assert swarm.parents()[one] == other
     swarm.unlink(one, chief)
-    swarm.link(one, chief, 0.042)
+    swarm.link(one, chief, 0.044)
     swarm.pass_time(BEAT_S)
     assert swarm.parents()[one] == other
     swarm.unlink(one, chief)
