@@ -7,6 +7,7 @@ virtual time, so that the same seed gives the same figures on every machine.
 
 import asyncio
 import math
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from lamport.errors import LogClosed
 from lamport.ids import NodeId, StreamId
 from simulations.device import Device
 from simulations.loop import COLLECT_EVERY, run_simulated
+from simulations.network import Link
 from simulations.planted import Bug, planted
 from simulations.world import World
 from transport.peers import Peers
@@ -58,6 +60,8 @@ class Figures:
     """What was found. Times are virtual seconds."""
 
     nodes: int
+    links: float
+    """Of a node, on average."""
     events: int
     delivery_p50_s: float
     delivery_p99_s: float
@@ -77,7 +81,7 @@ class Figures:
     def to_text(self) -> str:
         """A line for each figure."""
         return (
-            f"{self.nodes} nodes, {self.events} events\n"
+            f"{self.nodes} nodes with {self.links:.1f} links each, {self.events} events\n"
             f"delivery: p50 {self.delivery_p50_s * 1000:.0f} ms, p99 {self.delivery_p99_s * 1000:.0f} ms"
             f" of virtual time, {self.delivered:.2%} delivered\n"
             f"hops: p50 {self.hops_p50}, p99 {self.hops_p99}\n"
@@ -101,12 +105,13 @@ class _Swarm:
     def __init__(self, world: World) -> None:
         self.world = world
         self.draw = world.generator("gossip")
+        self.draw_link = world.generator("links").gauss
         self.published: dict[tuple[StreamId, int], float] = {}
         self.delays: list[float] = []
         self.hops: dict[tuple[NodeId, StreamId, int], int] = {}
 
     async def measured(self, events: int) -> Figures:
-        self._make_links()
+        self.world.air.make_link = self._make_link
         nodes = self.world.nodes
         with self._hops_counted():
             async with asyncio.TaskGroup() as tasks, self.world.started():
@@ -136,6 +141,7 @@ class _Swarm:
         needed = len(authors) * (len(self.world.nodes) - 1)
         return Figures(
             nodes=len(self.world.nodes),
+            links=statistics.mean(len(one.node.peers.linked) for one in self.world.nodes),
             events=len(authors),
             delivery_p50_s=_percentile(self.delays, 0.5),
             delivery_p99_s=_percentile(self.delays, 0.99),
@@ -146,12 +152,10 @@ class _Swarm:
             duplicates=received / needed - 1,
         )
 
-    def _make_links(self) -> None:
-        for device in self.world.nodes:
-            for other in self.world.linked_with(device):
-                link = self.world.air.link(device.name, other.name)
-                link.latency_s = LATENCY_S * math.exp(self.draw.gauss(0.0, SPREAD))
-                link.jitter_s, link.loss = link.latency_s / 4, LOSS
+    def _make_link(self) -> Link:
+        """Between any two: in a large swarm nodes dial whom they hear of, until they have links enough."""
+        latency_s = LATENCY_S * math.exp(self.draw_link(0.0, SPREAD))
+        return Link(latency_s, jitter_s=latency_s / 4, loss=LOSS)
 
     async def _publish(self, authors: Iterable[Device]) -> None:
         """Let each publish an event, one after the other."""
