@@ -4,7 +4,7 @@ An `OffsetMap` maps streams to the highest offset up to which every event is hel
 says exactly what one side lacks; that difference is what replication asks for.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -60,15 +60,24 @@ class OffsetMap(Mapping[StreamId, int]):
     def raised(self, changes: Mapping[StreamId, int]) -> "OffsetMap":
         """This map with each stream at the higher of both offsets."""
         merged = OffsetMap()
-        merged._offsets = dict(self._offsets)
+        merged._offsets = offsets = dict(self._offsets)
         for stream, offset in changes.items():
-            if offset > merged.of(stream):
-                merged._offsets[stream] = offset
+            if offset > offsets.get(stream, NOTHING):
+                offsets[stream] = offset
         return merged
 
     def covers(self, other: "OffsetMap") -> bool:
         """Whether everything the other knows is known here."""
         return all(self.of(stream) >= offset for stream, offset in other.items())
+
+    def items(self) -> ItemsView[StreamId, int]:
+        """Streams and offsets. Maps are copied and compared at each commit: this and equality go the quick way."""
+        return self._offsets.items()
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, OffsetMap):
+            return self._offsets == other._offsets
+        return super().__eq__(other)
 
     def __getitem__(self, stream: StreamId) -> int:
         return self._offsets[stream]
@@ -93,9 +102,8 @@ def missing(
 
     What lies before a stream's horizon is pruned on purpose and lacks nobody.
     """
-    firsts = {
-        stream: max(ours.of(stream) + 1, horizons.get(stream, 0)) for stream in sorted(theirs)
-    }
+    ahead = sorted(stream for stream, offset in theirs.items() if offset > ours.of(stream))
+    firsts = {stream: max(ours.of(stream) + 1, horizons.get(stream, 0)) for stream in ahead}
     return tuple(
         OffsetRange(stream, first, theirs[stream])
         for stream, first in firsts.items()

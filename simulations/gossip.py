@@ -7,16 +7,19 @@ virtual time, so that the same seed gives the same figures on every machine.
 
 import asyncio
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from unittest.mock import patch
+from typing import Any
 
 from lamport.chain import SealedRange
 from lamport.errors import LogClosed
 from lamport.ids import NodeId, StreamId
 from simulations.device import Device
-from simulations.loop import run_simulated
+from simulations.loop import COLLECT_EVERY, run_simulated
+from simulations.network import Link
+from simulations.planted import Bug, planted
 from simulations.world import World
 from transport.peers import Peers
 
@@ -33,8 +36,8 @@ EVERY_S = 0.1
 SETTLING_S = 20.0
 """Until all links stand and the heads of the beginning were told."""
 
-WARMING_EVENTS = 300
-"""Published before anything is measured: the tree grows out of them."""
+ROOTED_S = 30.0
+"""From the first event until anything is measured: the tree has found its root, and that its best."""
 
 LOST = 0.3
 """The part of the nodes that loses its power at once."""
@@ -45,6 +48,9 @@ LAST_EVENTS, LOOKS = 10, 1_000
 PAUSE_S = 2.0
 """Until what is under way has arrived, or been asked for."""
 
+NODES_PER_COLLECTION = 20
+"""A collection of garbage looks at everything that is alive: the more there is, the more seldom it is worth it."""
+
 COPY_BYTES = 330
 """One event as its author's bytes."""
 
@@ -54,6 +60,8 @@ class Figures:
     """What was found. Times are virtual seconds."""
 
     nodes: int
+    links: float
+    """Of a node, on average."""
     events: int
     delivery_p50_s: float
     delivery_p99_s: float
@@ -73,7 +81,7 @@ class Figures:
     def to_text(self) -> str:
         """A line for each figure."""
         return (
-            f"{self.nodes} nodes, {self.events} events\n"
+            f"{self.nodes} nodes with {self.links:.1f} links each, {self.events} events\n"
             f"delivery: p50 {self.delivery_p50_s * 1000:.0f} ms, p99 {self.delivery_p99_s * 1000:.0f} ms"
             f" of virtual time, {self.delivered:.2%} delivered\n"
             f"hops: p50 {self.hops_p50}, p99 {self.hops_p99}\n"
@@ -87,45 +95,54 @@ class Figures:
 def measure(seed: int, nodes: int, events: int) -> Figures:
     """Play a swarm and measure it."""
     world = World(seed, nodes, shape="graph")
-    return run_simulated(_Swarm(world).measured(events), world.generator("loop"))
+    collect_every = COLLECT_EVERY * max(1, nodes // NODES_PER_COLLECTION)
+    return run_simulated(
+        _Swarm(world).measured(events), world.generator("loop"), collect_every=collect_every
+    )
 
 
 class _Swarm:
     def __init__(self, world: World) -> None:
         self.world = world
         self.draw = world.generator("gossip")
+        self.draw_link = world.generator("links").gauss
         self.published: dict[tuple[StreamId, int], float] = {}
         self.delays: list[float] = []
         self.hops: dict[tuple[NodeId, StreamId, int], int] = {}
 
     async def measured(self, events: int) -> Figures:
-        self._make_links()
+        self.world.air.make_link = self._make_link
         nodes = self.world.nodes
         with self._hops_counted():
             async with asyncio.TaskGroup() as tasks, self.world.started():
                 followers = [tasks.create_task(self._follow(one)) for one in nodes]
                 await asyncio.sleep(SETTLING_S)
-                for device in nodes:  # each is known to all before
-                    await self._publish(1, [device])
-                await self._publish(WARMING_EVENTS, nodes)
-                await asyncio.sleep(PAUSE_S)
-                spread = await self._spread(events)
+                authors = [self.draw.choice(nodes) for _ in range(events)]
+                await self._introduce(dict.fromkeys(authors))
+                spread = await self._spread(authors)
                 complete_s, cut_off = await self._lose()
                 for follower in followers:
                     follower.cancel()
         return replace(spread, complete_s=complete_s, cut_off=cut_off)
 
-    async def _spread(self, events: int) -> Figures:
+    async def _introduce(self, authors: Iterable[Device]) -> None:
+        """Let everybody know each author before."""
+        rooted_at = asyncio.get_running_loop().time() + ROOTED_S
+        await self._publish(authors)
+        await asyncio.sleep(max(PAUSE_S, rooted_at - asyncio.get_running_loop().time()))
+
+    async def _spread(self, authors: Sequence[Device]) -> Figures:
         self.delays.clear()
         self.hops.clear()
         began = self._traffic()
-        await self._publish(events, self.world.nodes)
+        await self._publish(authors)
         await asyncio.sleep(PAUSE_S)
         sent, received = (now - then for now, then in zip(self._traffic(), began, strict=True))
-        needed = events * (len(self.world.nodes) - 1)
+        needed = len(authors) * (len(self.world.nodes) - 1)
         return Figures(
             nodes=len(self.world.nodes),
-            events=events,
+            links=statistics.mean(len(one.node.peers.linked) for one in self.world.nodes),
+            events=len(authors),
             delivery_p50_s=_percentile(self.delays, 0.5),
             delivery_p99_s=_percentile(self.delays, 0.99),
             delivered=len(self.delays) / needed,
@@ -135,17 +152,14 @@ class _Swarm:
             duplicates=received / needed - 1,
         )
 
-    def _make_links(self) -> None:
-        for device in self.world.nodes:
-            for other in self.world.linked_with(device):
-                link = self.world.air.link(device.name, other.name)
-                link.latency_s = LATENCY_S * math.exp(self.draw.gauss(0.0, SPREAD))
-                link.jitter_s, link.loss = link.latency_s / 4, LOSS
+    def _make_link(self) -> Link:
+        """Between any two: in a large swarm nodes dial whom they hear of, until they have links enough."""
+        latency_s = LATENCY_S * math.exp(self.draw_link(0.0, SPREAD))
+        return Link(latency_s, jitter_s=latency_s / 4, loss=LOSS)
 
-    async def _publish(self, events: int, among: Sequence[Device]) -> None:
-        """Publish, one event at a time, somewhere."""
-        for _ in range(events):
-            device: Device = self.draw.choice(among)
+    async def _publish(self, authors: Iterable[Device]) -> None:
+        """Let each publish an event, one after the other."""
+        for device in authors:
             event = await device.node.publish(["a:machine", "b:order", "c:type"], PAYLOAD)
             self.published[event.stream, event.offset] = asyncio.get_running_loop().time()
             await asyncio.sleep(EVERY_S)
@@ -165,14 +179,15 @@ class _Swarm:
 
     @contextmanager
     def _hops_counted(self) -> Iterator[None]:
-        right = Peers._relay
+        def counting(right: Callable[[Peers, SealedRange, NodeId], None]) -> Any:
+            def relay(peers: Peers, sealed: SealedRange, source: NodeId) -> None:
+                here, stream, offset = peers._log.node, sealed.stream, sealed.seal.offset
+                self.hops[here, stream, offset] = self.hops.get((source, stream, offset), 0) + 1
+                right(peers, sealed, source)
 
-        def relay(peers: Peers, sealed: SealedRange, source: NodeId) -> None:
-            here, stream, offset = peers._log.node, sealed.stream, sealed.seal.offset
-            self.hops[here, stream, offset] = self.hops.get((source, stream, offset), 0) + 1
-            right(peers, sealed, source)
+            return relay
 
-        with patch.object(Peers, "_relay", relay):
+        with planted(Bug("hops are counted", Peers, "_relay", counting)):
             yield
 
     def _traffic(self) -> tuple[int, int]:
@@ -189,7 +204,7 @@ class _Swarm:
         survivors = [one for one in nodes if one not in lost]
         linked = self._linked(survivors)
         began = loop.time()
-        await self._publish(LAST_EVENTS, linked)
+        await self._publish(self.draw.choices(linked, k=LAST_EVENTS))
         for _ in range(LOOKS):
             held = [device.node.offsets for device in linked]
             if all(one == held[0] for one in held):

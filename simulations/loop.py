@@ -10,8 +10,9 @@ import gc
 import random
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from heapq import heappop
-from typing import Any, NoReturn, TypeVar
+from contextvars import Context
+from heapq import heappop, heappush
+from typing import Any, NoReturn, TypeVar, TypeVarTuple
 
 from simulations.errors import Deadlock, Livelock
 
@@ -22,6 +23,7 @@ MAX_STEPS_AT_ONCE = 200_000
 """Steps of the loop in one moment; a busy moment has a few thousand."""
 
 _Result = TypeVar("_Result")
+_Arguments = TypeVarTuple("_Arguments")
 
 
 class _Task(asyncio.Task[Any]):
@@ -41,13 +43,16 @@ class _Task(asyncio.Task[Any]):
 class SimulatedLoop(asyncio.BaseEventLoop):
     """Runs tasks under virtual time; `time()` begins at 0, in seconds."""
 
-    def __init__(self, randomness: random.Random) -> None:
+    def __init__(self, randomness: random.Random, collect_every: int = COLLECT_EVERY) -> None:
         super().__init__()
         self.steps = 0
+        self._collect_every = collect_every
         self._now = 0.0
         self._randomness = randomness
         self._tasks = 0
         self._restless = 0
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timers_made = 0
         self.set_task_factory(self._make_task)  # type: ignore[arg-type]  # typeshed's protocol is private
 
     def _make_task(
@@ -60,22 +65,35 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Virtual seconds since the loop was made."""
         return self._now
 
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*_Arguments], object],
+        *args: *_Arguments,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Call it when virtual time has come so far. Timers are compared by their times and numbers, which is quick."""
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._timers_made += 1
+        heappush(self._timers, (when, self._timers_made, timer))
+        return timer
+
     def _run_once(self) -> None:
         """Run what is ready, in an order drawn from the seed; if nothing is, let time pass until the next timer.
 
         In the place of the base class's method of the same name, which waits for real events and keeps their order.
         """
         ready = self._ready  # type: ignore[attr-defined]
-        timers = self._scheduled  # type: ignore[attr-defined]
-        while timers and timers[0]._cancelled:  # noqa: SLF001 - this is the loop
+        timers = self._timers
+        while timers and timers[0][2]._cancelled:  # noqa: SLF001 - this is the loop
             heappop(timers)
         if not ready:
             if not timers:
                 raise Deadlock("nothing is scheduled: the simulation waits for ever")
-            self._now = max(self._now, timers[0]._when)  # noqa: SLF001 - as above
+            self._now = max(self._now, timers[0][0])
             self._restless = 0
-        while timers and timers[0]._when <= self._now:  # noqa: SLF001 - as above
-            ready.append(heappop(timers))
+        while timers and timers[0][0] <= self._now:
+            ready.append(heappop(timers)[2])
         due = list(ready)
         ready.clear()
         if len(due) > 1:
@@ -90,7 +108,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             raise Livelock(
                 f"{MAX_STEPS_AT_ONCE} steps and no time has passed: something waits by asking again and again"
             )
-        if self.steps % COLLECT_EVERY == 0:
+        if self.steps % self._collect_every == 0:
             gc.collect()
 
     def _timer_handle_cancelled(self, _handle: asyncio.TimerHandle) -> None:
@@ -108,12 +126,15 @@ def run_simulated(
     coroutine: Coroutine[Any, Any, _Result],
     randomness: random.Random,
     unheard: Callable[[object], None] | None = None,
+    *,
+    collect_every: int = COLLECT_EVERY,
 ) -> _Result:
     """Run a coroutine to its end on a loop of its own; returns its result.
 
-    `unheard` is called with every error that a task ended with and nobody asked for.
+    `unheard` is called with every error that a task ended with and nobody asked for. Garbage is collected after every
+    so many steps of the loop.
     """
-    loop = SimulatedLoop(randomness)
+    loop = SimulatedLoop(randomness, collect_every)
     if unheard is not None:
         loop.set_exception_handler(lambda _loop, context: unheard(context.get("exception")))
     with _garbage_kept():

@@ -11,7 +11,7 @@ Announcements are single datagrams: they can be lost, doubled and overtaken.
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -109,6 +109,8 @@ class Air:
     trace: Trace
     multicast: bool = True
     """Whether announcements get through at all."""
+    make_link: Callable[[], Link] = Link
+    """What a link is like before anything is done to it."""
     links: dict[tuple[str, str], Link] = field(default_factory=dict)
     ports: dict[str, _Port] = field(default_factory=dict)
     ears: dict[str, Found] = field(default_factory=dict)
@@ -116,7 +118,10 @@ class Air:
 
     def link(self, source: str, target: str) -> Link:
         """The link from one device to another."""
-        return self.links.setdefault((source, target), Link())
+        found = self.links.get((source, target))
+        if found is None:
+            found = self.links[source, target] = self.make_link()
+        return found
 
     def changed(self) -> None:
         """Links were made better or worse: what waited may go on."""

@@ -4,9 +4,10 @@ from collections import Counter
 from dataclasses import replace
 
 from lamport.chain import SealedRange
+from transport.codec import decode_message, encode_message
 from transport.errors import PeerFault
 from transport.frames import FrameReader, frame
-from transport.messages import Events, Greeting, Message, decode_message, encode_message
+from transport.messages import Events, Greeting, Message
 
 MAX_HELLO_BYTES = 256
 """A session begins within so many bytes of a segment; the hello's parts are shorter."""

@@ -1,7 +1,7 @@
 """Short names of streams within one session.
 
 Both sides number the streams that one of them has told of or sent, in the order of its messages; they come in that
-order, and so nothing has to be agreed on.
+order, and so nothing has to be agreed on. Either side may use either's numbers.
 """
 
 from lamport.ids import StreamId
@@ -40,3 +40,30 @@ class Aliases:
 
     def __contains__(self, stream: StreamId) -> bool:
         return stream in self._numbers
+
+
+class Names:
+    """The numbers of both sides: ours from 0 up, the peer's from -1 down, as we say them."""
+
+    def __init__(self) -> None:
+        self.ours = Aliases()
+        self.theirs = Aliases()
+
+    def of(self, stream: StreamId) -> int:
+        """The number of a stream that has one, as we say it."""
+        return self.ours.of(stream) if stream in self.ours else -1 - self.theirs.of(stream)
+
+    def said(self, alias: int) -> StreamId:
+        """The stream that we mean by a number."""
+        return self.ours.stream(alias) if alias >= 0 else self.theirs.stream(-1 - alias)
+
+    def stream(self, alias: int) -> StreamId:
+        """The stream that the peer means by a number that it says.
+
+        Raises:
+            PeerFault: neither has named so many.
+        """
+        return self.theirs.stream(alias) if alias >= 0 else self.ours.stream(-1 - alias)
+
+    def __contains__(self, stream: StreamId) -> bool:
+        return stream in self.ours or stream in self.theirs

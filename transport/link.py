@@ -30,6 +30,7 @@ from lamport.log import EventLog
 from lamport.notices import Notice
 from lamport.seams import INLINE, Work
 from transport.buckets import Allowance
+from transport.codec import decode_message, encode_message, is_packable, packed_message
 from transport.errors import ForgedEvents, LinkEnded, PeerFault, TransportError
 from transport.exchange import heard
 from transport.forks import ForkSearch
@@ -44,10 +45,6 @@ from transport.messages import (
     Noticed,
     Notify,
     Want,
-    decode_message,
-    encode_message,
-    is_packable,
-    packed_message,
 )
 from transport.network import Candidate, Channel
 from transport.noticing import NoticeExchange

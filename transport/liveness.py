@@ -44,8 +44,10 @@ class Liveness:
         """Bytes of ours went out."""
         self._said_at = now
 
-    def elapsed(self, now: float, *, answers_wait: bool) -> Message | None:
+    def elapsed(self, now: float, *, answers_wait: bool, curious: bool) -> Message | None:
         """Time has passed: what to say to a peer that is silent, or that hears nothing of us.
+
+        The `curious` ask one that is not silent, too: how long it takes to answer.
 
         Raises:
             PeerFault: it has been silent for too long.
@@ -59,20 +61,20 @@ class Liveness:
         if silent < PING_INTERVAL_S <= now - self._said_at and not answers_wait:
             # The peer sends and sends and hears nothing; its own question waits behind what it sends.
             return Pong(0)
-        if self._ping is None and (
-            silent >= PING_INTERVAL_S or now >= self._measured_at + MEASURED_S
-        ):
+        is_due = curious or now >= self._measured_at + MEASURED_S
+        if self._ping is None and (is_due or silent >= PING_INTERVAL_S):
             self._measured_at = now
             self._pings = (self._pings + 1) % _TOKENS
             self._ping = (self._pings, now)
             return Ping(self._pings)
         return None
 
-    def answered(self, message: Pong, now: float, wall_us: int) -> None:
-        """The peer answered a Ping, when our wall clock shows this; other answers say nothing."""
+    def answered(self, message: Pong, now: float, wall_us: int) -> float | None:
+        """The peer answered a Ping, when our wall clock shows this: how long it took; other answers say nothing."""
         if self._ping is None or self._ping[0] != message.token:
-            return
+            return None
         self.round_trip_s = now - self._ping[1]
         self._ping = None
         if message.wall_us is not None:
             self.skew_s = (message.wall_us - wall_us) / 1_000_000 + self.round_trip_s / 2
+        return self.round_trip_s

@@ -53,6 +53,7 @@ from transport.membership import Membership
 from transport.mesh import ENOUGH_LINKS, MOST_LINKS, PROBATION_S, Mesh, Standing
 from transport.network import Address, Candidate, Channel, Found, Network
 from transport.repairs import Repairs
+from transport.rooting import Rooting
 from transport.session import Session
 from transport.standing import PeerStatus, away
 from transport.standing import linked as standing_of
@@ -74,9 +75,6 @@ CROSSING_S = 5.0
 
 PUSHED_EVENTS = 1_000
 """Events of one pushed range; each ends in a seal anyway."""
-
-MANY_NODES = 16
-"""Up to so many, each node may well be every other one's neighbour."""
 
 SETTLING_S = 2.0
 """How long a log that is settling waits at most for peers to tell what they know of its own stream."""
@@ -130,7 +128,8 @@ class Peers:
         self._errors: dict[NodeId, str] = {}
         self._claims = Claims()
         self._catch_up = CatchUp(log.store.head, catching_up)
-        self._tree = Tree(randomness)
+        self._tree = Tree(log.node, randomness)
+        self._rooting = Rooting(self._tree.place, self._links)
         self._journal = Journal(randomness.randbytes(TOKEN_BYTES), log.store.heads)
         self._clocks = Clocks()
         self._mesh = Mesh(randomness)
@@ -153,6 +152,7 @@ class Peers:
             diallers.create_task(self._explore())
             diallers.create_task(self._bans.keep())
             diallers.create_task(Repairs(self._log, self._links).run())
+            diallers.create_task(self._rooting.run())
             for target in self._targets.values():
                 diallers.create_task(self._keep_dialling(target))
 
@@ -586,9 +586,9 @@ class Peers:
 
     def _push_range(self, sealed: SealedRange) -> None:
         """Send what we appended: to all neighbours in a small swarm, along the tree in a large one."""
-        self._tree.shared = len(self._log.store.authors) > MANY_NODES
+        self._rooting.consider(len(self._log.store.authors))
         for link in self._links.values():
-            if link.session.edge.eager or not self._tree.shared:
+            if not self._tree.shared or link.session.edge.carries(self._log.node):
                 link.session.push(sealed, self._now())
                 link.wake()
 
@@ -596,6 +596,7 @@ class Peers:
         """Send what just came from a peer on into the push tree."""
         if len(sealed.events) > RELAYED_EVENTS:
             return
+        self._rooting.consider(len(self._log.store.authors))
         self._tree.came()
         author = sealed.stream.node
         whole = replace(sealed, certificate=self._log.store.authors[author])

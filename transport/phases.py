@@ -21,6 +21,7 @@ from transport.messages import (
     News,
     Ping,
     Pong,
+    Root,
     Want,
 )
 
@@ -37,9 +38,8 @@ class Phase(Enum):
 
 
 _ALL = (
-    *(Heads, News, Eager, Want, Events, Fresh, Declined, Ping, Pong, Goodbye, Disclose, Fork),
-    Mark,
-    Addresses,
+    *(Heads, News, Eager, Root, Want, Events, Fresh, Declined),
+    *(Ping, Pong, Goodbye, Disclose, Fork, Mark, Addresses),
 )
 
 ALLOWED: Mapping[Phase, tuple[type[Message], ...]] = {

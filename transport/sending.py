@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from lamport.chain import Head, SealedRange
 from lamport.ids import NodeId, StreamId
-from transport.aliases import Aliases
+from transport.aliases import Names
 from transport.confirming import Confirming
 from transport.horizons import Horizons
 from transport.messages import (
@@ -30,16 +30,22 @@ class Sending:
     """The messages of one side, out of its outbox. Heads wait until the session is `greeted`."""
 
     def __init__(
-        self, held: Callable[[StreamId], Head], horizons: Horizons, confirming: Confirming
+        self,
+        held: Callable[[StreamId], Head],
+        heard: Callable[[StreamId], int],
+        horizons: Horizons,
+        confirming: Confirming,
+        names: Names,
     ) -> None:
         self.out = Outbox()
         self.told: dict[StreamId, int] = {}
         """How far this side has told that it holds streams."""
         self.greeted = False
         self._held = held
+        self._heard = heard
         self._horizons = horizons
         self._confirming = confirming
-        self._aliases = Aliases()
+        self._names = names
         self._introduced: dict[NodeId, None] = {}
 
     def greet(self, untold: list[StreamId]) -> None:
@@ -70,7 +76,7 @@ class Sending:
             self._confirming.sends_range(message.range.stream, message.range.seal.offset)
         elif isinstance(message, Fresh):
             last = message.first + len(message.events) - 1
-            self._confirming.sends_range(self._aliases.stream(message.alias), last)
+            self._confirming.sends_range(self._names.said(message.alias), last)
         return message
 
     def serve(self, want: Want, sealed: SealedRange) -> Events:
@@ -80,7 +86,7 @@ class Sending:
                 want, first=sealed.seal.offset + 1, hash=sealed.seal.hash, certificate=False
             )
             self.out.serving.setdefault(want.stream, rest)  # a newer Want of the stream stands
-        self._aliases.add(sealed.stream)
+        self._names.ours.add(sealed.stream)
         answer = Events(sealed if want.certificate else replace(sealed, certificate=b""))
         self._confirming.sends(answer)
         self._confirming.sends_range(want.stream, sealed.seal.offset)
@@ -98,44 +104,45 @@ class Sending:
         if out.pushed:
             pushed = out.pushed.popleft()
             if isinstance(pushed, Events):
-                self._aliases.add(pushed.range.stream)
+                self._names.ours.add(pushed.range.stream)
                 out.pushed_bytes -= sum(map(len, pushed.range.events))
             else:
                 out.pushed_bytes -= sum(map(len, pushed.events))
             return pushed
         return self._next_heads() if self.has_heads else None
 
-    def _next_heads(self) -> Heads | News:
-        """Tell of streams in full the first time, and in short from then on."""
+    def _next_heads(self) -> Heads | News | None:
+        """Tell of streams in full the first time, and in short from then on, if the peer has not told as much since."""
         waiting, out = list(self.out.heads), self.out
         is_news = self._horizons.is_news
-        streams = [one for one in waiting if one not in self._aliases or is_news(one)][:MAX_HEADS]
+        named = self._names.ours if out.greeting else self._names
+        streams = [one for one in waiting if one not in named or is_news(one)][:MAX_HEADS]
         short = not (streams or out.greeting)
         streams = waiting[:MAX_HEADS] if short else streams
         for stream in streams:
             del out.heads[stream]
         self.told.update((stream, self._held(stream).offset) for stream in streams)
         if short:
-            held = (one for one in streams if self._held(one).offset >= 0)
-            return News(tuple(map(self._novelty, held)))
+            news = [one for one in streams if self._held(one).offset > self._heard(one)]
+            return News(tuple(map(self._novelty, news))) if news else None
         complete = not out.heads or not out.greeting
         out.greeting = not complete
         heads = tuple(h for h in map(self._held, streams) if h.offset >= 0)
         for head in heads:
-            self._aliases.add(head.stream)
+            self._names.ours.add(head.stream)
         return Heads(heads, complete, self._horizons.news(heads))
 
     def _novelty(self, stream: StreamId) -> Novelty:
         head = self._held(stream)
-        return Novelty(self._aliases.of(stream), head.offset, head.hash[:SHORT_HASH_BYTES])
+        return Novelty(self._names.of(stream), head.offset, head.hash[:SHORT_HASH_BYTES])
 
     def _pushed(self, sealed: SealedRange) -> Events | Fresh:
         """As short as it can be said: the peer holds what is before it, and may know the stream by number."""
         stream, seal = sealed.stream, sealed.seal
-        if stream not in self._aliases or sealed.first == 0:
+        if stream not in self._names or sealed.first == 0:
             return Events(self._introducing(sealed))
         return Fresh(
-            self._aliases.of(stream),
+            self._names.of(stream),
             sealed.first,
             sealed.events,
             seal.hash[:SHORT_HASH_BYTES],

@@ -18,7 +18,7 @@ from lamport.chain import Head, Seal, SealedRange, chained
 from lamport.forks import ForkProof
 from lamport.ids import NodeId, StreamId
 from lamport.offsets import OffsetMap
-from transport.aliases import Aliases
+from transport.aliases import Names
 from transport.catchup import CatchUp
 from transport.claims import SCANNED_STREAMS, Claims, OpenWant
 from transport.clocks import PeerClock
@@ -45,6 +45,7 @@ from transport.messages import (
     News,
     Ping,
     Pong,
+    Root,
     Want,
     Why,
 )
@@ -112,6 +113,7 @@ class Session:
             News: self._take_news,
             Fresh: self._take_fresh,
             Eager: self._take_eager,
+            Root: lambda message, _now: self.edge.branch.hear(message),
             Want: self._take_want,
             Events: self._take_events,
             Declined: self._take_declined,
@@ -123,14 +125,14 @@ class Session:
             Disclose: lambda message, _now: self.disclosures.want(message.branch),
             Fork: lambda message, _now: message.proof,
         }
-        self._their_aliases = Aliases()
+        self._names = Names()
         self._arriving: dict[StreamId, Seal] = {}
         self._ripe_at: dict[StreamId, float] = {}
         self._journal = journal
         self._wall_clock = wall_clock
         self.confirming = Confirming(clock or PeerClock())
         known = self.confirming.clock
-        self._sending = Sending(held, self._horizons, self.confirming)
+        self._sending = Sending(held, self._told, self._horizons, self.confirming, self._names)
         self._out = self._sending.out
         self._out.control.append(
             Greeting(program, journal.token, known.token, known.sequence, unpacks=True)
@@ -174,7 +176,7 @@ class Session:
             self._catch_up.took(stream, len(sealed.events))
             self.meters.add(stream, len(sealed.events), now)
         elif stream not in self.wants.open and self._held(stream).offset >= offset:
-            self._note_duplicate(stream, offset, now)
+            self._note_duplicate(stream, offset)
         self.ask(now)
 
     def untaken(self, sealed: SealedRange, now: float) -> None:
@@ -285,7 +287,11 @@ class Session:
         Raises:
             PeerFault: the peer has been silent for too long.
         """
-        question = self.liveness.elapsed(now, answers_wait=bool(self._out.control))
+        question = self.liveness.elapsed(
+            now,
+            answers_wait=bool(self._out.control),
+            curious=self.edge.branch.wants_measuring,
+        )
         if question is not None:
             self._out.control.append(question)
         self._catch_up.review(self, self._lacks, now)
@@ -316,20 +322,23 @@ class Session:
                 self._ask_for(stream, now)
 
     def close(self) -> None:
-        """Give back what this session was fetching."""
+        """Give back what this session was fetching, and its place in the tree."""
         self.wants.close()
         self._catch_up.gone(self)
+        self.edge.branch.close()
 
     @property
     def has_to_send(self) -> bool:
         """Whether `next_message` or `next_serving` has something."""
         out = self._out
-        waiting = (out.control, out.pushed, out.serving, self.disclosures.wanted)
-        return self._sending.has_heads or any(map(bool, waiting))
+        asked = out.serving or self.disclosures.wanted
+        said = out.control or out.pushed or self.edge.branch.due or self._sending.has_heads
+        return bool(said or asked)
 
     def next_message(self) -> Message | None:
         """The next message to send, None where nothing waits (there may still be something to serve)."""
-        return self._sending.next()
+        root = None if self._out.control else self.edge.branch.to_say()
+        return self._sending.next() if root is None else root
 
     def next_serving(self) -> Want | None:
         """The next range to read and hand to `serve`, in turn; None where the peer wants nothing."""
@@ -381,7 +390,7 @@ class Session:
 
     def _take_heads(self, message: Heads, now: float) -> None:
         for head in message.heads:
-            self._their_aliases.add(head.stream)
+            self._names.theirs.add(head.stream)
             self._compare(head.stream, head.offset, head.hash, now)
         for seal in message.horizons:
             if seal.stream in self.theirs:
@@ -390,13 +399,14 @@ class Session:
         opened = message.complete and self.phase is not Phase.LIVE
         if opened:
             self.phase = Phase.LIVE
+            self.edge.branch.open()
         if opened or message.heads:
             self.ask(now)
 
     def _take_news(self, message: News, now: float) -> None:
         for alias, offset, hash_ in message.news:
-            self._compare(self._their_aliases.stream(alias), offset, hash_, now)
-        stream = self._their_aliases.stream
+            self._compare(self._names.stream(alias), offset, hash_, now)
+        stream = self._names.stream
         self._expect({stream(one.alias): one.offset for one in message.news}, now)
         self.ask(now)
 
@@ -404,6 +414,10 @@ class Session:
         """Before the first of it is asked for: whoever folds events may want to fold all of it at once."""
         lacking = {one: offset for one, offset in told.items() if self._lacks(one)}
         self._catch_up.hear(self, lacking, now)
+
+    def _told(self, stream: StreamId) -> int:
+        """How far the peer holds a stream, by its own word."""
+        return self.theirs.get(stream, -1)
 
     def _lacks(self, stream: StreamId) -> bool:
         """Whether the peer has told of more of a stream than is held here, and it can be had from it."""
@@ -440,7 +454,7 @@ class Session:
 
     def _take_events(self, message: Events, _now: float) -> SealedRange:
         sealed = message.range
-        self._their_aliases.add(sealed.stream)
+        self._names.theirs.add(sealed.stream)
         if sealed.first == self._reached(sealed.stream)[0] + 1:
             self._arriving[sealed.stream] = sealed.seal
         self._learn(sealed.stream, sealed.seal.offset)
@@ -450,13 +464,13 @@ class Session:
 
     def _take_fresh(self, message: Fresh, now: float) -> SealedRange | None:
         """A pushed range that leaves out what we know ourselves."""
-        stream = self._their_aliases.stream(message.alias)
+        stream = self._names.stream(message.alias)
         last = message.first + len(message.events) - 1
         self._learn(stream, last)
         self.traffic.events_in += len(message.events)
         offset, hash_ = self._reached(stream)
         if offset >= last:
-            self._note_duplicate(stream, last, now)
+            self._note_duplicate(stream, last)
         elif offset == message.first - 1:
             reached = chained(hash_, message.events)
             if reached.startswith(message.hash):
@@ -494,19 +508,19 @@ class Session:
         if arriving is not None and arriving.offset <= sealed.seal.offset:
             del self._arriving[sealed.stream]
 
-    def _note_duplicate(self, stream: StreamId, offset: int, now: float) -> None:
+    def _note_duplicate(self, stream: StreamId, offset: int) -> None:
         author = stream.node
         if self._tree.was_asked(stream, offset):
             return
         if not self._tree.shared:
             self._say(self.edge.hear_of(author, Heard.DUPLICATE), author)
-        elif self.edge.eager and self._tree.may_prune(now):
+        elif self.edge.grafted:
             self._say(self.edge.hear(Heard.DUPLICATE))
 
     def _note_late(self, author: NodeId) -> None:
         if not self._tree.shared:
             self._say(self.edge.hear_of(author, Heard.NOTHING_IN_TIME), author)
-        if not self.edge.eager and self._tree.may_graft():
+        elif not self.edge.carries(author) and self._tree.may_graft():
             self._say(self.edge.hear(Heard.NOTHING_IN_TIME))
 
     def _say(self, eager: bool | None, author: NodeId | None = None) -> None:  # noqa: FBT001 - what an edge gives
@@ -519,7 +533,9 @@ class Session:
         self._out.control.append(Pong(message.token, self._wall_clock()))
 
     def _take_pong(self, message: Pong, now: float) -> None:
-        self.liveness.answered(message, now, self._wall_clock())
+        round_trip_s = self.liveness.answered(message, now, self._wall_clock())
+        if round_trip_s is not None:
+            self.edge.branch.measured(round_trip_s)
 
     def _ask_for(self, stream: StreamId, now: float) -> None:
         first, before = self._horizons.place_to_ask_from(self._held(stream), self.theirs, now)

@@ -8,7 +8,9 @@ Rodrigues, "Epidemic Broadcast Trees", 2007). Whatever the tree misses, pulling 
 event.
 
 In a small swarm each author has a tree of its own, whose first branches are all its links: where all are linked with
-all, each gets everything from its author. In a large one, where most nodes seldom publish, all authors share one tree.
+all, each gets everything from its author. In a large one, where most nodes seldom publish, all authors share the one
+tree of `transport.roots`, which is shallow on purpose; what is told here is then only about the links beside it. One
+of them is *grafted* to it where a node has to ask again and again, until something comes twice.
 
     hearing             the link becomes    we say
     a duplicate         lazy                Eager(yes=False)
@@ -25,20 +27,18 @@ from enum import Enum
 from random import Random
 
 from lamport.ids import NodeId, StreamId
+from transport.roots import Branch, Place
 
-GRACE_S, LONGEST_GRACE_S = 0.25, 0.75
+GRACE_S, LONGEST_GRACE_S = 0.15, 0.25
 """How long something that was announced is waited for before it is asked for: the tree is likely to bring it. Drawn
-between these, so that of those who are cut off from the tree one asks first, and feeds the others.
-"""
-
-PRUNING_S, LONGEST_PRUNING_S = 2.0, 8.0
-"""How long a node waits, drawn between these, before it takes the next link out of a shared tree. Events of several
-authors are under way at once: if each of them cut the same circle in another place, the tree would fall apart.
+between these, so that of those who are cut off from the tree one asks first, and feeds the others. Together with what
+announcements gather it is about what TCP takes to send a lost segment again: sooner, one in thirty would be asked for
+in vain; later, it would not help those who wait behind two losses.
 """
 
 LATE_WEIGHT, GRAFTING_LATENESS = 0.8, 1.5
-"""In a shared tree, each event that had to be asked for counts one, and each that came takes a fifth of that away: one
-that was late, because a segment was lost, changes nothing; a second one soon after says that the tree passes us by.
+"""Beside a shared tree, each event that had to be asked for counts one, and each that came takes a fifth of that away:
+one that was late, because a segment was lost, changes nothing; a second one soon after says that the tree passes us by.
 """
 
 MAX_ASKED = 1_024
@@ -47,7 +47,7 @@ MAX_ASKED = 1_024
 MAX_OWN_TREES = 64
 """Authors whose own trees leave out a link, as far as it remembers."""
 
-ANNOUNCED_TOGETHER_S = 0.1
+ANNOUNCED_TOGETHER_S = 0.05
 """How long announcements to a lazy neighbour gather."""
 
 RELAYED_EVENTS = 100
@@ -77,13 +77,17 @@ _SAID_BY_THE_PEER = (Heard.PRUNE, Heard.GRAFT)
 class Tree:
     """What the edges of one node share."""
 
-    def __init__(self, randomness: Random) -> None:
-        self.shared = False
-        """Whether all authors share one tree."""
+    def __init__(self, node: NodeId, randomness: Random) -> None:
+        self.place = Place(node, randomness)
+        """Where the node stands in the tree that all share."""
         self._randomness = randomness
-        self._prunes_from = randomness.uniform(0.0, LONGEST_PRUNING_S)
         self._lateness = 0.0
         self._asked: dict[StreamId, int] = {}
+
+    @property
+    def shared(self) -> bool:
+        """Whether all authors share one tree."""
+        return self.place.shared
 
     def asked(self, stream: StreamId, last: int) -> None:
         """A stream was asked for up to an offset: what comes twice of that says nothing about the tree."""
@@ -99,13 +103,6 @@ class Tree:
     def grace_s(self) -> float:
         """How long to wait for one announced event."""
         return self._randomness.uniform(GRACE_S, LONGEST_GRACE_S)
-
-    def may_prune(self, now: float) -> bool:
-        """Whether a link may be taken out of the shared tree now; it is taken for done."""
-        if now < self._prunes_from:
-            return False
-        self._prunes_from = now + self._randomness.uniform(PRUNING_S, LONGEST_PRUNING_S)
-        return True
 
     def may_graft(self) -> bool:
         """Something had to be asked for: whether who announced it is to be taken into the shared tree."""
@@ -124,19 +121,23 @@ class Edge:
     """One link: whether each side pushes to the other what is new, or announces it."""
 
     def __init__(self, tree: Tree) -> None:
-        self.eager = True
-        """Whether the link is in the tree that all share."""
+        self.branch = Branch(tree.place)
+        """The link in the tree that all share."""
+        self.grafted = False
+        """Whether it carries everything for now, although it may not be in that tree."""
         self._tree = tree
         self._without: dict[NodeId, None] = {}
 
     def carries(self, author: NodeId) -> bool:
         """Whether this author's events are pushed."""
-        return self.eager and (self._tree.shared or author not in self._without)
+        if self._tree.shared:
+            return self.grafted or self.branch.carries
+        return author not in self._without
 
     def hear(self, heard: Heard) -> bool | None:
         """Take in what happened; returns what the peer is to be told: to be eager, not to be, or nothing."""
-        before, self.eager = self.eager, _BECOMES[heard]
-        return _to_say(heard, before, self.eager)
+        before, self.grafted = self.grafted, _BECOMES[heard]
+        return _to_say(heard, before, self.grafted)
 
     def hear_of(self, author: NodeId, heard: Heard) -> bool | None:
         """The same for one author's own tree."""

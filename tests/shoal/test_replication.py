@@ -34,19 +34,12 @@ from tests.shoal.swarm import (
     unlinked,
     until,
 )
+from transport.codec import decode_message, encode_message
 from transport.errors import PeerRejected
 from transport.frames import FrameReader, frame
 from transport.handshake import ClientHandshake
 from transport.identity import make_swarm
-from transport.messages import (
-    Events,
-    Greeting,
-    Heads,
-    Message,
-    Want,
-    decode_message,
-    encode_message,
-)
+from transport.messages import Events, Greeting, Heads, Message, Want
 from transport.network import Address, Channel
 from transport.tls import TlsNetwork
 

@@ -10,10 +10,11 @@ from simulations.loop import run_simulated
 from simulations.network import PORT, SimulatedChannel, SimulatedNetwork
 from simulations.world import World
 from transport.buckets import MESSAGES_AT_ONCE, MESSAGES_PER_S
+from transport.codec import encode_message
 from transport.frames import frame
 from transport.handshake import ClientHandshake
 from transport.identity import Identity
-from transport.messages import Eager, Greeting, Heads, Message, encode_message
+from transport.messages import Eager, Greeting, Heads, Message
 from transport.network import Address
 
 X = Tag("x")

@@ -9,10 +9,11 @@ from lamport.ids import StreamId
 from tests.lamport.keys import Author, member
 from tests.transport.test_session import Holder, Side, talk
 from transport.clocks import MAX_CLOCKS, Clocks, PeerClock
+from transport.codec import encode_message
 from transport.confirming import MARK_S, Confirming
 from transport.frames import frame
 from transport.journal import Journal
-from transport.messages import Events, Fresh, Greeting, Heads, Mark, News, encode_message
+from transport.messages import Events, Fresh, Greeting, Heads, Mark, News
 
 NODE = member("ada").node
 STREAMS = [StreamId(NODE, number) for number in range(6)]

@@ -30,7 +30,7 @@ class Knowing(Holder):
             announced=self.announced.get,
             knows_author=self.authors.__contains__,
             claims=Claims(),
-            tree=Tree(Random(1)),
+            tree=Tree(self.keys.node, Random(1)),
             journal=Journal(bytes(8), self.heads),
             now=0,
         )

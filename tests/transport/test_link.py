@@ -46,7 +46,7 @@ def link_over(pipe: Pipe, log: EventLog) -> Link:
         held=store.head,
         knows_author=store.authors.__contains__,
         claims=Claims(),
-        tree=Tree(Random(1)),
+        tree=Tree(log.node, Random(1)),
         journal=Journal(bytes(8), store.heads),
         now=asyncio.get_running_loop().time(),
     )

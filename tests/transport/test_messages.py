@@ -12,11 +12,17 @@ from lamport.chain import MAX_SEALED_BYTES, Head, Seal, SealedRange, Start
 from lamport.forks import encode_proof, make_proof
 from lamport.ids import NodeId, StreamId
 from tests.lamport.keys import Author, member
+from transport.codec import decode_message, encode_message
 from transport.errors import PeerFault
 from transport.frames import MAX_FRAME_BYTES
 from transport.messages import (
+    MAX_COST_US,
     MAX_HEADS,
+    MAX_RANK,
+    MAX_SEQUENCE,
     MAX_TEXT,
+    MAX_TOLD_STREAMS,
+    ROOT_BYTES,
     Addresses,
     Declined,
     Disclose,
@@ -33,10 +39,9 @@ from transport.messages import (
     Novelty,
     Ping,
     Pong,
+    Root,
     Want,
     Why,
-    decode_message,
-    encode_message,
 )
 from transport.network import Address, Candidate
 
@@ -86,7 +91,12 @@ WANTS = st.builds(
 )
 PROOF = make_proof(Author(member()).head.hash, Author(member()).say(1), Author(member()).say(2))
 NEWS = st.lists(
-    st.builds(Novelty, st.integers(0, 65_535), OFFSETS, st.binary(min_size=8, max_size=8)),
+    st.builds(
+        Novelty,
+        st.integers(-MAX_TOLD_STREAMS, MAX_TOLD_STREAMS),
+        OFFSETS,
+        st.binary(min_size=8, max_size=8),
+    ),
     max_size=3,
 ).map(tuple)
 FRESH = st.builds(
@@ -126,6 +136,14 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.just(Fork(PROOF)),
     st.builds(News, NEWS),
     FRESH,
+    st.builds(
+        Root,
+        st.integers(0, MAX_RANK),
+        st.binary(min_size=ROOT_BYTES, max_size=ROOT_BYTES),
+        st.integers(0, MAX_SEQUENCE),
+        st.none() | st.integers(0, MAX_COST_US - 1),
+        st.booleans(),
+    ),
     st.builds(Eager, st.booleans(), st.none() | HASHES.map(NodeId)),
 )
 
@@ -148,6 +166,7 @@ GOOD: dict[int, list[Any]] = {
     11: [0, 1, [b"event"], bytes(8), 1, 0, bytes(64)],
     14: [7, 3],
     16: [[[bytes(32), [["10.0.0.5", 4001], ["", 4001]]]]],
+    20: [5, bytes(ROOT_BYTES), 3, 20_000, True],
 }
 
 

@@ -10,17 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.lamport.keys import Author, event_bytes, member
+from transport.codec import decode_message, encode_message, is_packable, packed_message
 from transport.errors import PeerFault
 from transport.frames import MAX_FRAME_BYTES
-from transport.messages import (
-    Events,
-    Fresh,
-    Ping,
-    decode_message,
-    encode_message,
-    is_packable,
-    packed_message,
-)
+from transport.messages import Events, Fresh, Ping
 from transport.packing import WORTH_BYTES, pack, unpack
 
 

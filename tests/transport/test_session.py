@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
 from random import Random
+from typing import TypeVar
 
 import pytest
 
@@ -13,11 +14,14 @@ from lamport.ids import NodeId, StreamId
 from tests.lamport.keys import Author, Member, event_bytes, member, taken
 from transport.claims import CLAIM_S, RENEWING_EVENTS, Claims
 from transport.clocks import PeerClock
+from transport.codec import decode_message, encode_message
 from transport.errors import LinkEnded, PeerFault
 from transport.journal import Journal
 from transport.liveness import MEASURED_S, PING_INTERVAL_S, SILENCE_LIMIT_S, UNHEARD_S
 from transport.messages import (
     MAX_HEADS,
+    ROOT_BYTES,
+    SHORT_HASH_BYTES,
     Declined,
     Eager,
     Events,
@@ -30,20 +34,22 @@ from transport.messages import (
     Novelty,
     Ping,
     Pong,
+    Root,
     Want,
     Why,
-    decode_message,
-    encode_message,
 )
 from transport.outbox import MAX_PUSHED_BYTES
 from transport.phases import Phase
+from transport.roots import BEAT_S, SAMPLES, Branch
 from transport.session import MAX_SERVED, WANTED_EVENTS, Session
-from transport.tree import ANNOUNCED_TOGETHER_S, GRACE_S, LONGEST_GRACE_S, LONGEST_PRUNING_S, Tree
+from transport.tree import ANNOUNCED_TOGETHER_S, GRACE_S, LONGEST_GRACE_S, Heard, Tree
 from transport.wants import MAX_WANTS, WANT_TIMEOUT_S
 
 HASH, TOKEN = bytes(32), bytes(8)
 
-LATER = LONGEST_PRUNING_S
+_Kind = TypeVar("_Kind", bound=Message)
+
+LATER = 8.0
 """When every node may take a link out of the tree."""
 
 
@@ -102,7 +108,7 @@ class Holder:
             held=self.held,
             knows_author=self.authors.__contains__,
             claims=claims or self.claims,
-            tree=Tree(Random(1)),
+            tree=Tree(self.keys.node, Random(1)),
             journal=journal or Journal(TOKEN, self.heads),
             clock=clock,
             now=now,
@@ -150,7 +156,7 @@ class Side:
             added = self.holder.held(sealed.stream) != before
             self.session.taken(sealed, now, added=added)
 
-    def sent_of(self, kind: type[Message]) -> list[Message]:
+    def sent_of(self, kind: type[_Kind]) -> list[_Kind]:
         return [message for message in self.sent if isinstance(message, kind)]
 
 
@@ -295,10 +301,47 @@ def test_a_stream_is_told_of_in_full_once_and_in_short_from_then_on() -> None:
         assert b.holder.heads == a.holder.heads
 
 
+def test_who_was_told_of_a_stream_names_it_by_the_tellers_number() -> None:
+    a, b = linked()
+    first, second, third = (a.holder.publish() for _ in range(3))
+    a.session.push(first, 0.0)
+    talk(a, b)
+    b.holder.hold(second)  # both of these came by another way
+    b.session.committed(second.stream, 0.0)
+    [news] = said(b.session)
+    assert news == News((Novelty(-1, 1, second.seal.hash[:SHORT_HASH_BYTES]),))
+    a.hears([news])
+    assert a.session.theirs[second.stream] == 1
+    b.holder.hold(third)
+    b.session.theirs[third.stream] = 1
+    b.session.push(third, 0.0)
+    [pushed] = said(b.session)
+    assert isinstance(pushed, Fresh)
+    assert pushed.alias == -1
+
+
+def test_what_the_peer_has_told_meanwhile_is_not_told_back() -> None:
+    a, b = linked()
+    a.session.push(a.holder.publish(), 0.0)
+    talk(a, b)
+    sealed = a.holder.publish()
+    b.holder.hold(sealed)  # it came by another way
+    for side in (a, b):
+        side.session.edge.hear_of(a.holder.keys.node, Heard.PRUNE)
+        side.session.committed(sealed.stream, 0.0)
+    a.session.due(ANNOUNCED_TOGETHER_S)
+    b.hears(said(a.session))
+    b.session.due(ANNOUNCED_TOGETHER_S)
+    assert said(b.session) == []
+
+
 def test_news_of_a_stream_that_was_never_told_of_end_the_session() -> None:
     a, _ = linked()
     with pytest.raises(PeerFault, match="not told of before"):
         a.hears([News((Novelty(0, 5, bytes(8)),))])
+    a, _ = linked()
+    with pytest.raises(PeerFault, match="not told of before"):
+        a.hears([News((Novelty(-1, 5, bytes(8)),))])
 
 
 def test_news_with_another_hash_at_our_offset_set_the_stream_aside() -> None:
@@ -323,7 +366,36 @@ def test_who_gets_a_range_twice_is_only_told_of_news_from_then_on() -> None:
     assert Eager(yes=False, author=a.holder.keys.node) in b.sent
     assert not a.session.edge.carries(a.holder.keys.node)
     assert not b.session.edge.carries(a.holder.keys.node)
-    assert b.session.edge.eager
+
+
+def test_where_a_tree_is_shared_the_round_trip_is_measured_a_few_times_at_once() -> None:
+    a, b = linked()
+    a.session.edge.branch.place.shared = True
+    for number in range(1, 2 * SAMPLES):
+        a.session.elapsed(number / 2)
+        talk(a, b, number / 2)
+    assert len(a.sent_of(Ping)) == SAMPLES
+
+
+def test_where_a_tree_is_shared_each_side_tells_where_it_stands_and_pushes_along_the_tree_only() -> (
+    None
+):
+    a, b = linked()
+    stranger = Root(9, bytes(ROOT_BYTES), 1, 20_000, chosen=False)
+    places = [side.session.edge.branch.place for side in (a, b)]
+    others = [Branch(place) for place in places]
+    for place, other in zip(places, others, strict=True):
+        place.shared = True
+        place.add(other)
+        other.hear(stranger)
+        assert place.settle(0.0)
+    talk(a, b)
+    assert [one.chosen for one in (*a.sent_of(Root), *b.sent_of(Root))] == [False, False]
+    assert not a.session.edge.carries(a.holder.keys.node)
+    b.session.close()
+    others[1].hear(replace(stranger, sequence=2))
+    assert places[1].settle(BEAT_S)
+    assert not b.session.has_to_send
 
 
 def test_news_are_waited_for_and_then_asked_for_and_the_link_is_in_the_tree_again() -> None:
