@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from random import Random
-from types import MappingProxyType
 
 from lamport.chain import Seal, SealedRange
 from lamport.errors import DamagedRange, LogClosed, StoreError
@@ -35,7 +34,7 @@ from transport.errors import (
     PeerRejected,
     TransportError,
 )
-from transport.exchange import MAX_EXCHANGED, own
+from transport.exchange import own
 from transport.handshake import (
     HELLO_TIMEOUT_S,
     NONCE_BYTES,
@@ -57,11 +56,8 @@ from transport.rooting import Rooting
 from transport.session import Session
 from transport.standing import PeerStatus, away
 from transport.standing import linked as standing_of
-from transport.targets import Target
+from transport.targets import Target, Targets
 from transport.tree import RELAYED_EVENTS, Tree
-
-MAX_CANDIDATES = 256
-"""Addresses that are dialled because somebody announced them; configured ones are not counted."""
 
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 2.0
@@ -116,8 +112,7 @@ class Peers:
         self._program = program
         self._work = work
         self._wall_clock = wall_clock
-        self._targets = {address: Target(address, configured=True) for address in addresses}
-        self._announced = 0
+        self._targets = Targets(addresses)
         self._links: dict[NodeId, Link] = {}
         known = Credentials(identity) if credentials is None else credentials
         self.members = Membership(log, known, network, self._links)
@@ -134,8 +129,6 @@ class Peers:
         self._clocks = Clocks()
         self._mesh = Mesh(randomness)
         self._dialling = 0
-        self._known_now: int | None = None
-        """Counted anew when somebody asks after a change, and not by each of hundreds of diallers."""
         self._changed = asyncio.Event()
         self._told = asyncio.Event()
         self._news: asyncio.Event | None = None
@@ -153,7 +146,7 @@ class Peers:
             diallers.create_task(self._bans.keep())
             diallers.create_task(Repairs(self._log, self._links).run())
             diallers.create_task(self._rooting.run())
-            for target in self._targets.values():
+            for target in self._targets:
                 diallers.create_task(self._keep_dialling(target))
 
             def dial(candidate: Candidate, *, exchanged: bool = False) -> None:
@@ -169,17 +162,9 @@ class Peers:
 
     def _new_targets(self, candidate: Candidate, *, exchanged: bool) -> list[Target]:
         """What a hint adds to the addresses to dial."""
-        new: list[Target] = []
-        for address in candidate.addresses if candidate.node != self._log.node else ():
-            if exchanged and self._exchanged() >= MAX_EXCHANGED:
-                break
-            if address not in self._targets and self._announced < MAX_CANDIDATES:
-                self._announced += 1
-                self._known_now = None
-                self._targets[address] = Target(address, configured=False, exchanged=exchanged)
-                self._targets[address].node = candidate.node
-                new.append(self._targets[address])
-        return new
+        if candidate.node == self._log.node:
+            return []
+        return self._targets.add(candidate, exchanged=exchanged)
 
     def _meet(self, candidates: Sequence[Candidate]) -> None:
         """A peer told where nodes may be dialled."""
@@ -208,14 +193,12 @@ class Peers:
     def status(self) -> tuple[PeerStatus, ...]:
         """Every peer that is linked, cut or was met, in node order."""
         known = {*self._links, *self._cut, *self._errors}
-        known.update(target.node for target in self._targets.values() if target.node is not None)
+        known.update(target.node for target in self._targets if target.node is not None)
         return tuple(self._status(node) for node in sorted(known))
 
     def unreached(self) -> Mapping[str, str]:
         """Configured addresses where no peer was proven yet, and why the last attempt failed."""
-        return MappingProxyType(
-            {str(t.address): t.error for t in self._targets.values() if t.node is None}
-        )
+        return self._targets.unreached()
 
     @property
     def linked(self) -> frozenset[NodeId]:
@@ -239,13 +222,9 @@ class Peers:
             return replace(status, revoked=self.members.is_revoked(node))
         return standing_of(node, link, store, now, cut=is_cut, error=error)
 
-    def _exchanged(self) -> int:
-        return sum(1 for target in self._targets.values() if target.exchanged)
-
     def _reached(self) -> dict[NodeId, Address]:
         """The linked nodes with the addresses under which they were reached from here."""
-        found = [(t.node, t.address) for t in self._targets.values()]
-        return {n: address for n, address in found if n is not None and n in self._links}
+        return self._targets.reached(self._links)
 
     async def _keep_dialling(self, target: Target) -> None:
         """Keep an address linked for as long as the node runs."""
@@ -260,9 +239,7 @@ class Peers:
             else:
                 target.failures += 1
             if target.failures >= MAX_FAILURES and not target.configured:
-                self._announced -= 1
-                self._known_now = None
-                del self._targets[target.address]
+                self._targets.forget(target)
                 return
             await asyncio.sleep(self._backoff_s(target.failures))
 
@@ -277,11 +254,8 @@ class Peers:
         return target.configured or target.explored or self._mesh.wants_more(self._known(), links)
 
     def _known(self) -> int:
-        """How many other nodes this one has heard of; those behind addresses that were never reached count, too."""
-        if self._known_now is None:
-            named = {t.node or t.address for t in self._targets.values()}
-            self._known_now = len(named | set(self._links))
-        return self._known_now
+        """How many other nodes this one has heard of."""
+        return self._targets.known(self._links)
 
     async def _explore(self) -> None:
         """Now and then, in a swarm that is too large for links with all, meet somebody else."""
@@ -300,12 +274,10 @@ class Peers:
 
     def _reserve(self) -> dict[NodeId, Target]:
         """The nodes that could be linked with and are not, each with an address."""
-        out = {self._log.node, *self._links, *self._cut}
-        named = [(t.node, t) for t in self._targets.values()]
-        return {node: target for node, target in named if node is not None and node not in out}
+        return self._targets.reserve({self._log.node, *self._links, *self._cut})
 
     def _make_room(self, most: int) -> None:
-        configured = {t.node for t in self._targets.values() if t.configured}
+        configured = {t.node for t in self._targets if t.configured}
         standings = [
             Standing(
                 node,
@@ -343,10 +315,9 @@ class Peers:
             return None
         try:
             target.node = channel.peer
-            self.members.require_member(
-                channel
-            )  # before a word is said, or it would believe to be linked
-            self._known_now = None
+            # Before a word is said, or it would believe to be linked.
+            self.members.require_member(channel)
+            self._targets.recount()
             handshake = ClientHandshake(*self._hello(channel))
             async with asyncio.timeout(HELLO_TIMEOUT_S):
                 await channel.write(handshake.start())
@@ -507,7 +478,7 @@ class Peers:
         self._log.settle()
 
     def _all_told(self) -> bool:
-        tried = all(t.tried or t.node in self._links for t in self._targets.values())
+        tried = all(t.tried or t.node in self._links for t in self._targets)
         return bool(self._links) and tried and all(map(self._has_told, self._links.values()))
 
     def _has_told(self, link: Link) -> bool:
@@ -528,7 +499,7 @@ class Peers:
             self._news = None
 
     def _note_change(self) -> None:
-        self._known_now = None
+        self._targets.recount()
         self._note_told()
         self._changed.set()
         self._changed = asyncio.Event()

@@ -166,7 +166,7 @@ GOOD: dict[int, list[Any]] = {
     11: [0, 1, [b"event"], bytes(8), 1, 0, bytes(64)],
     14: [7, 3],
     16: [[[bytes(32), [["10.0.0.5", 4001], ["", 4001]]]]],
-    20: [5, bytes(ROOT_BYTES), 3, 20_000, True],
+    17: [5, bytes(ROOT_BYTES), 3, 20_000, True],
 }
 
 
