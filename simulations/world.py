@@ -202,12 +202,15 @@ class World:
 
     @property
     def equal(self) -> bool:
-        """Whether all running members hold the same offsets and notices, and have given up the same."""
+        """Whether all running members hold the same histories and notices, and have given up the same."""
         nodes = [device.node for device in self.members if device.running]
-        noticed = [frozenset(one.id for one in node.log.store.notices) for node in nodes]
         held = [
-            (node.offsets, node.log.horizons, known)
-            for node, known in zip(nodes, noticed, strict=True)
+            (
+                {stream: (head.offset, head.hash) for stream, head in node.log.store.heads.items()},
+                node.log.horizons,
+                frozenset(one.id for one in node.log.store.notices),
+            )
+            for node in nodes
         ]
         return all(one == held[0] for one in held)
 
