@@ -564,6 +564,8 @@ def translated_errors() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         _raise_translated(error)
+    except UnicodeDecodeError as error:  # in SQLite's own words about a damaged file
+        raise StoreMismatch(f"the database file is damaged ({error})") from error
 
 
 def _raise_translated(error: sqlite3.Error) -> NoReturn:
