@@ -39,8 +39,7 @@ BLOCK_BYTES = 64 * 1024
 _MAX_CONTENT = 4 * (BLOCK_BYTES + MAX_EVENT_BYTES)
 """Of what a frame is decompressed to: more was never put in."""
 
-_OPENED = 6
-"""Opened, events take so many times the bytes that they have on the disk, about."""
+_EVENT_OVERHEAD = 50
 
 _VERSION = 1
 _HEAD = struct.Struct("<BBHQ")
@@ -109,7 +108,9 @@ class Block:
     @property
     def size(self) -> int:
         """Bytes of memory that it takes when all of it is open, about."""
-        return _OPENED * len(self._data)
+        parts = (self._data[start:end] for start, end in pairwise(self._directory.ends))
+        contents = sum(_content_size(part) for part in parts)
+        return len(self._data) + contents + _EVENT_OVERHEAD * self.count
 
     def meets(self, first: int, last: int) -> bool:
         """Whether it may hold events from one timestamp to another; nothing is opened."""
@@ -211,9 +212,11 @@ def frame_contents(events: Sequence[Filed]) -> Iterator[bytes]:
         yield pack_frame(0, 0, part, pack)
 
 
-def dictionary_of(data: bytes) -> int:
+def dictionary_of(data: object) -> int:
     """The number of the dictionary that a block was compressed with; 0 where that cannot be read."""
-    return int(_HEAD.unpack_from(data)[2]) if len(data) >= _HEAD.size else 0
+    if not isinstance(data, bytes) or len(data) < _HEAD.size:
+        return 0
+    return int(_HEAD.unpack_from(data)[2])
 
 
 def read_directory(data: bytes) -> Directory:
@@ -239,6 +242,14 @@ def read_directory(data: bytes) -> Directory:
     positions = tuple(accumulate(counts, initial=0))
     ends = tuple(accumulate(sizes, initial=end + _CHECKSUM.size))
     return Directory(dictionary, last, lamports, positions, ends)
+
+
+def _content_size(frame: bytes) -> int:
+    """What a frame says that it is decompressed to, where it can be read."""
+    try:
+        return min(max(zstandard.frame_content_size(frame), 0), _MAX_CONTENT)
+    except zstandard.ZstdError:
+        return 0
 
 
 def _opened(data: bytes, decompress: Decompress) -> Frame:

@@ -17,7 +17,7 @@ from itertools import accumulate
 
 from lamport.blocks import BLOCK_EVENTS, Dictionary, frame_contents, pack_events
 from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Head, chained
-from lamport.dictionaries import SAMPLE_EVENTS, Dictionaries, inserted, learn
+from lamport.dictionaries import SAMPLE_BYTES, SAMPLE_EVENTS, Dictionaries, inserted, learn
 from lamport.event_table import Row
 from lamport.frames import Filed
 from lamport.row_keys import STREAM_BITS, row_checksum, row_key
@@ -40,6 +40,9 @@ MAX_FREE_PAGES = 128
 
 FREED_PAGES = 128
 """… so many in a step: a millisecond or two."""
+
+RELEARN_EVENTS = 65_536
+"""Where events had too little in common to learn from, they are looked at again behind so many more."""
 
 Place = tuple[int, int, int, int, int, bytes]
 """A block as a row of its table."""
@@ -71,6 +74,7 @@ class Compaction:
         self.lock = asyncio.Lock()
         """Held while events are moved or deleted, and while damaged ones are replaced where they stand."""
         self._packed = 0
+        self._learns_from = 0
         self.rows = 0
         """Events that are still rows."""
 
@@ -92,6 +96,7 @@ class Compaction:
         """Take note of so many fewer rows of a stream."""
         self._rows[row] -= count
         self.rows -= count
+        self._has_freed = True
 
     async def mended(self, row: int) -> None:
         """Damaged events of a stream stand right again, perhaps as rows: count them. Hold the lock."""
@@ -122,7 +127,7 @@ class Compaction:
         if row is None:
             await self._give_back()
             return
-        if self._dictionaries.is_due(self._packed):
+        if self._packed >= self._learns_from and self._dictionaries.is_due(self._packed):
             await self._learn(work)
         [(first,)] = await self._writer.fetch(
             'SELECT min("offset") FROM events WHERE stream = ?', (row,)
@@ -139,7 +144,6 @@ class Compaction:
         await self._writer.transact(_statements(row, first, end, packed))
         self.removed(row, len(unit))
         self._packed += len(unit)
-        self._has_freed = True
 
     async def _pack(
         self, row: int, unit: Sequence[Row], before: bytes, sealed: bytes, work: Work
@@ -152,8 +156,10 @@ class Compaction:
     async def _learn(self, work: Work) -> None:
         """Learn one more dictionary from the oldest rows, where they have enough in common."""
         found = await self._writer.fetch(
-            'SELECT key, "offset", bytes, crc FROM events ORDER BY key LIMIT ?', (SAMPLE_EVENTS,)
+            'SELECT key, "offset", bytes, crc FROM events WHERE length(bytes) <= ? ORDER BY key LIMIT ?',
+            (SAMPLE_BYTES, SAMPLE_EVENTS),
         )
+        self._learns_from = self._packed + RELEARN_EVENTS
         data = await work.run(_learnt, [Row(*one) for one in found])
         if data:
             rows = self._dictionaries.next_rows(data)

@@ -19,8 +19,11 @@ LEVEL = 6
 DICTIONARY_BYTES = 32 * 1024
 """Twice as much saves half a byte for each event, and takes as much longer to load."""
 
-SAMPLE_EVENTS = 2_048
-"""Events that a dictionary is learnt from: the oldest of those that are about to be packed."""
+SAMPLE_EVENTS = 1_024
+"""Events that a dictionary is learnt from: the oldest of those that are about to be packed …"""
+
+SAMPLE_BYTES = 1_024
+"""… and no larger than this: large ones compress well by themselves. Some 20 milliseconds."""
 
 MIN_SAMPLES = 32
 """Of fewer frames nothing is learnt."""
@@ -36,6 +39,9 @@ _DUE_EACH = 1 << 20
 
 COPIES = 2
 
+MAX_NUMBER = 2**16 - 1
+"""Of a dictionary: blocks have two bytes for it."""
+
 SELECT = "SELECT number, copy, data, crc FROM dictionaries ORDER BY number, copy"
 
 Decompress = Callable[[bytes], bytes]
@@ -50,10 +56,18 @@ class Stored(NamedTuple):
     crc: int
 
     @property
+    def is_named(self) -> bool:
+        """Whether it has a number that a dictionary may have: in a damaged row anything may stand."""
+        number: Any = self.number
+        return isinstance(number, int) and 0 < number <= MAX_NUMBER
+
+    @property
     def is_sound(self) -> bool:
         """Whether it is what was written."""
-        data: Any = self.data  # what stands in a damaged row may be of any type
-        return isinstance(data, bytes) and crc32(data) == self.crc
+        data: Any = self.data
+        if not self.is_named or self.copy not in range(COPIES) or not isinstance(data, bytes):
+            return False
+        return checksum(self.number, self.copy, data) == self.crc
 
 
 class Compressor:
@@ -88,7 +102,8 @@ class Dictionaries:
     def take(self, rows: Iterable[Sequence[Any]]) -> None:
         """Take in rows of the table; those that are damaged are left out."""
         for row in map(Stored._make, rows):
-            self._numbers.add(row.number)
+            if row.is_named:
+                self._numbers.add(row.number)
             if row.number not in self._decompress and row.is_sound:
                 learnt = zstandard.ZstdCompressionDict(row.data)
                 self._decompress[row.number] = zstandard.ZstdDecompressor(
@@ -116,12 +131,18 @@ class Dictionaries:
         """Whether one more is to be learnt, where so many events are packed."""
         learnt = len(self._numbers) - 1
         due = _DUE[learnt] if learnt < len(_DUE) else (learnt - 1) * _DUE_EACH
-        return learnt < MAX_DICTIONARIES and packed >= due
+        has_room = learnt < MAX_DICTIONARIES and max(self._numbers) < MAX_NUMBER
+        return has_room and packed >= due
 
     def next_rows(self, data: bytes) -> list[Stored]:
         """One more dictionary, as it is stored."""
         number = max(self._numbers) + 1
-        return [Stored(number, copy, data, crc32(data)) for copy in range(COPIES)]
+        return [Stored(number, copy, data, checksum(number, copy, data)) for copy in range(COPIES)]
+
+
+def checksum(number: int, copy: int, data: bytes) -> int:
+    """What tells that a copy is what was written."""
+    return crc32(data, number << 1 | copy)
 
 
 def learn(contents: Sequence[bytes]) -> bytes:

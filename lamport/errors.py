@@ -96,7 +96,7 @@ class DamagedEvent(DamagedRange):
 
 
 class DamagedIndex(LogError):
-    """The disk altered the tag index: who asks by tag is told so. Events themselves are read as before."""
+    """The disk altered the tag index, or to which stream something belongs: nobody is told less than there is."""
 
 
 class DivergedStream(CorruptRange):

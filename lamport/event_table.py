@@ -6,16 +6,17 @@ is told as positions in opened blocks, and decoded only as far as it is wanted. 
 page of a read often ends in the middle of some.
 """
 
+import asyncio
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from lamport.blocks import BLOCK_EVENTS, Block, MisplacedFrame, dictionary_of, read_directory
 from lamport.dictionaries import Dictionaries
-from lamport.errors import DAMAGE_REMEDY, DamagedEvent
+from lamport.errors import DAMAGE_REMEDY, DamagedEvent, DamagedIndex, DamagedRange
 from lamport.ids import EventKey, StreamId
 from lamport.offsets import OffsetRange
 from lamport.row_keys import MAX_STREAMS, STREAM_BITS
@@ -23,6 +24,9 @@ from lamport.seams import Connection
 
 OPENED_BYTES = 16 * 1024 * 1024
 """Bytes of opened blocks that are kept, decompressed: some hundreds of common events."""
+
+OPENED_AT_ONCE = 32
+"""Behind so many blocks others have their turn: a millisecond or two. A page may reach into one of each stream."""
 
 _Stored = tuple[int, int, int, int, bytes]
 """A block's row: key, last key, offset, count, data."""
@@ -83,6 +87,25 @@ class Found:
         last: int = block.offset + positions[-1]
         return last
 
+    def require(self, wanted: OffsetRange) -> None:
+        """See that what `EventTable.following` found begins where it should, or before, and has no gap.
+
+        Raises:
+            DamagedRange: the disk has lost something.
+        """
+        due = wanted.first
+        places = [(block.offset + at[0], len(at)) for block, at in self.parts if at]
+        places += [(row.offset, 1) for row in self.rows]
+        for offset, count in places:
+            if offset > due:
+                break
+            due = max(due, offset + count)
+        else:
+            if places:
+                return
+        fault = f"offset {due} of stream {wanted.stream} is lost on this disk: {DAMAGE_REMEDY}"
+        raise DamagedRange(fault, replace(wanted, first=due, last=max(due, wanted.last)))
+
     def pieces(self, size: int, *, descending: bool) -> "Iterator[Found]":
         """What a scan found in pieces of about `size` events, in reading direction; what a search by key did, as it is.
 
@@ -118,7 +141,10 @@ class EventTable:
     """Reads the events of one database. `name` gives the stream behind a local number."""
 
     def __init__(
-        self, reader: Connection, name: Callable[[int], StreamId], dictionaries: Dictionaries
+        self,
+        reader: Connection,
+        name: Callable[[int], StreamId | None],
+        dictionaries: Dictionaries,
     ) -> None:
         self._reader = reader
         self._name = name
@@ -172,7 +198,9 @@ class EventTable:
         for key in keys if stored else ():
             by_row[key & MAX_STREAMS - 1].append(key)
         parts, lost = list[Part](), list[Lost]()
-        for one in stored:
+        for number, one in enumerate(stored):
+            if number % OPENED_AT_ONCE == OPENED_AT_ONCE - 1:
+                await asyncio.sleep(0)
             key, last = one[:2]
             wanted = by_row[key & MAX_STREAMS - 1]
             inside = wanted[bisect_left(wanted, key) : bisect_right(wanted, last)]
@@ -270,7 +298,12 @@ class EventTable:
 
     async def _open_whole(self, stored: Sequence[Any]) -> list[Block]:
         await self._learn(stored)
-        return [self._open(one) for one in stored]
+        opened: list[Block] = []
+        for one in stored:
+            opened.append(self._open(one))
+            if len(opened) % OPENED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return opened
 
     def _open(self, stored: Any) -> Block:
         """A block with all its frames open."""
@@ -310,6 +343,8 @@ class EventTable:
         refused = self._opened.pop(key, None)
         self._bytes -= 0 if refused is None else refused.size
         stream = self._name(key & MAX_STREAMS - 1)
+        if stream is None:
+            raise DamagedIndex(f"a block of no stream is damaged on this disk: {DAMAGE_REMEDY}")
         first, last = _extent(offset, count)
         if isinstance(error, MisplacedFrame) and error.frame.row == key & MAX_STREAMS - 1:
             other = error.frame.offset - error.position  # it is the columns that do not fit it
@@ -337,6 +372,14 @@ def unopened_block(  # noqa: PLR0917 - as above
     key: int, last: int, offset: int, count: int, data: bytes, dictionaries: Dictionaries
 ) -> Block:
     """A block as it is stored, its frames not looked at yet; raises as `checked_block` does."""
+    columns: tuple[Any, ...] = (
+        data,
+        last,
+        offset,
+        count,
+    )  # of a damaged row anything may stand there
+    if [type(one) for one in columns] != [bytes, int, int, int]:
+        raise ValueError("its columns are of other types than were written")
     directory = read_directory(data)
     row, lamports = key & MAX_STREAMS - 1, (directory.lamports[0], directory.last_lamport)
     keys = tuple(lamport << STREAM_BITS | row for lamport in lamports)
@@ -428,9 +471,10 @@ UNION ALL SELECT * FROM (
   ORDER BY "offset" LIMIT ?5)
 """
 _LOWEST = """
-SELECT key FROM (
-  SELECT key, "offset" + count AS stop FROM blocks WHERE stream = ?1 AND "offset" <= ?2
-  ORDER BY "offset" DESC LIMIT 1) WHERE stop > ?2
+SELECT * FROM (
+  SELECT key FROM blocks WHERE stream = ?1 AND "offset" >= ifnull((
+    SELECT max(b."offset") FROM blocks b WHERE b.stream = ?1 AND b."offset" <= ?2), 0) AND "offset" + count > ?2
+  ORDER BY "offset" LIMIT 1)
 UNION ALL SELECT * FROM (
   SELECT key FROM events WHERE stream = ?1 AND "offset" >= ?2 ORDER BY "offset" LIMIT 1)
 """

@@ -85,9 +85,11 @@ class Frame:
         """The events from one position to before another, decoded at once."""
         if start >= stop:
             return []
+        numbers = self._numbers()[start:stop]
+        if _WHOLE in numbers:  # a newer version may nest it as deep as can be decoded at all
+            return [self.single(stream, at) for at in range(start, stop)]
         ends = self._ends()
         payloads = _unpack(_array_head(stop - start) + self._content[ends[start] : ends[stop]])
-        numbers = self._numbers()[start:stop]
         known = map(_shape, map(self._shapes().__getitem__, numbers))
         keys = map(_new, repeat(EventKey), zip(self.lamports[start:stop], repeat(stream)))
         offsets = range(self.offset + start, self.offset + stop)
@@ -95,13 +97,7 @@ class Frame:
         fields = zip(
             keys, offsets, self._timestamps()[start:stop], tags, app_ids, payloads, strict=True
         )
-        events: list[Event] = list(map(_new, repeat(Event), fields))
-        if _WHOLE in numbers:
-            return [
-                event if n else _taken_apart(event)
-                for event, n in zip(events, numbers, strict=True)
-            ]
-        return events
+        return list(map(_new, repeat(Event), fields))
 
     def bytes_at(self, positions: Iterable[int]) -> Iterator[bytes]:
         """The bytes of the events at these positions, as their author wrote them."""

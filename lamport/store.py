@@ -22,7 +22,15 @@ from lamport.commit_table import commit_statements, tag_entries
 from lamport.compaction import Compaction
 from lamport.cuts import NO_CUTS
 from lamport.dictionaries import Dictionaries
-from lamport.errors import StoreBusy, StoreFailed, StoreFull, StoreMismatch, StoreRefused
+from lamport.errors import (
+    DAMAGE_REMEDY,
+    DamagedIndex,
+    StoreBusy,
+    StoreFailed,
+    StoreFull,
+    StoreMismatch,
+    StoreRefused,
+)
 from lamport.event_table import EventTable
 from lamport.forks import Adoption
 from lamport.horizon import Horizon
@@ -307,13 +315,16 @@ class Store:
             return self.genesis(stream)
         return Head(stream, horizon.first - 1, horizon.base)
 
-    def _first_part(self, row: int) -> StreamId:
+    def _first_part(self, row: int) -> StreamId | None:
+        """The stream whose events a row of the database begins with; None for a row that there is not."""
         parts = self.branches.parts.get(row)
-        return self._stream_of[row] if parts is None else parts[0][1]
+        return self._stream_of.get(row) if parts is None else parts[0][1]
 
     def _start_of(self, row: int) -> Head | None:
         """What stands before the first event of a row; None while its beginning is being deleted."""
         stream = self._first_part(row)
+        if stream is None:
+            return None
         horizon = self.horizons.get(stream)
         if horizon is not None and horizon.cleared < horizon.first:
             return None
@@ -354,8 +365,15 @@ class Store:
         return self._row_of.get(stream)
 
     def stream_of(self, row: int) -> StreamId:
-        """The stream behind a local number."""
-        return self._stream_of[row]
+        """The stream behind a local number.
+
+        Raises:
+            DamagedIndex: there is none, as no row that was written says.
+        """
+        found = self._stream_of.get(row)
+        if found is None:
+            raise DamagedIndex(f"an event of no stream is stored on this disk: {DAMAGE_REMEDY}")
+        return found
 
     def local_rows(self) -> frozenset[int]:
         """The local numbers of this node's own streams."""

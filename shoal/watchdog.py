@@ -16,7 +16,7 @@ stopped whatever it does.
 
 No exception may come late, when the call is over and the loop is at something else. Each side says what it is about to
 do before it looks at what the other has said: the watchdog `is_firing`, the caller `is_over`. So the caller waits for a
-shot that was begun, and nobody shoots at a call that is over; what was fired and has not struck is taken back.
+shot that was begun, and nobody shoots at a call that is over; what was fired before strikes where nobody minds.
 """
 
 import ctypes
@@ -24,6 +24,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from fish.errors import Overran
@@ -125,7 +126,7 @@ class Watchdog:
         while watch.is_firing:
             time.sleep(0)
         if watch.shots:
-            _raise_in(watch.thread, None)
+            _let_strike(watch.thread)
         self._call = None
 
     def _own_clock(self) -> tuple[int, int | None]:
@@ -187,10 +188,21 @@ class Watchdog:
             watch.is_firing = False
 
 
-def _raise_in(thread: int, error: type[BaseException] | None) -> None:
-    """Let an exception be raised in a thread at its next bytecode; None takes back what was not raised yet."""
-    raised = None if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
+def _raise_in(thread: int, error: type[BaseException]) -> None:
+    """Let an exception be raised in a thread at its next bytecode, in place of one that has not struck yet."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
+
+
+def _let_strike(thread: int) -> None:
+    """Let what was fired at this thread strike here, where it does no harm, so that none is left.
+
+    It must not be taken back instead: Python 3.11 then goes on looking for it at every bytecode, and for ever where a
+    profile function is set.
+    """
+    with suppress(Overran):
+        _raise_in(thread, Overran)
+        while True:
+            pass
 
 
 def _clock_of(thread: int) -> int | None:

@@ -13,8 +13,8 @@ CREATE TABLE blocks (
   count    INTEGER NOT NULL,
   data     BLOB    NOT NULL
 );
-CREATE UNIQUE INDEX blocks_by_offset ON blocks (stream, "offset", count);
-CREATE INDEX blocks_by_key ON blocks (stream, key);
+CREATE INDEX blocks_by_offset ON blocks (stream, "offset", count);
+CREATE INDEX blocks_by_key ON blocks (stream);  -- each index ends in the key by itself
 CREATE INDEX blocks_by_last ON blocks (last);
 
 -- What the frames of blocks were compressed with (lamport/dictionaries.py), each in two copies.
@@ -22,6 +22,6 @@ CREATE TABLE dictionaries (
   number INTEGER NOT NULL,
   copy   INTEGER NOT NULL,
   data   BLOB    NOT NULL,
-  crc    INTEGER NOT NULL,  -- CRC-32 of the data
+  crc    INTEGER NOT NULL,  -- CRC-32 of the data, begun with 2 * number + copy
   PRIMARY KEY (number, copy)
 ) WITHOUT ROWID;

@@ -126,6 +126,33 @@ def test_an_event_is_found_by_its_timestamp_without_opening_other_frames() -> No
     assert len(directory.lamports) == 4
 
 
+def test_fields_of_a_newer_version_may_be_nested_as_deep_as_can_be_read() -> None:
+    deep = b"\x91" * 1_023 + b"\xc0"
+    raw = b"\x96" + b"".join(map(msgpack.packb, (1, 2, ["a"], "shoal", None))) + deep
+    assert decode_event(STREAM, 0, raw).tags == ("a",)
+    [packed] = pack_events(3, 0, [Filed(1, raw), *usual(3)[1:]], NONE.newest)
+    events = opened(packed).events(STREAM, range(3))
+    assert [event.key.lamport for event in events] == [1, 2, 3]
+    assert events[0].tags == ("a",)
+
+
+@pytest.mark.parametrize("column", range(1, 5))
+@pytest.mark.parametrize("value", [None, "text", 1.5])
+def test_columns_of_another_type_are_damage(column: int, value: Any) -> None:
+    [packed] = pack_events(3, 0, usual(3), NONE.newest)
+    row: list[Any] = [row_key(1, 3), row_key(3, 3), 0, 3, packed.data]
+    row[column] = value
+    with pytest.raises(ValueError, match="types"):
+        checked_block(*row, NONE)
+
+
+def test_large_frames_count_as_what_they_take_in_memory() -> None:
+    large = [Filed(n, event_bytes(n, (), "x" * 12_000)) for n in range(1, 6)]
+    [packed] = pack_events(3, 0, large, NONE.newest)
+    assert len(packed.data) < 1_000
+    assert opened(packed).size > 60_000
+
+
 def test_whatever_bit_of_a_block_flips_it_is_refused() -> None:
     [packed] = pack_events(3, 0, usual(40), NONE.newest)
     randomness = random.Random(6)

@@ -573,6 +573,12 @@ async def _check(log: EventLog, written: list[Event]) -> None:
     before = _kept(log, written)
     found = [one.key for one in await read_all(log)]
     assert _kept(log, written) <= set(found) <= before
+    for order in Order:
+        before = _kept(log, written)
+        lower = OffsetMap({log.stream: 0})  # of which all counts but the first event
+        found = [one.key for one in await read_all(log, order=order, lower=lower)]
+        first = {one.key for one in written if (one.stream, one.offset) == (log.stream, 0)}
+        assert _kept(log, written) - first <= set(found) <= before
 
 
 def _kept(log: EventLog, written: list[Event], tag: str = "both") -> set[EventKey]:

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from lamport.tags import Tag
 from shoal.watchdog import SHOT_TICKS, Watchdog
 from tests.fish.memory_log import MemoryLog
 from tests.fish.ponds import LIST, listed
+from tests.shoal.daemons import LIMIT_S
 from tests.shoal.swarm import make_homes
 
 ENDLESS = "endless"
@@ -177,10 +180,9 @@ def test_a_call_is_not_over_before_a_shot_that_was_begun_has_been_fired(
     takes_aim, may_fire = threading.Event(), threading.Event()
     fires = shoal.watchdog._raise_in  # noqa: SLF001 - what is to happen just then has no other handle
 
-    def aimed(thread: int, error: type[BaseException] | None) -> None:
-        if error is not None:
-            takes_aim.set()
-            may_fire.wait()
+    def aimed(thread: int, error: type[BaseException]) -> None:
+        takes_aim.set()
+        may_fire.wait()
         fires(thread, error)
 
     def call() -> str:
@@ -234,3 +236,34 @@ def test_a_device_outlives_an_endless_reducer(tmp_path: Path) -> None:
             assert others == ("fine", ENDLESS, "the node goes on")
 
     asyncio.run(story())
+
+
+PROFILED = """
+import sys
+from contextlib import suppress
+from fish.errors import Overran
+from shoal.watchdog import Watchdog
+
+def endless():
+    while True:
+        pass
+
+dog = Watchdog(tick_s=0.01, computing_s=0.05, waiting_s=0.2)
+with suppress(Overran):
+    dog.watched(endless, lambda: "it", print)
+sys.setprofile(lambda frame, event, called: None)
+(lambda: None)()
+sys.setprofile(None)
+print("went on")
+"""
+
+
+def test_a_profile_function_may_be_set_behind_a_call_that_was_interrupted() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROFILED],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+    )
+    assert done.stdout == "went on\n", done.stderr
