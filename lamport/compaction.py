@@ -12,7 +12,7 @@ A unit that does not hold is left as it is, with everything behind it: reads and
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 
 from lamport.blocks import BLOCK_EVENTS, Dictionary, frame_contents, pack_events
@@ -83,10 +83,10 @@ class Compaction:
         [(packed,)] = await self._writer.fetch("SELECT total(count) FROM blocks")
         self._packed = int(packed)
 
-    def added(self, rows: Mapping[int, int]) -> None:
-        """Take note of so many more events as rows, by their streams' local numbers."""
+    def added(self, rows: Sequence[int]) -> None:
+        """Take note of more events as rows: of each its stream's local number."""
         self._rows.update(rows)
-        self.rows += sum(rows.values())
+        self.rows += len(rows)
 
     def removed(self, row: int, count: int) -> None:
         """Take note of so many fewer rows of a stream."""

@@ -46,10 +46,10 @@ class Tidying:
         self._is_broken = False
 
     @property
-    def pause_s(self) -> float | None:
-        """How long the log is to rest before `step`; None where nothing is to be done."""
+    def more_s(self) -> float | None:
+        """How much longer than `IDLE_S` the log is to rest before `step`; None where nothing is to be done."""
         if self._is_due(idle=True) or self._prune_step() is not None:
-            return IDLE_S if self._has_room else RETRY_S
+            return 0.0 if self._has_room else RETRY_S
         return self._pruning.idle_s
 
     async def step(self) -> None:
