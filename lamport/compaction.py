@@ -32,7 +32,7 @@ MAX_BACKLOG_ROWS = 4 * MAX_ROWS
 IDLE_ROWS = 4_096
 """An idle log keeps so many as rows: the latest are read most, one by one, and singly a row is cheaper than a block."""
 
-UNIT_EVENTS = 4 * BLOCK_EVENTS
+UNIT_EVENTS = 2 * BLOCK_EVENTS
 """Events of a step, where seals allow: some milliseconds, and one seal for them costs less than a byte each."""
 
 MAX_FREE_PAGES = 128

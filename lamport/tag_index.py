@@ -30,7 +30,7 @@ from lamport.seams import INLINE, Connection, Statement, Work
 MAX_RUN_ENTRIES = 4_096
 """Most entries of a run, so that a merge can take a few of them …"""
 
-MAX_STEP_ENTRIES = 16_384
+MAX_STEP_ENTRIES = 8_192
 """… and a step of a merge at most about so many: some milliseconds."""
 
 MAX_FRESH = 131_072
@@ -128,24 +128,9 @@ class TagIndex:
             self._tell_apart()
         return self._told_apart
 
-    @property
-    def runs(self) -> Sequence[Run]:
-        """The runs that no merge has taken yet, oldest first."""
-        return tuple(self._runs)
-
-    def is_fresh(self, tag: int, key: int) -> bool:
-        """Whether an entry stands in one of them."""
-        return bool(self._fresh_keys(tag, key, key, 1, descending=False))
-
-    def replace_runs(self, runs: Sequence[Run]) -> None:
-        """Go on with these runs, which are durable and lack entries of those there were."""
-        next_id = self._next_id
-        self._runs.clear()
-        self._fresh.clear()  # what had just arrived, too
-        self._unsorted.clear()
-        self.entries = 0
-        self.add(runs)
-        self._next_id = next_id
+    def is_fresh(self, entries: Iterable[tuple[int, int]]) -> bool:
+        """Whether one of these entries (tag hash and key) is not merged yet."""
+        return any(self._fresh_keys(tag, key, key, 1, descending=False) for tag, key in entries)
 
     def is_due(self, *, idle: bool) -> bool:
         """Whether a step of a merge is to be made now."""
