@@ -525,7 +525,8 @@ class EventLog(KeptSnapshots):
 
     async def _idle(self) -> None:
         """Wait for a request; where none comes for a while, make a step of what nobody waits for."""
-        bell = self._bell.rings_within  # a busy log does not even ask whether there is something to be done
+        # A busy log does not even ask whether there is something to be done.
+        bell = self._bell.rings_within
         if not (await bell(IDLE_S) or await bell(self._tidying.more_s)):
             await self._tidying.step()
 
