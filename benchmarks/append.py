@@ -18,6 +18,7 @@ from benchmarks.rounds import (
     fresh_folder,
     percentiles,
 )
+from benchmarks.worst import APPENDS_PER_S, GROWN, LOAD_EVENTS, LOADS_PER_S, measure_worst
 from shoal.node import Node
 
 EVENTS = 20_000
@@ -43,6 +44,9 @@ _MEASURED = (
     " node.publish_all, drafts made on the way, against raw append with the same batch."
     f" {PUBLISHERS} publishers of single events through node.publish against raw append at batch {PUBLISHERS}."
     " Raw append: sqlite3, WAL, synchronous=FULL, one row per event, msgpack and SHA-256 chain included."
+    f" While merging and pruning: on a log of {GROWN} times the events, {APPENDS_PER_S} single events a second, each"
+    f" timed from when it is due, beside {LOADS_PER_S} batches of {LOAD_EVENTS} a second that keep tags merging, blocks"
+    " packing and a limited stream pruning, against raw commits one by one that nothing disturbs."
 )
 _LEFT_OUT = (
     "opening and first filling of node and database, peers and fish (there are none). The bound has no tag or offset"
@@ -64,6 +68,7 @@ def measure(events: int, runs: int) -> Report:
         )
     some = samples[: max(events // PUBLISHERS, 1) * PUBLISHERS]
     rows += alternate(runs, RATE, partial(_our_concurrent, some), partial(_raw_concurrent, some))
+    rows.append(measure_worst(events, runs))
     return Report("append", events, tuple(rows), _MEASURED, _LEFT_OUT)
 
 

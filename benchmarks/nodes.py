@@ -7,6 +7,7 @@ from random import SystemRandom
 
 from benchmarks.events import Sample
 from lamport.event import draft
+from lamport.routes import Route
 from lamport.sqlite import DATABASE_NAME
 from shoal.node import Node
 from shoal.system import system_seams
@@ -32,11 +33,12 @@ async def running(
     identity: Identity,
     peers: Iterable[Address] = (),
     *,
+    routes: Iterable[Route] = (),
     exchanges: bool = True,
 ) -> AsyncIterator[Node]:
     """A node on its database in this folder."""
     seams = system_seams(folder, identity, listen=_LOOPBACK, mdns=False)
-    async with Node(identity, seams, peers=peers, exchanges=exchanges) as node:
+    async with Node(identity, seams, peers=peers, routes=routes, exchanges=exchanges) as node:
         yield node
 
 

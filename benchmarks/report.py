@@ -9,9 +9,9 @@ import platform
 import sqlite3
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 
 class Better(Enum):
@@ -36,6 +36,12 @@ class Row:
     unit: str
     better: Better
     runs: tuple[Pair, ...]
+    goal: float | None = None
+    """What ours must not pass, whatever the bound does; most rows have none, and are judged by their ratio."""
+
+    def with_goal(self, goal: float) -> Self:
+        """The same row, with a goal."""
+        return replace(self, goal=goal)
 
     @property
     def ours(self) -> float:
@@ -66,6 +72,7 @@ class Row:
             "ours": self.ours,
             "bound": self.bound,
             "ratio": self.ratio,
+            "goal": self.goal,
             "ratio_min": min(self.ratios),
             "ratio_max": max(self.ratios),
             "runs": len(self.runs),
@@ -105,6 +112,7 @@ class Report:
             (
                 f"{self.benchmark}: {len(self.rows[0].runs)} runs, ours and the bound in turn; ratio = ours / bound",
                 *_aligned([head, *map(_cells, self.rows)]),
+                *(f"Goal: {one.name} <= {one.goal:g} {one.unit}" for one in self.rows if one.goal),
                 f"Measured: {self.measured}",
                 f"Left out: {self.left_out}",
                 f"Machine: {here}",

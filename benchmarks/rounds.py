@@ -67,8 +67,16 @@ class Stopwatch:
 def percentiles(name: str, latencies_ms: Sequence[float]) -> Figures:
     """The rows p50 and p99 of these latencies; p99 is the one that at most 1 in 100 exceeds."""
     ordered = sorted(latencies_ms)
-    p99 = ordered[math.ceil(0.99 * len(ordered)) - 1]
-    return {f"{name}, p50": statistics.median(ordered), f"{name}, p99": p99}
+    return {f"{name}, p50": statistics.median(ordered), f"{name}, p99": _within(ordered, 0.99)}
+
+
+def p999(name: str, latencies_ms: Sequence[float]) -> Figures:
+    """The row p99.9 of these latencies, which at most 1 in 1,000 exceeds."""
+    return {f"{name}, p99.9": _within(sorted(latencies_ms), 0.999)}
+
+
+def _within(ordered: Sequence[float], share: float) -> float:
+    return ordered[math.ceil(share * len(ordered)) - 1]
 
 
 def _pair(ours: Measure, bound: Measure, *, is_ours_first: bool) -> tuple[Figures, Figures]:

@@ -13,7 +13,7 @@ functions; keys are handed in.
 import hashlib
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
@@ -109,7 +109,8 @@ class Seal:
 
     def signed(self, keys: Keys) -> "Seal":
         """This seal with this node's signature."""
-        return replace(self, signature=keys.sign(self.signed_bytes(keys.swarm)))
+        signature = keys.sign(self.signed_bytes(keys.swarm))
+        return Seal(self.stream, self.offset, self.hash, self.clock, self.horizon, signature)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ class CommitBuilder:
         self._known_authors = authors
         self._known_horizons = horizons
         self._keys = keys
-        self._known_retracted = retracted or Retracted()
+        self._known_retracted = Retracted() if retracted is None else retracted
         self._retractions: list[Retraction] = []
         self._void: list[str] = []
         self._heads: dict[StreamId, Head] = {}
@@ -338,12 +338,8 @@ class CommitBuilder:
 
     def _seal(self, stream: StreamId, part: Sequence[StoredEvent]) -> None:
         before, (last, _) = self._head(stream), part[-1]
-        head = replace(
-            before,
-            offset=last.offset,
-            hash=chained(before.hash, [data for _, data in part]),
-            lamport=last.lamport,
-        )
+        hash_ = chained(before.hash, [data for _, data in part])
+        head = Head(before.stream, last.offset, hash_, last.lamport)
         known = self._horizon(stream)
         horizon = known.announced if known is not None else 0
         seal = Seal(stream, head.offset, head.hash, self._clock.highest, horizon)

@@ -32,12 +32,39 @@ def tag_entries(commit: Commit, row_of: Mapping[StreamId, int]) -> list[int]:
 def commit_statements(
     commit: Commit, runs: Sequence[Run], row_of: Mapping[StreamId, int]
 ) -> Iterator[Statement]:
-    """All that a commit writes; some of the statements may have no rows."""
-    yield Statement(
-        "INSERT INTO authors VALUES (?, ?) ON CONFLICT DO NOTHING",
-        list(commit.certificates.items()),
-    )
-    yield Statement(
+    """All that a commit writes, and no statement without rows: a single event is five."""
+    if commit.certificates:
+        yield Statement(
+            "INSERT INTO authors VALUES (?, ?) ON CONFLICT DO NOTHING",
+            list(commit.certificates.items()),
+        )
+    if commit.heads:
+        yield _heads_statement(commit, row_of)
+    for adoption in commit.forks:
+        yield from fork_statements(adoption, row_of)
+    if commit.events:
+        yield Statement(
+            "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
+            [_event_row(one, row_of) for one in commit.events],
+        )
+    if commit.horizons:
+        yield from horizon_statements(commit.horizons, row_of)
+    if runs:
+        yield Statement("INSERT INTO tag_runs VALUES (?, ?)", runs)
+    if commit.retractions:
+        yield inserted(commit.retractions)
+    if commit.seals:
+        yield Statement(
+            "INSERT OR REPLACE INTO seals VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (row_of[s.stream], s.offset, s.hash, s.clock, s.horizon, s.signature)
+                for s in commit.seals
+            ],
+        )
+
+
+def _heads_statement(commit: Commit, row_of: Mapping[StreamId, int]) -> Statement:
+    return Statement(
         "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (row)"
         " DO UPDATE SET head = excluded.head, hash = excluded.hash, lamport = excluded.lamport",
         [
@@ -50,22 +77,6 @@ def commit_statements(
                 head.lamport,
             )
             for stream, head in commit.heads.items()
-        ],
-    )
-    for adoption in commit.forks:
-        yield from fork_statements(adoption, row_of)
-    yield Statement(
-        "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
-        [_event_row(one, row_of) for one in commit.events],
-    )
-    yield from horizon_statements(commit.horizons, row_of)
-    yield Statement("INSERT INTO tag_runs VALUES (?, ?)", runs)
-    yield inserted(commit.retractions)
-    yield Statement(
-        "INSERT OR REPLACE INTO seals VALUES (?, ?, ?, ?, ?, ?)",
-        [
-            (row_of[s.stream], s.offset, s.hash, s.clock, s.horizon, s.signature)
-            for s in commit.seals
         ],
     )
 

@@ -12,7 +12,7 @@ A unit that does not hold is left as it is, with everything behind it: reads and
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 
 from lamport.blocks import BLOCK_EVENTS, Dictionary, frame_contents, pack_events
@@ -32,7 +32,7 @@ MAX_BACKLOG_ROWS = 4 * MAX_ROWS
 IDLE_ROWS = 4_096
 """An idle log keeps so many as rows: the latest are read most, one by one, and singly a row is cheaper than a block."""
 
-UNIT_EVENTS = 4 * BLOCK_EVENTS
+UNIT_EVENTS = 2 * BLOCK_EVENTS
 """Events of a step, where seals allow: some milliseconds, and one seal for them costs less than a byte each."""
 
 MAX_FREE_PAGES = 128
@@ -87,10 +87,10 @@ class Compaction:
         [(packed,)] = await self._writer.fetch("SELECT total(count) FROM blocks")
         self._packed = int(packed)
 
-    def added(self, rows: Mapping[int, int]) -> None:
-        """Take note of so many more events as rows, by their streams' local numbers."""
+    def added(self, rows: Sequence[int]) -> None:
+        """Take note of more events as rows: of each its stream's local number."""
         self._rows.update(rows)
-        self.rows += sum(rows.values())
+        self.rows += len(rows)
 
     def removed(self, row: int, count: int) -> None:
         """Take note of so many fewer rows of a stream."""

@@ -6,13 +6,14 @@ log may call it: the tag index must stand still meanwhile.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from lamport.blocks import Block
 from lamport.chain import Seal
 from lamport.codec import verify_event
 from lamport.dictionaries import Dictionaries
-from lamport.errors import CorruptRange
+from lamport.errors import CorruptRange, DamagedIndex
 from lamport.event_table import checked_block
 from lamport.horizon import Horizon
 from lamport.ids import StreamId
@@ -80,17 +81,29 @@ async def clear_step(  # noqa: PLR0917 - the tables, what of them, and where
 ) -> Swept:
     """Delete the next events behind a horizon, in one transaction.
 
+    Or merge some of the tag index, should it have them as they came: the runs hold entries of everything, and to write
+    them anew without a few takes longer than to merge them.
+
     Blocks go as a whole: one that holds events from both sides of the horizon stays until that has moved past it.
     """
     packed = await _next_block(connection, dictionaries, row, horizon.first)
     end, events = packed or await _next_rows(connection, row, horizon.first)
-    removal = await plan_removal(connection, tags, _entries(horizon.seal.stream, events), work)
+    entries = _entries(horizon.seal.stream, events)
+    if tags.is_fresh(entries) and await _merged(tags, work):
+        return Swept(horizon, 0)  # what has just been merged is taken out in a later step
+    removal = await plan_removal(connection, tags, entries, work)
     noted = Statement("UPDATE horizons SET cleared = ? WHERE stream = ?", [(end, row)])
-    deleted = [*_deletion(row, end), *removal.statements, noted]
+    deleted = [*_deletion(row, end), *removal, noted]
     await connection.transact([one for one in deleted if one.rows != []])
-    if removal.runs != tags.runs:
-        tags.replace_runs(removal.runs)
     return Swept(horizon.swept(end), 0 if packed else len(events))
+
+
+async def _merged(tags: TagIndex, work: Work) -> bool:
+    """Make a step of the tag index's merge; False where the index is damaged, and keeps too much until it is healed."""
+    with suppress(DamagedIndex):
+        await tags.merge(work)
+        return True
+    return False
 
 
 async def _next_block(

@@ -22,6 +22,7 @@ from lamport.adopting import Adoptions
 from lamport.chain import CheckedRange, Keys, Seal, SealedRange, check_range, require_signed
 from lamport.codec import EncodedDraft, encode_draft
 from lamport.commit import Commit, CommitBuilder
+from lamport.doorbell import Doorbell
 from lamport.errors import (
     DamagedRange,
     DivergedStream,
@@ -57,7 +58,7 @@ from lamport.snapshot_table import KeptSnapshots, SnapshotTable
 from lamport.store import Store
 from lamport.stream_check import require_genuine
 from lamport.tags import Where
-from lamport.tidying import Tidying
+from lamport.tidying import IDLE_S, Tidying
 from lamport.upcasters import NO_UPCASTERS, Upcasters
 from lamport.withdrawal import Withdrawals
 
@@ -115,7 +116,7 @@ class EventLog(KeptSnapshots):
         self._pruning = Pruning(store, keys, routes, wall_clock, work)
         self._room = asyncio.Semaphore(MAX_WAITING)
         self._waiting: deque[Request] = deque()
-        self._arrived = asyncio.Event()
+        self._bell = Doorbell()
         self._offsets = OffsetMap({s: head.offset for s, head in store.heads.items()})
         self._recent = Recent()
         self._changed = asyncio.Event()
@@ -193,7 +194,7 @@ class EventLog(KeptSnapshots):
                 f"one call publishes at most {MAX_PUBLISHED} events, not {len(drafts)}"
             )
         encoded = [encode_draft(draft) for draft in drafts]
-        size = sum(len(one.rest) for one in encoded)
+        size = sum([len(one.rest) for one in encoded])
         if not (wait or (self._settled.is_set() and not self._room.locked())):
             raise Overloaded(
                 f"this node is busy ({MAX_WAITING} requests wait, or it has just started):"
@@ -457,7 +458,6 @@ class EventLog(KeptSnapshots):
         try:
             await self.withdrawals.begin()
             while self._waiting or not self._closed:
-                self._arrived.clear()
                 if self._waiting:
                     async with self.withdrawals.turn:
                         written = await self._commit(gather(self._waiting))
@@ -466,19 +466,20 @@ class EventLog(KeptSnapshots):
                     await self._idle()
         finally:
             self._closed = self._ended = True
+            self._bell.close()
             settle(self._waiting, [_closed() for _ in self._waiting])
             self._changed.set()
 
     def close(self) -> None:
         """Refuse further appends; `write` ends when it has written what was submitted before."""
         self._closed = True
-        self._arrived.set()
+        self._bell.ring()
         self._settled.set()
 
     def settle(self) -> None:
         """Publish from now on: what others know of the own stream is known here, or will not be in time."""
         self._settled.set()
-        self._arrived.set()  # the writer may prune from now on
+        self._bell.ring()  # the writer may prune from now on
 
     async def settled(self) -> None:
         """Wait until publishing waits for nobody."""
@@ -494,7 +495,7 @@ class EventLog(KeptSnapshots):
                 raise _closed()
             result: asyncio.Future[tuple[Event, ...]] = asyncio.get_running_loop().create_future()
             self._waiting.append(Request(apply, events, size, result))
-            self._arrived.set()
+            self._bell.ring()
             return await result
 
     def _append(self, builder: CommitBuilder, drafts: Sequence[EncodedDraft]) -> tuple[Event, ...]:
@@ -524,10 +525,9 @@ class EventLog(KeptSnapshots):
 
     async def _idle(self) -> None:
         """Wait for a request; where none comes for a while, make a step of what nobody waits for."""
-        try:
-            async with asyncio.timeout(self._tidying.pause_s):
-                await self._arrived.wait()
-        except TimeoutError:
+        # A busy log does not even ask whether there is something to be done.
+        bell = self._bell.rings_within
+        if not (await bell(IDLE_S) or await bell(self._tidying.more_s)):
             await self._tidying.step()
 
     async def _commit(self, group: list[Request]) -> int:
@@ -555,13 +555,13 @@ class EventLog(KeptSnapshots):
                 self._publish_batch(commit, named)
                 if await self.withdrawals.behind(commit):
                     self._take_back()
-            elif commit.horizons:
-                self._pulse()
         try:
             if StoreFull in map(type, results) and await self._reserve.give():
                 await self._store.checkpoint()
         finally:
             settle(group, results)
+            if commit.events or commit.horizons:
+                self._pulse()  # callers first: whoever follows has time while they go on
         return len(commit.events)
 
     async def _held(self, commit: Commit) -> Sequence[Event]:
@@ -587,7 +587,6 @@ class EventLog(KeptSnapshots):
         self._recent.add(Batch(tuple(events), self._offsets, retracted), size)
         for why in commit.void:
             _log.warning("%s", why)
-        self._pulse()
 
     def _pulse(self) -> None:
         self._changed.set()

@@ -12,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import accumulate, pairwise
+from itertools import accumulate
+from operator import sub
 from typing import NamedTuple
 
 from lamport.errors import DamagedIndex
@@ -104,7 +105,7 @@ def unpack_tail(data: bytes) -> Sequence[int]:
 
 
 def _compressed(keys: Sequence[int]) -> bytes:
-    steps = [keys[0], *(after - before for before, after in pairwise(keys))]
+    steps = [keys[0], *map(sub, keys[1:], keys)]
     return zlib.compress(pack_numbers(steps), 1)
 
 

@@ -7,7 +7,6 @@ authors, clock) moves to it. Reading stands in `lamport.reader`. The schema is m
 
 import logging
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -203,11 +202,9 @@ class Store:
         runs = self.tags.cut(tag_entries(commit, self._row_of))
         with translated_errors():
             await self._record_lineage()
-            await self._writer.transact(
-                one for one in commit_statements(commit, runs, self._row_of) if one.rows
-            )
+            await self._writer.transact(commit_statements(commit, runs, self._row_of))
         self.tags.add(runs)
-        self.compaction.added(Counter(self._row_of[one.event.stream] for one in commit.events))
+        self.compaction.added([self._row_of[one.event.stream] for one in commit.events])
         self.heads.update(commit.heads)
         for adoption in commit.forks:
             self._adopt(adoption)

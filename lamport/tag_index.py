@@ -30,7 +30,7 @@ from lamport.seams import INLINE, Connection, Statement, Work
 MAX_RUN_ENTRIES = 4_096
 """Most entries of a run, so that a merge can take a few of them …"""
 
-MAX_STEP_ENTRIES = 16_384
+MAX_STEP_ENTRIES = 8_192
 """… and a step of a merge at most about so many: some milliseconds."""
 
 MAX_FRESH = 131_072
@@ -44,6 +44,9 @@ IDLE_ENTRIES = 8_192
 
 IDLE_RUNS = 256
 """… or so many runs: fewer are quickly read at the next start, and each step rewrites the tails it touches."""
+
+MAX_UNSORTED_ENTRIES = 1_024
+"""So many entries lie in memory as they came, before they are told apart by tag: at once costs less than by commit."""
 
 NARROWING_BLOCKS = 16
 """A further tag narrows a selection down while that takes no more blocks to read; else the events are looked at."""
@@ -81,7 +84,9 @@ class TagIndex:
         self._writer = writer
         self._reader = reader
         self._runs: deque[Run] = deque()
-        self._fresh: dict[int, list[int]] = {}
+        self._arrived: list[bytes] = []
+        self._arrived_entries = 0
+        self._told_apart: dict[int, list[int]] = {}
         self._unsorted: set[int] = set()
         self._next_id = 1
         self.entries = 0
@@ -101,33 +106,31 @@ class TagIndex:
 
     def add(self, runs: Sequence[Run]) -> None:
         """Take up runs that have become durable."""
-        self._runs.extend(runs)
-        for tag, keys in grouped(run.entries for run in runs).items():
-            self.entries += len(keys)
-            fresh = self._fresh.setdefault(tag, [])
-            fresh += keys
+        for run in runs:
+            self._runs.append(run)
+            self._arrived.append(run.entries)
+            self._arrived_entries += run.size
+            self.entries += run.size
+            self._next_id = run.id + 1
+        if self._arrived_entries > MAX_UNSORTED_ENTRIES:
+            self._tell_apart()
+
+    def _tell_apart(self) -> None:
+        arrived, self._arrived, self._arrived_entries = self._arrived, [], 0
+        for tag, keys in grouped(arrived).items():
+            self._told_apart.setdefault(tag, []).extend(keys)
             self._unsorted.add(tag)
-        if runs:
-            self._next_id = runs[-1].id + 1
 
     @property
-    def runs(self) -> Sequence[Run]:
-        """The runs that no merge has taken yet, oldest first."""
-        return tuple(self._runs)
+    def _fresh(self) -> dict[int, list[int]]:
+        """The keys in memory, by tag."""
+        if self._arrived:
+            self._tell_apart()
+        return self._told_apart
 
-    def is_fresh(self, tag: int, key: int) -> bool:
-        """Whether an entry stands in one of them."""
-        return bool(self._fresh_keys(tag, key, key, 1, descending=False))
-
-    def replace_runs(self, runs: Sequence[Run]) -> None:
-        """Go on with these runs, which are durable and lack entries of those there were."""
-        next_id = self._next_id
-        self._runs.clear()
-        self._fresh.clear()
-        self._unsorted.clear()
-        self.entries = 0
-        self.add(runs)
-        self._next_id = next_id
+    def is_fresh(self, entries: Iterable[tuple[int, int]]) -> bool:
+        """Whether one of these entries (tag hash and key) is not merged yet."""
+        return any(self._fresh_keys(tag, key, key, 1, descending=False) for tag, key in entries)
 
     def is_due(self, *, idle: bool) -> bool:
         """Whether a step of a merge is to be made now."""
@@ -254,16 +257,17 @@ class TagIndex:
 
     def _forget(self, groups: dict[int, list[int]]) -> None:
         """Drop from memory what is merged."""
+        known = self._fresh
         for tag, gone in groups.items():
-            fresh = self._fresh[tag]
+            fresh = known[tag]
             if len(fresh) == len(gone):
-                del self._fresh[tag]
+                del known[tag]
                 self._unsorted.discard(tag)
             elif fresh[: len(gone)] == gone:
                 del fresh[: len(gone)]
             else:
                 merged_keys = set(gone)
-                self._fresh[tag] = [key for key in fresh if key not in merged_keys]
+                known[tag] = [key for key in fresh if key not in merged_keys]
 
 
 def _between(keys: Sequence[int], low: int, high: int) -> Sequence[int]:

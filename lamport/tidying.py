@@ -46,10 +46,10 @@ class Tidying:
         self._is_broken = False
 
     @property
-    def pause_s(self) -> float | None:
-        """How long the log is to rest before `step`; None where nothing is to be done."""
+    def more_s(self) -> float | None:
+        """How much longer than `IDLE_S` the log is to rest before `step`; None where nothing is to be done."""
         if self._is_due(idle=True) or self._prune_step() is not None:
-            return IDLE_S if self._has_room else RETRY_S
+            return 0.0 if self._has_room else RETRY_S
         return self._pruning.idle_s
 
     async def step(self) -> None:
@@ -60,13 +60,17 @@ class Tidying:
         await self._prune(1)
 
     async def behind_commit(self, events: int) -> None:
-        """Keep what is left to do within its bounds, behind a commit of so many events."""
+        """Keep what is left to do within its bounds, behind a commit of so many events.
+
+        Whoever comes next waits for it: behind a small commit it is one step, and merging goes first.
+        """
         self._has_room = True
-        if self._is_due(idle=False):
+        merges = self._is_due(idle=False)
+        if merges:
             await self._merge(idle=False)
         while self._has_room and not self._is_broken and self._store.is_merge_overdue():
             await self._merge(idle=False)
-        await self._prune(1 + events // MAX_CLEARED)
+        await self._prune(events // MAX_CLEARED + (0 if merges else 1))
 
     async def require_room(self) -> None:
         """Raise `StoreFull` on a full disk: what is given free there is for tidying up, and not for events."""

@@ -15,7 +15,7 @@ from benchmarks.__main__ import main
 from benchmarks.events import generate
 from benchmarks.raw import encode
 from benchmarks.report import Better, Pair, Report, Row
-from benchmarks.rounds import percentiles
+from benchmarks.rounds import p999, percentiles
 from lamport.codec import encode_draft, encode_event
 from lamport.event import draft
 
@@ -26,6 +26,7 @@ ROWS = {
         "append, batch 100": "higher",
         "append, batch 1,000": "higher",
         "append, 64 publishers": "higher",
+        "append while merging and pruning, p99.9": "lower",
     },
     "query": {
         "query, tag of 1 % of the events, fresh": "lower",
@@ -185,6 +186,19 @@ def test_p99_is_exceeded_by_one_in_a_hundred() -> None:
 
     assert percentiles("x", latencies) == {"x, p50": 100.5, "x, p99": 198.0}
     assert percentiles("x", [3.0]) == {"x, p50": 3.0, "x, p99": 3.0}
+
+
+def test_p999_is_exceeded_by_one_in_a_thousand() -> None:
+    assert p999("x", [float(n) for n in range(1, 2_001)]) == {"x, p99.9": 1_998.0}
+    assert p999("x", [3.0]) == {"x, p99.9": 3.0}
+
+
+def test_a_goal_is_printed_beside_the_bound() -> None:
+    row = Row("a", "ms", Better.LOWER, (Pair(9, 1),)).with_goal(50.0)
+    report = Report("some", 1, (row,), "this", "that")
+
+    assert "Goal: a <= 50 ms" in report.to_text().splitlines()
+    assert json.loads(report.to_json())["rows"][0]["goal"] == 50
 
 
 def test_the_same_seed_gives_the_same_events() -> None:
