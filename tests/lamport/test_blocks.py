@@ -140,10 +140,10 @@ def test_fields_of_a_newer_version_may_be_nested_as_deep_as_can_be_read() -> Non
 @pytest.mark.parametrize("value", [None, "text", 1.5])
 def test_columns_of_another_type_are_damage(column: int, value: Any) -> None:
     [packed] = pack_events(3, 0, usual(3), NONE.newest)
-    row: list[Any] = [row_key(1, 3), row_key(3, 3), 0, 3, packed.data]
+    row: list[Any] = [row_key(1, 3), row_key(3, 3), 0, 3, packed.data, NONE]
     row[column] = value
     with pytest.raises(ValueError, match="types"):
-        checked_block(*row, NONE)
+        checked_block(*row)
 
 
 def test_large_frames_count_as_what_they_take_in_memory() -> None:
