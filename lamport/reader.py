@@ -371,12 +371,12 @@ class Reader:
                 max(wanted.first, cut.first(wanted.stream)),
                 self._store.row_of(wanted.stream),
             )
-            last = min(wanted.last, self._store.head(wanted.stream).offset)
-            while row is not None and first <= last:
+            while row is not None and first <= wanted.last:
                 with translated_errors():
-                    found = await self._store.events.following(row, first, last, PAGE_EVENTS)
+                    found = await self._store.events.following(row, first, wanted.last, PAGE_EVENTS)
                 due = max(first, self.kept_from(wanted.stream))
-                found.require(OffsetRange(wanted.stream, due, max(due, last)))
+                if due <= self._store.head(wanted.stream).offset:
+                    found.require(OffsetRange(wanted.stream, due, max(due, wanted.last)))
                 chosen = self._admitted(found, where, bounds, cut)
                 if chosen:
                     yield chosen
