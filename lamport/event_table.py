@@ -10,13 +10,13 @@ import asyncio
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from lamport.blocks import BLOCK_EVENTS, Block, MisplacedFrame, dictionary_of, read_directory
 from lamport.dictionaries import Dictionaries
-from lamport.errors import DAMAGE_REMEDY, DamagedEvent, DamagedIndex, DamagedRange
+from lamport.errors import DAMAGE_REMEDY, DamagedEvent, DamagedIndex
 from lamport.ids import EventKey, StreamId
 from lamport.offsets import OffsetRange
 from lamport.row_keys import MAX_STREAMS, STREAM_BITS
@@ -86,25 +86,6 @@ class Found:
         block, positions = self.parts[-1]
         last: int = block.offset + positions[-1]
         return last
-
-    def require(self, wanted: OffsetRange) -> None:
-        """See that what `EventTable.following` found begins where it should, or before, and has no gap.
-
-        Raises:
-            DamagedRange: the disk has lost something.
-        """
-        due = wanted.first
-        places = [(block.offset + at[0], len(at)) for block, at in self.parts if at]
-        places += [(row.offset, 1) for row in self.rows]
-        for offset, count in places:
-            if offset > due:
-                break
-            due = max(due, offset + count)
-        else:
-            if places:
-                return
-        fault = f"offset {due} of stream {wanted.stream} is lost on this disk: {DAMAGE_REMEDY}"
-        raise DamagedRange(fault, replace(wanted, first=due, last=max(due, wanted.last)))
 
     def pieces(self, size: int, *, descending: bool) -> "Iterator[Found]":
         """What a scan found in pieces of about `size` events, in reading direction; what a search by key did, as it is.

@@ -374,9 +374,6 @@ class Reader:
             while row is not None and first <= wanted.last:
                 with translated_errors():
                     found = await self._store.events.following(row, first, wanted.last, PAGE_EVENTS)
-                due = max(first, self.kept_from(wanted.stream))
-                if due <= self._store.head(wanted.stream).offset:
-                    found.require(OffsetRange(wanted.stream, due, max(due, wanted.last)))
                 chosen = self._admitted(found, where, bounds, cut)
                 if chosen:
                     yield chosen

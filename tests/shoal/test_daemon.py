@@ -292,7 +292,11 @@ def test_a_reducer_that_never_returns_cannot_keep_a_daemon_from_stopping(
         "from lamport import Tag\n"
         "def on_event(state, event, metadata):\n"
         "    while True:\n"
-        "        pass\n"
+        "        try:\n"
+        "            while True:\n"
+        "                pass\n"
+        "        except BaseException:\n"  # nor does it let itself be interrupted
+        "            pass\n"
         "ENDLESS = Fish('endless', Tag('a'), 0, on_event)\n"
     )
     monkeypatch.chdir(tmp_path)
