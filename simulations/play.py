@@ -161,6 +161,7 @@ async def _quiet(run: Run) -> None:
     await _mended(run)
     for device in world.nodes:
         run.auditor.check_acknowledged(device)
+    for device in world.members:
         run.auditor.check_proven(device)
     events = await check_converged(world, FISH)
     for device in world.members:
