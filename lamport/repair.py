@@ -30,9 +30,10 @@ from lamport.chain import MAX_SEALED_EVENTS, Head, Keys, Seal, SealedRange, chai
 from lamport.codec import verify_event
 from lamport.errors import CorruptRange, DamagedRange, DivergedStream
 from lamport.event import Event
-from lamport.event_table import Row, checked_block
+from lamport.event_table import Row
 from lamport.frames import Filed
 from lamport.ids import StreamId
+from lamport.misfiled import Filing, opened
 from lamport.offsets import OffsetRange
 from lamport.row_keys import MAX_STREAMS, STREAM_BITS, row_checksum, row_key
 from lamport.seams import Statement
@@ -77,6 +78,10 @@ _CROSSING = """
 SELECT key, last, "offset", count, data FROM blocks
 WHERE stream = ?1 AND "offset" BETWEEN ?2 - ?4 AND ?3 AND "offset" + count > ?2
 AND ("offset" < ?2 OR "offset" + count > ?3 + 1)
+"""
+_REACHES = """
+SELECT 1 FROM blocks
+WHERE stream = ?1 AND "offset" >= ?2 AND "offset" + count > ?3 AND last >= ?4 AND key & ?5 = ?1 LIMIT 1
 """
 _SEAL_COLUMNS = 'SELECT "offset", hash, clock, horizon, signature FROM seals WHERE stream = ?'
 
@@ -227,13 +232,32 @@ class Repair:
     def __init__(self, store: Store, keys: Keys) -> None:
         self._store = store
         self._keys = keys
+        self._filing = Filing(store)
 
     async def piece(self, damage: OffsetRange) -> Piece | None:
         """The first piece within the damage, or near it, that is not what was sealed; None where all of it is.
 
+        Where all of it is, a damaged block of the stream may yet stand where none belongs, and reads meet it: it is
+        deleted, or the piece in whose place it stands is the answer, be it another stream's.
+
         Raises:
-            StoreError: SQLite cannot read it.
+            StoreError: SQLite cannot read it, or not delete what is damaged.
         """
+        found, row = await self._piece(damage), self._store.row_of(damage.stream)
+        return found if found is not None or row is None else await self._astray(row)
+
+    async def _astray(self, row: int) -> Piece | None:
+        async with self._store.compaction.lock:
+            statements, places = await self._filing.astray(row)
+            if statements:
+                await self._store.write(*statements)
+                self._store.events.forget()
+        for place in places:
+            if (piece := await self._piece(place)) is not None:
+                return piece
+        return None
+
+    async def _piece(self, damage: OffsetRange) -> Piece | None:
         row, head = self._store.row_of(damage.stream), self._store.head(damage.stream)
         begin = self._store.beginning(damage.stream).offset + 1
         if row is None or not self._is_certified(damage.stream):
@@ -254,6 +278,8 @@ class Repair:
     async def replace(self, mending: Mending) -> int:
         """Put the right bytes where others stand; returns how many events had to be put right.
 
+        Where the beginning of the piece was given up meanwhile nothing is written: nobody would delete it again.
+
         Raises:
             StoreFull, StoreFailed: as `Store.commit`; nothing was changed.
         """
@@ -263,6 +289,11 @@ class Repair:
         right = list(_rows(row, mending))
         # Meanwhile nothing moves from rows into blocks.
         async with self._store.compaction.lock:
+            if mending.piece.first <= self._store.beginning(stream).offset:
+                return 0
+            misfiled = await self._filing.around(
+                row, mending.piece.first, mending.piece.last.offset
+            )
             rows, packed = await self._held(row, right)
             outside = await self._outside(row, mending.piece)
             if await self._is_packed(row, mending.piece, right[0][0]):
@@ -270,9 +301,14 @@ class Repair:
             else:
                 wrong = [one for one in right if rows.get(one[0]) != one]
                 held, statements = packed | rows, _as_rows(row, mending, right, wrong)
-            await self._store.write(*statements, self._packed(row, outside), *_around(row, mending))
+            packing = self._packed(row, outside)
+            await self._store.write(
+                *misfiled.statements, *statements, packing, *_around(row, mending)
+            )
+            self._store.events.forget()  # what is opened is not what stands there now
             with translated_errors():
-                await self._store.compaction.mended(row)
+                for changed in (row, *misfiled.rows):
+                    await self._store.compaction.mended(changed)
         if mending.certificate:
             self._store.authors[stream.node] = mending.certificate
         return sum(held.get(one[0]) != one for one in right)
@@ -315,12 +351,8 @@ class Repair:
 
         Where the only block that says so is damaged itself, all is as well as rows.
         """
-        sql = (
-            'SELECT 1 FROM blocks WHERE stream = ? AND "offset" >= ? AND "offset" + count > ?'
-            " AND last >= ? LIMIT 1"
-        )
         before = piece.first - MAX_SEALED_EVENTS
-        return bool(await self._fetch(sql, row, before, piece.first, key))
+        return bool(await self._fetch(_REACHES, row, before, piece.first, key, MAX_STREAMS - 1))
 
     async def _outside(self, row: int, piece: Piece) -> list[_Run]:
         """Events before and behind a piece that share a block with it; those of a damaged block are another damage."""
@@ -432,7 +464,7 @@ class Repair:
     def _opened(self, row: int, stored: Sequence[Any]) -> list[Row]:
         """The events of a stored block; `ValueError` where it is damaged, or another stream's."""
         key, last, offset, count, data = stored
-        block = checked_block(key, last, offset, count, data, self._store.dictionaries)
+        block = opened((key, last, row, offset, count, data), self._store.dictionaries)
         if block.row != row:
             raise ValueError("it is another stream's")
         places = range(block.count)
@@ -470,9 +502,9 @@ def _as_rows(
 def _without_blocks(row: int, mending: Mending, right: Sequence[_Placed]) -> Statement:
     """Take away all blocks of a piece; one whose columns are damaged is found by its key, and the other way round."""
     return Statement(
-        'DELETE FROM blocks WHERE stream = ?1 AND "offset" BETWEEN ?2 - ?4 AND ?3'
+        'DELETE FROM blocks WHERE key & ?7 = ?1 AND (stream = ?1 AND "offset" BETWEEN ?2 - ?4 AND ?3'
         ' AND ("offset" >= ?2 OR "offset" + count > ?2)'
-        " OR key BETWEEN ?5 AND ?6 AND key % ?7 = ?1",
+        " OR key BETWEEN ?5 AND ?6)",
         [
             (
                 row,
@@ -481,7 +513,7 @@ def _without_blocks(row: int, mending: Mending, right: Sequence[_Placed]) -> Sta
                 MAX_SEALED_EVENTS,
                 right[0][0],
                 right[-1][0],
-                MAX_STREAMS,
+                MAX_STREAMS - 1,
             )
         ],
     )
