@@ -11,17 +11,18 @@ takes its place in another, so that a crash leaves either.
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lamport.chain import Keys
 from lamport.codec import verify_event
 from lamport.dictionaries import Dictionaries, inserted
-from lamport.errors import CorruptRange
-from lamport.event_table import checked_block
+from lamport.errors import CorruptRange, StoreMismatch
 from lamport.ids import StreamId
+from lamport.misfiled import filed_by_key, opened
 from lamport.offsets import NOTHING
 from lamport.postings import tag_hash
 from lamport.retraction_table import forgotten
-from lamport.row_keys import MAX_STREAMS, STREAM_BITS, row_key
+from lamport.row_keys import MAX_STREAMS, row_key
 from lamport.seams import Connection, Statement
 from lamport.store import translated_errors
 from lamport.stream_check import StreamCheck
@@ -78,6 +79,8 @@ async def _pages_of_entries(
         'SELECT key, "offset", bytes FROM events NOT INDEXED WHERE key > ? ORDER BY key LIMIT ?',
         (key, PAGE_ROWS),
     ):
+        if stored[-1][0] <= key:
+            raise StoreMismatch("the table of events is damaged: it runs in circles")
         key = stored[-1][0]
         yield _numbers(stored, streams)
 
@@ -91,16 +94,18 @@ async def _pages_of_blocks(
         'SELECT key, last, "offset", count, data FROM blocks NOT INDEXED WHERE key > ? ORDER BY key LIMIT ?',
         (key, PAGE_BLOCKS),
     ):
+        if stored[-1][0] <= key:
+            raise StoreMismatch("the table of blocks is damaged: it runs in circles")
         key = stored[-1][0]
         yield [event for one in stored for event in _of_block(dictionaries, *one)]
 
 
 def _of_block(  # noqa: PLR0917 - the columns of its row, as they come
-    dictionaries: Dictionaries, key: int, last: int, offset: int, count: int, data: bytes
+    dictionaries: Dictionaries, key: int, last: Any, offset: Any, count: Any, data: Any
 ) -> Iterator[tuple[int, int, bytes]]:
     try:
-        block = checked_block(key, last, offset, count, data, dictionaries)
-    except (ValueError, TypeError):
+        block = opened((key, last, None, offset, count, data), dictionaries)
+    except ValueError:
         return  # one of this node's own that is damaged: what it held cannot be told
     places = range(block.count)
     for at, event in zip(places, block.bytes_at(places), strict=True):
@@ -127,7 +132,9 @@ def _statements(
     looked: Verification, cut: Mapping[int, StreamCheck], keys: Keys
 ) -> Iterator[Statement]:
     yield _raised_clock()
+    yield Statement("DELETE FROM dictionaries WHERE number IS ? AND copy IS ?", looked.bad_copies)
     yield inserted(looked.copies)
+    yield filed_by_key("blocks", looked.misfiled)
     yield from _cuts(cut)
     yield Statement(
         "DELETE FROM blocks WHERE key = ?",
@@ -147,9 +154,8 @@ def _statements(
     yield Statement("DELETE FROM snapshots")
     yield from forgotten()
     yield Statement(
-        "UPDATE facts SET value = max(CAST(value AS INTEGER), (SELECT coalesce(max(key), 0) >> ?1"
-        " FROM events), (SELECT coalesce(max(last), 0) >> ?1 FROM blocks)) WHERE name = 'clock'",
-        [(STREAM_BITS,)],
+        "UPDATE facts SET value = max(CAST(value AS INTEGER), ?) WHERE name = 'clock'",
+        [(looked.clock,)],
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from lamport.blocks import Block, MisplacedFrame
 from lamport.chain import MAX_SEALED_EVENTS
 from lamport.dictionaries import Dictionaries
+from lamport.errors import DamagedIndex
 from lamport.event_table import checked_block
 from lamport.offsets import OffsetRange
 from lamport.row_keys import MAX_STREAMS, row_checksum
@@ -93,7 +94,7 @@ class Filing:
             return
         try:
             stream = self._store.stream_of(row)
-        except KeyError:
+        except DamagedIndex:
             return
         last = min(first + count - 1, first + MAX_SEALED_EVENTS)
         for part in self._parts(row, OffsetRange(stream, max(first, 0), last)):
@@ -109,7 +110,7 @@ class Filing:
     def _is_known(self, key: int) -> bool:
         try:
             self._store.stream_of(key & _MASK)
-        except KeyError:
+        except DamagedIndex:
             return False
         return True
 

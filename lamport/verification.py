@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from lamport.chain import MAX_SEALED_EVENTS, Head, Keys, Seal
 from lamport.codec import verify_event
-from lamport.dictionaries import SELECT, Dictionaries, Stored
+from lamport.dictionaries import SELECT, Dictionaries, Stored, checksum
 from lamport.errors import CorruptRange, InvalidInput, StoreError, StoreMismatch
 from lamport.event import Event
 from lamport.event_table import checked_block
@@ -74,7 +74,7 @@ async def offset_entries(
         (stream, offset, PAGE_ENTRIES),
     ):
         yield [(row[0], row[1], row[2]) for row in page]
-        if (page[-1][0], page[-1][1]) <= (stream, offset):
+        if _order(page[-1][:2]) <= _order((stream, offset)):
             raise StoreMismatch("the index by offset is damaged: it runs in circles")
         stream, offset, _ = page[-1]
 
@@ -90,7 +90,15 @@ async def block_entries(connection: Connection) -> AsyncIterator[Sequence[tuple[
             (*last, PAGE_ENTRIES),
         ):
             yield [(number, *row) for row in page]
+            if _order(page[-1]) <= _order(last):
+                raise StoreMismatch("an index of the blocks is damaged: it runs in circles")
             last = page[-1]
+
+
+def _order(values: Sequence[Any]) -> list[tuple[int, Any]]:
+    """What SQLite orders these by: what stands in a damaged row may be of any type."""
+    ranks = {int: 1, float: 1, str: 2, bytes: 3}
+    return [(ranks.get(type(one), 0), 0 if one is None else one) for one in values]
 
 
 _BLOCK_INDEXES = (
@@ -109,9 +117,15 @@ class Verification:
         self.certified: set[bytes] = set()
         self.strays = 0
         self.seals = 0
+        self.clock = 0
+        """The highest Lamport timestamp of an event that holds."""
         self.bad_blocks: set[int] = set()
+        self.misfiled: list[int] = []
+        """Keys of blocks that hold, under another stream's number."""
         self.copies: list[Stored] = []
-        """Copies of dictionaries that are damaged, as they should be."""
+        """Copies of dictionaries that are damaged or missing, as they should be."""
+        self.bad_copies: list[tuple[Any, Any]] = []
+        """Number and copy, as they are stored, of those that are damaged."""
         self.dictionaries = Dictionaries()
         self._connection = connection
         self._keys = keys
@@ -215,22 +229,30 @@ class Verification:
 
     async def _learnt(self) -> AsyncIterator[Step]:
         stored = [Stored(*row) for row in await self._connection.fetch(SELECT)]
-        self.dictionaries.take(stored)
-        sound = {one.number: one for one in stored if one.is_sound}
+        sound = {one[:2]: one for one in stored if _is_dictionary(one)}
+        self.dictionaries.take(sound.values())
         for one in stored:
-            if not one.is_sound:
-                yield Finding(f"copy {one.copy} of dictionary {one.number} is damaged")
-                if one.number in sound:
-                    self.copies.append(sound[one.number]._replace(copy=one.copy))
+            if not _is_dictionary(one):
+                self.bad_copies.append((one.number, one.copy))
+                yield Finding(f"copy {one.copy!r} of dictionary {one.number!r} is damaged")
+        for (number, copy), one in sound.items():
+            other = 1 - copy
+            if (number, other) in sound:
+                continue
+            self.copies.append(_copied(one, other))
+            if (number, other) not in self.bad_copies:
+                yield Finding(f"copy {other} of dictionary {number} is missing")
 
     async def _blocks(self) -> AsyncIterator[Step]:
         self._total = await self._count()
         key = -(2**63)
         while stored := await self._connection.fetch(
-            'SELECT key, last, stream, "offset", count, CAST(data AS BLOB) FROM blocks NOT INDEXED'
-            " WHERE key > ? ORDER BY key LIMIT ?",
+            'SELECT key, last, stream, "offset", count, typeof(data), CAST(data AS BLOB)'
+            " FROM blocks NOT INDEXED WHERE key > ? ORDER BY key LIMIT ?",
             (key, PAGE_BLOCKS),
         ):
+            if stored[-1][0] <= key:
+                raise StoreMismatch("the table of blocks is damaged: it runs in circles")
             key, rows = stored[-1][0], list[_Row]()
             for one in stored:
                 try:
@@ -240,11 +262,17 @@ class Verification:
                         yield step
                     rows = []
                     yield self._bad_block(one[0], one[3], one[4], error)
+                else:
+                    if one[2] != one[0] & MAX_STREAMS - 1:
+                        self.misfiled.append(one[0])
+                        yield Finding(
+                            f"the block with the key {one[0]} is filed under the stream {one[2]!r}"
+                        )
             async for step in self._take(rows):
                 yield step
 
     def _unpacked(  # noqa: PLR0917 - the columns of its row, as they come
-        self, key: int, last: Any, row: Any, offset: Any, count: Any, data: bytes
+        self, key: int, last: Any, row: Any, offset: Any, count: Any, kind: str, data: bytes
     ) -> list[_Row]:
         """The events of a block, as if they were rows."""
         self._by_block.update(
@@ -254,11 +282,11 @@ class Verification:
             )
             for number, (_, columns) in enumerate(_BLOCK_INDEXES)
         )
+        if kind != "blob" or not all(isinstance(one, int) for one in (last, offset, count)):
+            raise ValueError("its columns are of other types than were written")
         block = checked_block(key, last, offset, count, data, self.dictionaries)
-        if row != block.row:
-            raise ValueError(f"it is filed under the stream {row!r}")
         places = range(block.count)
-        keys = (row_key(lamport, row) for lamport in block.lamports)
+        keys = (row_key(lamport, block.row) for lamport in block.lamports)
         filed = zip(keys, places, block.bytes_at(places), strict=True)
         return [_Row(one, offset + at, bytes_, "") for one, at, bytes_ in filed]
 
@@ -343,6 +371,8 @@ class Verification:
 
     def _stray(self, row: _Row) -> list[Finding]:
         self.strays += 1
+        if not row.fault:
+            self.clock = max(self.clock, row.key >> STREAM_BITS)  # it may be this node's own
         return [Finding(f"the event with the key {row.key} is of no stream")]
 
     def _event(self, row: _Row, check: StreamCheck, offset: int) -> list[Finding]:
@@ -353,6 +383,8 @@ class Verification:
             self._retractions.update(counting(event, self._keys))
         if row.fault and (event is not None or row.fault == _BAD_ROW):
             findings.append(check.fault(row.fault, offset))
+        if event is not None and event.lamport == row.key >> STREAM_BITS:
+            self.clock = max(self.clock, event.lamport)
         return findings
 
     async def _seals(
@@ -486,6 +518,17 @@ def _hiding(retractions: Iterable[Retraction]) -> set[tuple[EventKey, int, Event
         for one in retractions
         for target in one.targets
     }
+
+
+def _is_dictionary(one: Stored) -> bool:
+    """Whether it is what was written; what stands in a damaged row may be of any type."""
+    copy: Any = one.copy
+    return isinstance(copy, int) and one.is_sound
+
+
+def _copied(one: Stored, copy: int) -> Stored:
+    """The same as another copy."""
+    return Stored(one.number, copy, one.data, checksum(one.number, copy, one.data))
 
 
 def _entries(event: Event, key: int) -> Iterable[tuple[int, int]]:

@@ -2,19 +2,22 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import lamport.compaction
 import lamport.tidying
 from lamport.chain import Seal
-from lamport.errors import DamagedRange
+from lamport.errors import DamagedRange, StoreMismatch
 from lamport.ids import EventKey
 from lamport.log import EventLog
 from lamport.offsets import OffsetRange
 from lamport.reader import Order
 from lamport.tags import Tag
+from lamport.verification import block_entries, offset_entries
 from tests.lamport.keys import drafts, member, open_log, read_all
+from tests.lamport.test_compaction import looked_at
 from tests.lamport.test_packed_damage import at, damaged, execute, pack
 from tests.lamport.test_repair import ALL, BOB, _from, findings, mended, said
 
@@ -133,3 +136,108 @@ def test_a_block_whose_key_is_another_streams_is_mended_in_its_own(tmp_path: Pat
         assert await findings(log, tmp_path) == []
 
     damaged(tmp_path, at(10, "UPDATE blocks SET key = key - 1"), act)
+
+
+@pytest.mark.parametrize("stream", [0, 1])
+def test_a_block_filed_under_another_stream_is_put_back_by_healing(
+    tmp_path: Path, stream: int
+) -> None:
+    asyncio.run(own_and_bob(tmp_path, 60, packs=True))
+    found = f'stream = {stream} AND "offset" = 10'
+    execute(tmp_path, f"UPDATE blocks SET stream = 77 WHERE {found}")  # noqa: S608 - ours
+    told, cuts = looked_at(tmp_path, mend=True)
+    assert "is filed under the stream 77" in " ".join(told)
+    assert not cuts
+    assert looked_at(tmp_path) == ([], [])
+    assert execute(tmp_path, f"SELECT count FROM blocks WHERE {found}") == [(5,)]  # noqa: S608 - ours
+
+
+@pytest.mark.parametrize("column", ["last", "key"])
+def test_healing_sets_the_clock_by_what_holds(tmp_path: Path, column: str) -> None:
+    asyncio.run(own_and_bob(tmp_path, 60, packs=True))
+    strike = f"UPDATE blocks SET {column} = {column} + (1 << 61)"  # noqa: S608 - ours
+    execute(tmp_path, f'{strike} WHERE stream = 0 AND "offset" = 50')
+    looked_at(tmp_path, mend=True)
+    assert execute(tmp_path, "SELECT value FROM facts WHERE name = 'clock'") == [(60,)]
+
+
+def test_a_clock_that_is_behind_is_set_by_packed_events(tmp_path: Path) -> None:
+    asyncio.run(own_and_bob(tmp_path, 60, packs=True))
+    execute(tmp_path, "UPDATE facts SET value = 3 WHERE name = 'clock'")
+    execute(tmp_path, "DELETE FROM tag_tails")
+    looked_at(tmp_path, mend=True)
+    assert execute(tmp_path, "SELECT value FROM facts WHERE name = 'clock'") == [(60,)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "data = CAST(data AS TEXT)",
+        "\"offset\" = 'ten'",
+        "count = 5.5",
+        "last = x'00'",
+        "stream = 'x'",
+    ],
+)
+def test_a_column_of_another_type_is_found_and_healed(tmp_path: Path, change: str) -> None:
+    asyncio.run(own_and_bob(tmp_path, 1, packs=True))
+    execute(tmp_path, at(10, f"UPDATE blocks SET {change}"))  # noqa: S608 - ours
+    assert looked_at(tmp_path, mend=True)[0]
+    assert looked_at(tmp_path) == ([], [])
+
+
+def test_a_table_that_runs_in_circles_is_not_read_for_ever() -> None:
+    """A flipped bit of a row's key, or of an index's entry: SQLite goes on behind it where it was before."""
+
+    class Circling:
+        """Answers whatever is asked with the same rows; no file of SQLite can be bent to that reliably."""
+
+        def __init__(self, *rows: tuple[Any, ...]) -> None:
+            self._rows = list(rows)
+
+        async def fetch(self, sql: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
+            del sql, parameters
+            return self._rows
+
+    async def run() -> None:
+        for entries, row in (
+            (block_entries, (0, 5, 5, 1)),
+            (block_entries, ("x", None, 5, b"")),
+            (offset_entries, ("x", None, 5)),
+        ):
+            with pytest.raises(StoreMismatch, match="runs in circles"):
+                async for _ in entries(Circling(row)):  # type: ignore[arg-type]
+                    pass
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "number = number + 65536",
+        "number = 'x'",
+        "number = number + 1",
+        "copy = 5",
+        "copy = 'x'",
+        "data = 'x'",
+        "crc = crc + 1",
+        "crc = 'x'",
+    ],
+)
+def test_a_damaged_copy_of_a_dictionary_is_told_and_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setattr("lamport.dictionaries.MIN_SAMPLES", 8)
+    monkeypatch.setattr("lamport.dictionaries.DICTIONARY_BYTES", 512)
+    monkeypatch.setattr("lamport.blocks.FRAME_EVENTS", 2)
+    asyncio.run(own_and_bob(tmp_path, 60, packs=True))
+    every = "SELECT * FROM dictionaries ORDER BY number, copy"
+    before = execute(tmp_path, every)
+    assert len(before) == 2
+    execute(tmp_path, f"UPDATE dictionaries SET {change} WHERE copy = 1")  # noqa: S608 - ours
+    told, cuts = looked_at(tmp_path, mend=True)
+    assert "dictionary" in " ".join(told)
+    assert not cuts
+    assert execute(tmp_path, every) == before
+    assert looked_at(tmp_path) == ([], [])
