@@ -91,7 +91,8 @@ async def _pages_of_blocks(
     """Key, offset and bytes of all events in blocks that can be read."""
     key = -(2**63)
     while stored := await writer.fetch(
-        'SELECT key, last, "offset", count, data FROM blocks NOT INDEXED WHERE key > ? ORDER BY key LIMIT ?',
+        "SELECT key, last, \"offset\", count, CASE typeof(data) WHEN 'blob' THEN data END"
+        " FROM blocks NOT INDEXED WHERE key > ? ORDER BY key LIMIT ?",
         (key, PAGE_BLOCKS),
     ):
         if stored[-1][0] <= key:
