@@ -175,7 +175,14 @@ def draw_plan(
     if "clone" not in options:
         # Where two histories part, and both have pruned that place, nobody can tell them apart any more.
         operations += _sensing(seed, count, seconds)
-    operations += _ruling(seed, count, seconds, operations)
+    if not _COPYING & options.keys():
+        # A copy has its original's keys, and neither can be told from the other by what the admin says of them.
+        operations += _ruling(seed, count, seconds, operations)
+    if any(one.kind == "revoke" for one in operations):
+        # Whether a retraction hides depends on who has heard of its author's revocation: stories tell of that.
+        operations = [one for one in operations if one.kind != "retract"]
+    if "clone" in options:
+        options.pop("forge", None)  # a copy remembers whom its original banned
     for kind, every_s in options.items():
         operations += _strikes(draws[kind], kind, every_s, count, seconds)
     return Plan(seed, count, shape, harsh, knobs, seconds, options, tuple(sorted(operations)))
@@ -285,6 +292,9 @@ HARDSHIPS: Mapping[str, _Hardship] = {
     "flip_bit": _Hardship(_one),
     "clone": _Hardship(_one),
 }
+
+_COPYING = {"clone", "copy_card"}
+"""What makes two devices of one."""
 
 _APART = {"flip_bit", "clone"}
 """Kinds that are drawn from a generator of their own: all else that a seed draws is what it was without them."""

@@ -39,6 +39,9 @@ COPIED_CONVERGENCE_S = 60.0
 MENDING_S = 15.0
 """How long it may take until what a disk lost is mended, in a world that is well."""
 
+TIDYING_S = 2.0
+"""In which logs at rest have merged, packed and pruned what was left to do."""
+
 REST_S = 5.0
 """After which half-made and half-dead connections are gone."""
 
@@ -157,6 +160,7 @@ async def _quiet(run: Run) -> None:
     await world.membership.tell(world.members[0])
     await world.converge(limit_s)
     await asyncio.gather(*run.under_way)
+    await asyncio.sleep(TIDYING_S)
     await world.converge(limit_s)
     await _mended(run)
     for device in world.nodes:

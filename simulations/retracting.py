@@ -109,7 +109,11 @@ def check_hidden(run: Said, device: Device, shown: Sequence[Event]) -> None:
         if offset >= kept.get(stream, 0) and not run.hidden.admin.withdraws(device, stream, offset)
     ]
     due = {key for key in held if not run.hidden.hides(run, device, key)}
-    seen = {EventKey(event.lamport, event.stream.base) for event in shown}
+    seen = {
+        EventKey(event.lamport, event.stream.base)
+        for event in shown
+        if event.offset >= kept.get(event.stream.base, 0)  # it may have been pruned since
+    }
     for wrong, text in ((seen - due, "shows what was retracted"), (due - seen, "hides")):
         if wrong:
             raise LawBroken(f"law 6: {device.name} {text}: {min(wrong)}")

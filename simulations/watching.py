@@ -107,12 +107,12 @@ class Listener:
             world.broken(f"law 11: {name} was handed another {event.key} than its author wrote")
         stream = self._log.store.branches.named_now(event.stream, event.offset)
         self._cursor = dict(self._reached.items())
-        due = self._due(stream, event.offset)
+        pruned = self._device.node.log.horizons.get(event.stream.base, 0)
+        due = self._due(stream, event.offset, pruned)
         if event.offset < due and self._auditor.hidden.was_named(event.key):
             self._told.pop((stream.base, event.offset), None)
             return  # it was hidden by a retraction that was withdrawn since
-        pruned = self._device.node.log.horizons.get(event.stream.base, 0)
-        if event.offset != due and not due < event.offset <= pruned:
+        if event.offset != due:
             world.broken(f"law 10: {name} was handed {event.key}, {event.stream} {due} was due")
         self._cursor[stream] = event.offset
         self._handed[event.key] = (stream.base, event.offset)
@@ -136,10 +136,12 @@ class Listener:
         """How far it came, under the names that streams' branches bear now."""
         return self._log.named_now(OffsetMap(self._cursor))
 
-    def _due(self, stream: StreamId, end: int) -> int:
-        """The next offset that must come, no further than `end`: what is hidden need not."""
+    def _due(self, stream: StreamId, end: int, pruned: int = 0) -> int:
+        """The next offset that must come, no further than `end`: what is hidden, or pruned by now, need not."""
         due = max(self._reached.of(stream) + 1, self._log.store.branches.first(stream))
-        while due < end and (self._is_hidden(stream, due) or self._may_be_back(stream, due)):
+        while due < end and (
+            due < pruned or self._is_hidden(stream, due) or self._may_be_back(stream, due)
+        ):
             due += 1
         return due
 
