@@ -2,7 +2,10 @@
 
 import asyncio
 import gc
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -202,8 +205,9 @@ def test_a_false_claim_is_refuted_with_the_two_events_that_matter() -> None:
         check_commutative(last, log.events, NODE)
 
 
-def test_a_live_fish_takes_at_most_two_kibibytes_beside_its_state() -> None:
-    count = 500
+def bytes_of_a_live_fish() -> float:
+    """What each of some hundred fish takes, in bytes."""
+    count, taken = 500, list[int]()
 
     async def act(_log: MemoryLog, pond: Pond) -> None:
         def one(number: int) -> Fish[State]:
@@ -218,9 +222,19 @@ def test_a_live_fish_takes_at_most_two_kibibytes_beside_its_state() -> None:
                 pond.observe(fish)
                 await pond.current_state(fish)
             gc.collect()  # what waits to be collected is no fish's
-            taken = tracemalloc.get_traced_memory()[0]
+            taken.append(tracemalloc.get_traced_memory()[0])
         finally:
             tracemalloc.stop()
-        assert taken / count <= 2_048
 
     story(act)
+    return taken[0] / count
+
+
+def test_a_live_fish_takes_at_most_two_kibibytes_beside_its_state() -> None:
+    # In a process of its own: how large objects are depends on what others of their class went through.
+    code = "from tests.fish.test_dispatch import bytes_of_a_live_fish as f; print(f())"
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=root
+    )
+    assert 200 < float(done.stdout) <= 2_048

@@ -41,8 +41,9 @@ def test_reconnecting_with_nothing_new_costs_less_than_a_kilobyte_behind_the_hel
             await world.run(seconds=1.5)
             traffic = again.session.traffic
             assert traffic.bytes_in + traffic.bytes_out < min(LIMIT_BYTES, whole / 4)
-            assert again.session.offsets == a.node.offsets
-            assert again.session.theirs == dict(a.node.offsets.items())
+            assert a.node.offsets.covers(
+                again.session.offsets
+            )  # what it heard from here it does not tell back
             await a.publish(Tag("x"), "new")
             await world.run(seconds=0.5)
             assert b.node.offsets == a.node.offsets
