@@ -153,7 +153,7 @@ def draw_plan(
     """The plan of a seed.
 
     `seconds` is how long there is hardship; a quiet phase follows. `nodes` is drawn if not given, and so are the kinds
-    of hardship unless it is to be `every_kind`.
+    of hardship unless it is to be `every_kind` (but for forging, which is not drawn beside clones).
     """
     draw = random.Random(f"plan {seed}")  # noqa: S311 - repeatable on purpose
     count = nodes or draw.randint(2, MAX_NODES)
