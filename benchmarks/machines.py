@@ -16,8 +16,8 @@ from random import Random
 from typing import Any, NamedTuple
 
 from benchmarks.events import SEED, Sample, generate, settling
-from benchmarks.nodes import batches, database, fill, make_identities, running
-from benchmarks.raw import fold
+from benchmarks.nodes import batches, fill, make_identities, running
+from benchmarks.raw import fold, store_copy
 from benchmarks.report import Report
 from benchmarks.rounds import (
     LATENCY,
@@ -51,6 +51,7 @@ WAVE = 1_000
 
 _FOLD = f"machines, fold of {STATIONS} states"
 _EACH = "machines, an event for each instance"
+_PLAIN = "plain.sqlite"
 _MEMORY = "machines, memory of an instance"
 _SEND = "machines, send that settles at once"
 _CROWD = "machines, send among many instances"
@@ -168,12 +169,14 @@ def _more(name: str) -> Any:
 async def _fill(folder: Path, identity: Identity, samples: Sequence[Sample]) -> None:
     async with running(folder, identity) as node:
         await fill(node, samples)
+    # The node packs what is old: a plain loop needs a plain table of the same events.
+    store_copy(iter(samples), len(samples), folder / _PLAIN)
 
 
 def _fold_rows(folder: Path, identity: Identity, runs: int) -> tuple[Any, ...]:
     versions = count()  # snapshots belong to a version: with a new one there is none
-    expected = fold(database(folder), by_hand, Piece())
-    events = fold(database(folder), lambda seen, _payload, _metadata: seen + 1, 0)
+    expected = fold(folder / _PLAIN, by_hand, Piece())
+    events = fold(folder / _PLAIN, lambda seen, _payload, _metadata: seen + 1, 0)
 
     def ours() -> Figures:
         fish = line().fish("machines", version=next(versions))
@@ -213,7 +216,7 @@ def _memory_rows(folder: Path, identity: Identity, instances: int, runs: int) ->
     def bound() -> Figures:
         with closing(_Traced()) as traced:
             nothing: dict[str, Piece] = {}
-            states = fold(database(folder), _keep, nothing)
+            states = fold(folder / _PLAIN, _keep, nothing)
             held = traced.held()
         assert len(states) == instances, "each has had an event"
         return {_MEMORY: held / instances}
