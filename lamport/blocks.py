@@ -26,6 +26,7 @@ from lamport.codec import MAX_EVENT_BYTES
 from lamport.event import Event
 from lamport.frames import Filed, Frame, Pack, pack_frame
 from lamport.ids import StreamId
+from lamport.row_keys import row_key
 
 BLOCK_EVENTS = 128
 """Most events of a block: the more, the less does the database's own share weigh."""
@@ -160,6 +161,12 @@ class Block:
         """The bytes of the events at these positions, as their author wrote them."""
         for number, places in groupby(map(self._place, positions), key=lambda place: place[0]):
             yield from self._frame(number).bytes_at(at for _, at in places)
+
+    def filed(self) -> Iterator[tuple[int, int, bytes]]:
+        """Row key, offset and bytes of all events."""
+        places = range(self.count)
+        for lamport, at, data in zip(self.lamports, places, self.bytes_at(places), strict=True):
+            yield row_key(lamport, self.row), self.offset + at, data
 
     def _place(self, position: int) -> tuple[int, int]:
         """The number of the frame that holds a position, and the position in it."""

@@ -230,7 +230,6 @@ class CommitBuilder:
         self._seals.append(verified.seal)
         self._clock = self._clock.raised(verified.head.lamport)
         self._note_retractions(verified.events)
-        self._follow(verified)
         return verified.events
 
     def learn(self, seal: Seal) -> tuple[Event, ...]:

@@ -32,7 +32,7 @@ def tag_entries(commit: Commit, row_of: Mapping[StreamId, int]) -> list[int]:
 def commit_statements(
     commit: Commit, runs: Sequence[Run], row_of: Mapping[StreamId, int]
 ) -> Iterator[Statement]:
-    """All that a commit writes, and no statement without rows: a single event is five."""
+    """All that a commit writes, and no statement without rows: a single event is four at most."""
     if commit.certificates:
         yield Statement(
             "INSERT INTO authors VALUES (?, ?) ON CONFLICT DO NOTHING",

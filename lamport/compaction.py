@@ -12,15 +12,16 @@ A unit that does not hold is left as it is, with everything behind it: reads and
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Sequence
+
+import msgpack
 
 from lamport.blocks import BLOCK_EVENTS, Dictionary, frame_contents, pack_events
 from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Head, chained
 from lamport.dictionaries import SAMPLE_BYTES, SAMPLE_EVENTS, Dictionaries, inserted, learn
-from lamport.event_table import Row
+from lamport.event_table import Row, fitting
 from lamport.frames import Filed
-from lamport.row_keys import STREAM_BITS, row_checksum, row_key
+from lamport.row_keys import STREAM_BITS, row_key
 from lamport.seams import Connection, Statement, Work
 
 MAX_ROWS = 65_536
@@ -122,7 +123,7 @@ class Compaction:
         return self.rows > MAX_BACKLOG_ROWS and self.can_pack
 
     async def step(self, work: Work) -> None:
-        """Turn one unit into blocks, where there is one."""
+        """Turn one unit into blocks, where there is one; else give back unused pages."""
         row = self._longest() if self.rows > IDLE_ROWS else None
         if row is None:
             await self._give_back()
@@ -186,7 +187,7 @@ class Compaction:
 
     async def _unit(self, row: int, first: int) -> tuple[list[Row], int]:
         """The oldest rows of a stream, from offset `first` on, up to a seal, and where that is; none without a seal."""
-        count = await self._fitting(row, first)
+        count = await fitting(self._writer, row, first, MAX_SEALED_EVENTS, MAX_SEALED_BYTES)
         seals = await self._writer.fetch(
             'SELECT "offset" FROM seals WHERE stream = ? AND "offset" BETWEEN ? AND ? ORDER BY "offset"',
             (row, first, first + count - 1),
@@ -202,15 +203,6 @@ class Compaction:
         )
         return [Row(*one) for one in rows], end
 
-    async def _fitting(self, row: int, first: int) -> int:
-        """How many rows fit a sealed range, at least one; measured before they are read."""
-        sizes = await self._writer.fetch(
-            'SELECT length(bytes) FROM events WHERE stream = ? AND "offset" >= ? ORDER BY "offset" LIMIT ?',
-            (row, first, MAX_SEALED_EVENTS),
-        )
-        totals: Iterable[int] = accumulate(size for (size,) in sizes)
-        return max(1, sum(total <= MAX_SEALED_BYTES for total in totals))
-
     async def _hash(self, row: int, offset: int) -> bytes:
         """The chain's hash at a seal, or before all that is kept; of no use where there is neither."""
         start = self._start_of(row)
@@ -223,8 +215,11 @@ class Compaction:
 
 def _learnt(rows: Sequence[Row]) -> bytes:
     """A dictionary from these rows; empty where they are too few, or damaged."""
-    sound = [Filed(one.key >> STREAM_BITS, one.data) for one in rows if _is_sound(one)]
-    return learn(list(frame_contents(sound)))
+    try:
+        sound = [Filed(one.key >> STREAM_BITS, one.data) for one in rows if one.is_sound]
+        return learn(list(frame_contents(sound)))
+    except (TypeError, ValueError, msgpack.UnpackException):  # an older row has no checksum
+        return b""
 
 
 def _packed(
@@ -232,7 +227,9 @@ def _packed(
 ) -> list[Place] | None:
     """Blocks of rows; None where these are not what was sealed."""
     try:
-        if chained(before, [one.data for one in unit]) != sealed or not all(map(_is_sound, unit)):
+        if not all(one.is_sound for one in unit):
+            return None
+        if chained(before, [one.data for one in unit]) != sealed:
             return None
     except TypeError:  # what stands in a damaged row may be of any type
         return None
@@ -242,10 +239,6 @@ def _packed(
         (row_key(one.first_lamport, row), row_key(one.last_lamport, row), row, *one[2:])
         for one in pack_events(row, first, events, dictionary)
     ]
-
-
-def _is_sound(one: Row) -> bool:
-    return one.crc is None or one.crc == row_checksum(one.key, one.offset, one.data)
 
 
 def _statements(row: int, first: int, end: int, packed: Sequence[Place]) -> list[Statement]:

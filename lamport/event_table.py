@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from lamport.blocks import BLOCK_EVENTS, Block, MisplacedFrame, dictionary_of, read_directory
@@ -19,17 +19,14 @@ from lamport.dictionaries import Dictionaries
 from lamport.errors import DAMAGE_REMEDY, DamagedEvent, DamagedIndex
 from lamport.ids import EventKey, StreamId
 from lamport.offsets import OffsetRange
-from lamport.row_keys import MAX_STREAMS, STREAM_BITS
+from lamport.row_keys import MAX_STREAMS, STREAM_BITS, row_checksum
 from lamport.seams import Connection
 
 OPENED_BYTES = 16 * 1024 * 1024
-"""Bytes of opened blocks that are kept, decompressed: some hundreds of common events."""
+"""Bytes of opened blocks that are kept, decompressed: some hundreds of blocks of common events."""
 
 OPENED_AT_ONCE = 32
 """Behind so many blocks others have their turn: a millisecond or two. A page may reach into one of each stream."""
-
-_Stored = tuple[int, int, int, int, bytes]
-"""A block's row: key, last key, offset, count, data."""
 
 
 class Row(NamedTuple):
@@ -39,6 +36,14 @@ class Row(NamedTuple):
     offset: int
     data: bytes
     crc: int | None
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether its bytes are any, and those that it was written with; in a damaged row anything may stand."""
+        data: Any = self.data
+        if not isinstance(data, bytes):
+            return False
+        return self.crc is None or self.crc == row_checksum(self.key, self.offset, data)
 
 
 class Part(NamedTuple):
@@ -51,6 +56,13 @@ class Part(NamedTuple):
         """Their row keys."""
         for at in self.positions:
             yield self.block.lamport_at(at) << STREAM_BITS | self.block.row
+
+
+async def fitting(connection: Connection, row: int, first: int, events: int, size: int) -> int:
+    """See `EventTable.fitting`."""
+    sizes = await connection.fetch(_SIZES, (row, first, events))
+    totals: Iterable[int] = accumulate(one for (one,) in sizes)
+    return max(1, sum(total <= size for total in totals))
 
 
 class Lost(NamedTuple):
@@ -233,20 +245,14 @@ class EventTable:
 
     async def fitting(self, row: int, first: int, events: int, size: int) -> int:
         """How many fresh events of a stream from an offset on are within these limits, measured and not read."""
-        sizes = await self._reader.fetch(_SIZES, (row, first, events))
-        total = 0
-        for count, (one,) in enumerate(sizes):
-            total += one
-            if total > size:
-                return max(count, 1)
-        return max(len(sizes), 1)
+        return await fitting(self._reader, row, first, events, size)
 
     async def _opened_all(self, near: Sequence[Sequence[Any]]) -> list[Block] | None:
         """The blocks that a page reaches into; mostly they were opened for the page before.
 
         None where others stand in their place meanwhile: damage was mended.
         """
-        kept = [self._kept(*one) for one in near]
+        kept = [self._kept(key, offset, count) for key, _, offset, count in near]
         missing = [one for one, block in zip(near, kept, strict=True) if block is None]
         stored: list[Any] = []
         if missing:
@@ -298,13 +304,13 @@ class EventTable:
     def _block(self, stored: Any) -> Block:
         """A block, its frames not opened yet unless they were before."""
         key, last, offset, count, data = stored
-        block = self._kept(key, last, offset, count)
+        block = self._kept(key, offset, count)
         if block is None:
             block = unopened_block(key, last, offset, count, data, self._dictionaries)
             self._keep(key, block)
         return block
 
-    def _kept(self, key: int, _: int, offset: int, count: int) -> Block | None:
+    def _kept(self, key: int, offset: int, count: int) -> Block | None:
         """A block that is open already; not one in whose place another stands by now."""
         block = self._opened.get(key)
         return (

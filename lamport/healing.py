@@ -108,9 +108,7 @@ def _of_block(  # noqa: PLR0917 - the columns of its row, as they come
         block = opened((key, last, None, offset, count, data), dictionaries)
     except ValueError:
         return  # one of this node's own that is damaged: what it held cannot be told
-    places = range(block.count)
-    for at, event in zip(places, block.bytes_at(places), strict=True):
-        yield row_key(block.lamports[at], block.row), offset + at, event
+    yield from block.filed()
 
 
 def _numbers(rows: Sequence[tuple[int, int, bytes]], streams: Mapping[int, StreamId]) -> list[int]:

@@ -1,15 +1,14 @@
 """Horizons in the database: written down with the commit that brings them, and followed in small steps.
 
-`follow` makes one step, a transaction of a bounded size: giving up what lies behind a horizon that was announced, or
-deleting the next few events there with their seals and their entries in the tag index. Only the task that writes the
-log may call it: the tag index must stand still meanwhile.
+`clear_step` makes one step of deleting, a transaction of a bounded size: the next block there or the next few rows,
+with their seals and their entries in the tag index. Only the task that writes the log may call it: the tag index must
+stand still meanwhile.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from lamport.blocks import Block
 from lamport.chain import Seal
 from lamport.codec import verify_event
 from lamport.dictionaries import Dictionaries
@@ -18,7 +17,6 @@ from lamport.event_table import checked_block
 from lamport.horizon import Horizon
 from lamport.ids import StreamId
 from lamport.postings import tag_hashes
-from lamport.row_keys import row_key
 from lamport.seams import Connection, Statement, Work
 from lamport.tag_index import TagIndex
 from lamport.tag_removal import plan_removal
@@ -123,14 +121,8 @@ async def _next_block(
                     offset + count,
                     (),
                 )  # its tags cannot be told: `verify --heal` makes the index anew
-            return offset + count, list(_rows_of(block))
+            return offset + count, list(block.filed())
     return None
-
-
-def _rows_of(block: Block) -> Iterator[_Row]:
-    places = range(block.count)
-    for at, data in zip(places, block.bytes_at(places), strict=True):
-        yield row_key(block.lamports[at], block.row), block.offset + at, data
 
 
 async def _next_rows(connection: Connection, row: int, first: int) -> tuple[int, Sequence[_Row]]:

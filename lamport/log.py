@@ -117,7 +117,7 @@ class EventLog(KeptSnapshots):
         self._room = asyncio.Semaphore(MAX_WAITING)
         self._waiting: deque[Request] = deque()
         self._bell = Doorbell()
-        self._offsets = OffsetMap({s: head.offset for s, head in store.heads.items()})
+        self._offsets = store.offsets
         self._recent = Recent()
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
@@ -402,7 +402,7 @@ class EventLog(KeptSnapshots):
         return is_news
 
     def _take_back(self) -> None:
-        self._offsets = OffsetMap({s: head.offset for s, head in self._store.heads.items()})
+        self._offsets = self._store.offsets
         self._pulse()
 
     def sealed_range(
@@ -577,7 +577,7 @@ class EventLog(KeptSnapshots):
         if len(commit.heads) > 1:
             events.sort(key=_KEY)
         if commit.forks:  # some ends are called otherwise now, and lie further back
-            self._offsets = OffsetMap({s: head.offset for s, head in self._store.heads.items()})
+            self._offsets = self._store.offsets
             for adoption in commit.forks:
                 self.forks.adopted(adoption)
         else:

@@ -12,9 +12,9 @@ from lamport.blocks import Block, MisplacedFrame
 from lamport.chain import MAX_SEALED_EVENTS
 from lamport.dictionaries import Dictionaries
 from lamport.errors import DamagedIndex
-from lamport.event_table import checked_block
+from lamport.event_table import Row, checked_block
 from lamport.offsets import OffsetRange
-from lamport.row_keys import MAX_STREAMS, row_checksum
+from lamport.row_keys import MAX_STREAMS
 from lamport.seams import Statement
 from lamport.store import Store, translated_errors
 
@@ -60,7 +60,7 @@ class Filing:
             is_back = self._is_known(stored[0]) and self._owner(stored) != row
             (back if is_back else gone).append(stored[0])
         for key, *filed in await self._fetch(_ROWS_THERE, row, first, last):
-            if self._is_known(key) and _is_sound(key, *filed):
+            if self._is_known(key) and Row(key, *filed).is_sound:
                 rows.append(key)
         statements = (filed_by_key("blocks", back), filed_by_key("events", rows), _deleted(gone))
         return Misfiled(statements, sorted({key & _MASK for key in back + rows}))
@@ -143,9 +143,6 @@ def opened(stored: Sequence[Any], dictionaries: Dictionaries) -> Block:
         ValueError: it is damaged. What stands in such a row may be of any type.
     """
     key, last, _, offset, count, data = stored
-    numbers = key, last, offset, count
-    if not all(isinstance(one, int) for one in numbers) or not isinstance(data, bytes):
-        raise ValueError("its columns are of other types than were written")
     return checked_block(key, last, offset, count, data, dictionaries)
 
 
@@ -159,8 +156,3 @@ def filed_by_key(table: str, keys: Sequence[int]) -> Statement:
 
 def _deleted(keys: Sequence[int]) -> Statement:
     return Statement("DELETE FROM blocks WHERE key = ?", [(key,) for key in keys])
-
-
-def _is_sound(key: int, offset: Any, data: Any, crc: Any) -> bool:
-    """Whether a row is one that was written, as far as it can be told: older schemas wrote no checksum."""
-    return isinstance(data, bytes) and (crc is None or crc == row_checksum(key, offset, data))

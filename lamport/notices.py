@@ -116,10 +116,6 @@ class Notices:
         """Keep one more."""
         self._kept[notice.id] = notice
 
-    def of_kind(self, kind: NoticeKind) -> list[Notice]:
-        """Those of one kind."""
-        return [notice for notice in self._kept.values() if notice.kind == kind]
-
     def get(self, notice_id: bytes) -> Notice | None:
         """The notice of this name, if it is kept."""
         return self._kept.get(notice_id)

@@ -440,7 +440,7 @@ class Repair:
             for number, key, _, offset, crc, data in found
             if number is None
         ]
-        if not all(map(_is_sound, rows)):
+        if not all(one.is_sound for one in rows):
             raise ValueError("a row is damaged")
         return [*filed, *rows]
 
@@ -467,11 +467,7 @@ class Repair:
         block = opened((key, last, row, offset, count, data), self._store.dictionaries)
         if block.row != row:
             raise ValueError("it is another stream's")
-        places = range(block.count)
-        return [
-            Row(row_key(block.lamports[at], row), offset + at, one, None)
-            for at, one in zip(places, block.bytes_at(places), strict=True)
-        ]
+        return [Row(*one, None) for one in block.filed()]
 
     async def _fetch(self, sql: str, *parameters: int | str) -> list[tuple[Any, ...]]:
         with translated_errors():
@@ -544,11 +540,3 @@ def _with_checksum(key: int, stream: Any, offset: Any, data: Any, crc: Any) -> _
     if crc is None and isinstance(data, bytes) and isinstance(offset, int):
         crc = row_checksum(key, offset, data)
     return key, stream, offset, data, crc
-
-
-def _is_sound(row: Row) -> bool:
-    """Whether a row's bytes are any, and those that it was written with."""
-    data: Any = row.data  # what stands in a damaged row may be of any type
-    if not isinstance(data, bytes):
-        return False
-    return row.crc is None or row.crc == row_checksum(row.key, row.offset, data)

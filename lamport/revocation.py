@@ -7,8 +7,8 @@ have a cut on each of its branches. Of several revocations of a node each holds:
 
     [node, [[number, offset, hash, clock, horizon, signature], ...]]      the body of a notice (`lamport.notices`)
 
-The way of a datum: `revocation_of` makes one of the cuts chosen, a notice carries it, `lamport.cuts` works out what
-it leaves of each stream, and `lamport.withdrawal` makes it so on a disk.
+The way of a datum: `revocation_of` makes one of the cuts chosen, a notice carries it, `lamport.withdrawal` works out
+what it leaves of each stream and makes it so on a disk, and `lamport.cuts` is the picture of that.
 """
 
 from collections import Counter

@@ -38,6 +38,7 @@ from lamport.ids import STREAM_NUMBER_LIMIT, NodeId, StreamId
 from lamport.lineage import Lineage
 from lamport.notice_table import load_cuts, load_notices
 from lamport.notices import Notices
+from lamport.offsets import OffsetMap
 from lamport.retraction import Retracted
 from lamport.retraction_table import MARK, load_retracted, make_table
 from lamport.routes import NO_ROUTES, OwnStreams, Routes
@@ -257,7 +258,7 @@ class Store:
         self.compaction.removed(row, swept.rows)
 
     async def write(self, *statements: Statement) -> None:
-        """Run other statements (snapshots) as one transaction on the one connection that writes."""
+        """Run other statements as one transaction on the one connection that writes."""
         with translated_errors():
             await self._writer.transact(statements)
 
@@ -295,6 +296,11 @@ class Store:
         async with self.compaction.lock:
             with translated_errors():
                 await self.compaction.step(work)
+
+    @property
+    def offsets(self) -> OffsetMap:
+        """How far every stream is held."""
+        return OffsetMap({stream: head.offset for stream, head in self.heads.items()})
 
     def head(self, stream: StreamId) -> Head:
         """How far a stream is held; its genesis where nothing of it is."""
@@ -386,8 +392,7 @@ class Store:
     async def _record_lineage(self) -> None:
         """Nothing is committed before this run's token, and the stream it writes, are recorded."""
         if self._lineage.recorded != self.own:
-            with translated_errors():
-                await self._lineage.record(self._writer, self.own)
+            await self._lineage.record(self._writer, self.own)
 
     async def _load_retracted(self) -> None:
         facts = await _facts(self._writer)

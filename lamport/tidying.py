@@ -62,7 +62,8 @@ class Tidying:
     async def behind_commit(self, events: int) -> None:
         """Keep what is left to do within its bounds, behind a commit of so many events.
 
-        Whoever comes next waits for it: behind a small commit it is one step, and merging goes first.
+        Whoever comes next waits for it: behind a small commit it is one step unless merging is overdue, and merging
+        goes first.
         """
         self._has_room = True
         merges = self._is_due(idle=False)
@@ -94,7 +95,7 @@ class Tidying:
         return self._pruning.next_step(may_announce=self._may_announce())
 
     async def _prune(self, steps: int) -> None:
-        """Make so many steps of pruning; more than is written behind each commit, so that it keeps up."""
+        """Make so many steps of pruning: as many as keep up with what is written, but for small blocks."""
         for _ in range(steps):
             step = self._prune_step()
             if step is None or not self._has_room:

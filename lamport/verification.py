@@ -24,7 +24,7 @@ from lamport.ids import STREAM_NUMBER_LIMIT, EventKey, NodeId, StreamId
 from lamport.postings import tag_hash
 from lamport.retraction import Retraction
 from lamport.retraction_table import MARK, counting, stored_retractions
-from lamport.row_keys import MAX_STREAMS, STREAM_BITS, row_checksum, row_key
+from lamport.row_keys import MAX_STREAMS, STREAM_BITS, row_checksum
 from lamport.seams import Connection
 from lamport.store import translated_errors
 from lamport.stream_check import FiledEvent, Finding, StreamCheck, is_genuine
@@ -229,10 +229,10 @@ class Verification:
 
     async def _learnt(self) -> AsyncIterator[Step]:
         stored = [Stored(*row) for row in await self._connection.fetch(SELECT)]
-        sound = {one[:2]: one for one in stored if _is_dictionary(one)}
+        sound = {one[:2]: one for one in stored if one.is_sound}
         self.dictionaries.take(sound.values())
         for one in stored:
-            if not _is_dictionary(one):
+            if not one.is_sound:
                 self.bad_copies.append((one.number, one.copy))
                 yield Finding(f"copy {one.copy!r} of dictionary {one.number!r} is damaged")
         for (number, copy), one in sound.items():
@@ -282,13 +282,10 @@ class Verification:
             )
             for number, (_, columns) in enumerate(_BLOCK_INDEXES)
         )
-        if kind != "blob" or not all(isinstance(one, int) for one in (last, offset, count)):
+        if kind != "blob":
             raise ValueError("its columns are of other types than were written")
         block = checked_block(key, last, offset, count, data, self.dictionaries)
-        places = range(block.count)
-        keys = (row_key(lamport, block.row) for lamport in block.lamports)
-        filed = zip(keys, places, block.bytes_at(places), strict=True)
-        return [_Row(one, offset + at, bytes_, "") for one, at, bytes_ in filed]
+        return [_Row(*one, "") for one in block.filed()]
 
     def _bad_block(self, key: int, offset: Any, count: Any, error: Exception) -> Finding:
         self.bad_blocks.add(key)
@@ -518,12 +515,6 @@ def _hiding(retractions: Iterable[Retraction]) -> set[tuple[EventKey, int, Event
         for one in retractions
         for target in one.targets
     }
-
-
-def _is_dictionary(one: Stored) -> bool:
-    """Whether it is what was written; what stands in a damaged row may be of any type."""
-    copy: Any = one.copy
-    return isinstance(copy, int) and one.is_sound
 
 
 def _copied(one: Stored, copy: int) -> Stored:

@@ -13,9 +13,11 @@ import pytest
 import lamport.compaction
 from lamport.chain import MAX_SEALED_EVENTS
 from lamport.errors import DamagedEvent, DamagedRange
+from lamport.event_table import Row
 from lamport.healing import heal
 from lamport.log import EventLog
 from lamport.reader import Order
+from lamport.row_keys import row_checksum
 from lamport.seams import INLINE
 from lamport.sqlite import DATABASE_NAME, SqliteDisk
 from lamport.tags import Tag
@@ -323,3 +325,25 @@ def test_blocks_whose_dictionary_is_lost_are_damaged(
 
     reopened(tmp_path, read)
     assert any("dictionary 1 is damaged or lost" in one for one in findings(tmp_path))
+
+
+@pytest.mark.parametrize("damage", ["'a text'", "x'c1'", "7"])
+def test_nothing_is_learnt_from_what_is_damaged_and_the_log_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    learning(monkeypatch)
+    filled(tmp_path, packed=False)
+    execute(tmp_path, f"UPDATE events SET bytes = {damage}, crc = NULL WHERE rowid % 50 = 0")  # noqa: S608 # our own
+
+    async def go_on(log: EventLog) -> None:
+        await log.store.merge_events(INLINE)
+        await log.publish(drafts(1, "after"))
+
+    reopened(tmp_path, go_on)
+
+
+def test_a_row_is_sound_if_its_bytes_are_those_that_were_written() -> None:
+    assert Row(7, 0, b"event", row_checksum(7, 0, b"event")).is_sound
+    assert Row(7, 0, b"event", None).is_sound
+    assert not Row(7, 0, b"other", row_checksum(7, 0, b"event")).is_sound
+    assert not Row(7, 0, "event", None).is_sound  # type: ignore[arg-type] # as a disk may have it
