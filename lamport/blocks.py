@@ -40,7 +40,8 @@ BLOCK_BYTES = 64 * 1024
 _MAX_CONTENT = 4 * (BLOCK_BYTES + MAX_EVENT_BYTES)
 """Of what a frame is decompressed to: more was never put in."""
 
-_EVENT_OVERHEAD = 50
+_FLAGS_AT, _HAS_CHECKSUM = 4, 0b100
+"""In a zstd frame (RFC 8878, 3.1.1.1.1): it ends in a checksum of its content."""
 
 _VERSION = 1
 _HEAD = struct.Struct("<BBHQ")
@@ -105,13 +106,6 @@ class Block:
     def count(self) -> int:
         """How many events there are."""
         return self._directory.positions[-1]
-
-    @property
-    def size(self) -> int:
-        """Bytes of memory that it takes when all of it is open, about."""
-        parts = (self._data[start:end] for start, end in pairwise(self._directory.ends))
-        contents = sum(_content_size(part) for part in parts)
-        return len(self._data) + contents + _EVENT_OVERHEAD * self.count
 
     def meets(self, first: int, last: int) -> bool:
         """Whether it may hold events from one timestamp to another; nothing is opened."""
@@ -251,18 +245,10 @@ def read_directory(data: bytes) -> Directory:
     return Directory(dictionary, last, lamports, positions, ends)
 
 
-def _content_size(frame: bytes) -> int:
-    """What a frame says that it is decompressed to, where it can be read."""
-    try:
-        return min(max(zstandard.frame_content_size(frame), 0), _MAX_CONTENT)
-    except zstandard.ZstdError:
-        return 0
-
-
 def _opened(data: bytes, decompress: Decompress) -> Frame:
     try:
-        frame = zstandard.get_frame_parameters(data)
-        if not frame.has_checksum or not 0 < frame.content_size <= _MAX_CONTENT:
+        size = zstandard.frame_content_size(data)  # -1 where it does not say
+        if not (0 < size <= _MAX_CONTENT and data[_FLAGS_AT] & _HAS_CHECKSUM):
             raise ValueError("no frame of a block")
         return Frame(decompress(data))
     except (zstandard.ZstdError, struct.error) as error:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from lamport.codec import array_head
 from lamport.event import Event
 from lamport.ids import EventKey, StreamId
 
@@ -89,7 +90,7 @@ class Frame:
         if _WHOLE in numbers:  # a newer version may nest it as deep as can be decoded at all
             return [self.single(stream, at) for at in range(start, stop)]
         ends = self._ends()
-        payloads = _unpack(_array_head(stop - start) + self._content[ends[start] : ends[stop]])
+        payloads = _unpack(array_head(stop - start) + self._content[ends[start] : ends[stop]])
         known = map(_shape, map(self._shapes().__getitem__, numbers))
         keys = map(_new, repeat(EventKey), zip(self.lamports[start:stop], repeat(stream)))
         offsets = range(self.offset + start, self.offset + stop)
@@ -213,12 +214,8 @@ def _event_head(lamport: int, timestamp: int, pack: Pack) -> bytes:
 @lru_cache(maxsize=_KEPT_SHAPES)
 def _shape(data: bytes) -> tuple[tuple[str, ...], str]:
     """Tags and application id: two msgpack values, one behind the other."""
-    tags, app_id = _unpack(_array_head(2) + data)
+    tags, app_id = _unpack(array_head(2) + data)
     return tuple(tags), app_id
-
-
-def _array_head(count: int) -> bytes:
-    return struct.pack("!BI", 0xDD, count)
 
 
 def _steps(numbers: Sequence[int]) -> list[int]:

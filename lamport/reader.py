@@ -7,28 +7,32 @@ ends inside a group of equal timestamps, and each page is put into the total ord
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import accumulate
 from operator import itemgetter
 from typing import NamedTuple
 
+import msgpack
+
 from lamport.blocks import Block
 from lamport.branches import Branches
 from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Head, Seal, SealedRange, chained
-from lamport.codec import MAX_EVENT_BYTES, damaged_event, decode_stored
+from lamport.codec import MAX_EVENT_BYTES, damaged_event, decode_events, decode_stored
 from lamport.errors import DAMAGE_REMEDY, DamagedRange
 from lamport.event import Event
 from lamport.event_table import Found, Row
-from lamport.ids import MAX_LAMPORT, EventKey, StreamId
+from lamport.ids import MAX_LAMPORT, EventKey, NodeId, StreamId
 from lamport.offsets import NOTHING, OffsetMap, OffsetRange, missing
 from lamport.postings import tag_hash
 from lamport.retraction import Retracted
 from lamport.row_keys import MAX_STREAMS, STREAM_BITS, row_checksum, row_key
 from lamport.store import Store, translated_errors
 from lamport.tag_index import Window
-from lamport.tags import ALL_EVENTS, MAX_TAGS, Alternative, Where
+from lamport.tags import MAX_TAGS, Alternative, Where
 
 PAGE_EVENTS = 1_000
 """Events of a page; one with many equal Lamport timestamps may be longer."""
@@ -308,7 +312,7 @@ class Reader:
         self, found: Found, where: Where, bounds: Bounds, cut: Branches, *, descending: bool
     ) -> list[Event]:
         events = self._admitted(found, where, bounds, cut)
-        if len(found.parts) > 1 or found.rows or descending:
+        if descending or not found.is_in_order:
             events.sort(key=_KEY, reverse=descending)
         return events
 
@@ -319,18 +323,12 @@ class Reader:
         for block, positions in found.parts:
             for span in spans.get(block.row) or self._spans(block.row, bounds, cut, spans):
                 events += block.events(span.stream, span.among(block, positions))
-        for row in found.rows:
-            number = row.key & MAX_STREAMS - 1
+        for number, rows in _by_stream(found.rows).items():
             for span in spans.get(number) or self._spans(number, bounds, cut, spans):
-                if span.wants(row):
-                    events.append(_decoded_row(span.stream, row))
-        after, own = bounds.after, self._store.own.node
-        if after is not None:
-            events = [event for event in events if event[0] > after]
-        if where == ALL_EVENTS:
-            return events
-        matches = where.matches
-        return [one for one in events if matches(one[3], is_local=one[0][1].node == own)]
+                events += _decoded_rows(span.stream, span.wanted(rows))
+        if bounds.after is not None:
+            events = [event for event in events if event[0] > bounds.after]
+        return _matching(where, events, self._store.own.node)
 
     def _spans(
         self, row: int, bounds: Bounds, cut: Branches, spans: "dict[int, tuple[_Span, ...]]"
@@ -406,9 +404,13 @@ class _Span(NamedTuple):
         seen = [at for at in positions if not self.hides(block.lamport_at(at))]
         return seen if len(seen) < len(positions) else positions  # a range is decoded at once
 
-    def wants(self, row: Row) -> bool:
-        """Whether a fresh event is wanted."""
-        return self.lower < row.offset <= self.upper and not self.hides(row.key >> STREAM_BITS)
+    def wanted(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Those of a stream's fresh events that are wanted."""
+        lower, upper = self.lower, self.upper
+        inside = [row for row in rows if lower < row[1] <= upper]
+        if not self.retracted.of(self.stream):
+            return inside
+        return [row for row in inside if not self.hides(row.key >> STREAM_BITS)]
 
     def hides(self, lamport: int) -> bool:
         """Whether the event with this timestamp is left out."""
@@ -464,6 +466,37 @@ class _Lookup:
         sizes = {tag: await store.tags.size(tag) for tag in self._tags}
         self._tags.sort(key=lambda tag: sizes[tag])
         self._ranked = True
+
+
+def _by_stream(rows: Iterable[Row]) -> dict[int, list[Row]]:
+    """Rows by the local numbers of their streams."""
+    found: defaultdict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row[0] & MAX_STREAMS - 1].append(row)
+    return found
+
+
+def _matching(where: Where, events: list[Event], own: NodeId) -> list[Event]:
+    """Those that a selection selects."""
+    match where.alternatives:
+        case (Alternative((), local=False),):
+            return events
+        case (Alternative((tag,), local=False),):
+            return [event for event in events if tag in event[3]]
+    matches = where.matches
+    return [one for one in events if matches(one[3], is_local=one[0][1].node == own)]
+
+
+def _decoded_rows(stream: StreamId, rows: Sequence[Row]) -> Sequence[Event]:
+    """Fresh events of a stream, decoded by one call where all of them are as they were written."""
+    if not rows:
+        return ()
+    keys, offsets, data, checksums = zip(*rows, strict=True)
+    if checksums == tuple(map(row_checksum, keys, offsets, data)):
+        lamports = [key >> STREAM_BITS for key in keys]
+        with suppress(ValueError, TypeError, RecursionError, msgpack.UnpackException):
+            return decode_events(stream, offsets, lamports, data)
+    return [_decoded_row(stream, row) for row in rows]
 
 
 def _decoded_row(stream: StreamId, row: Row) -> Event:

@@ -146,13 +146,6 @@ def test_columns_of_another_type_are_damage(column: int, value: Any) -> None:
         checked_block(*row)
 
 
-def test_large_frames_count_as_what_they_take_in_memory() -> None:
-    large = [Filed(n, event_bytes(n, (), "x" * 12_000)) for n in range(1, 6)]
-    [packed] = pack_events(3, 0, large, NONE.newest)
-    assert len(packed.data) < 1_000
-    assert opened(packed).size > 60_000
-
-
 def test_whatever_bit_of_a_block_flips_it_is_refused() -> None:
     [packed] = pack_events(3, 0, usual(40), NONE.newest)
     randomness = random.Random(6)

@@ -347,3 +347,16 @@ def test_a_row_is_sound_if_its_bytes_are_those_that_were_written() -> None:
     assert Row(7, 0, b"event", None).is_sound
     assert not Row(7, 0, b"other", row_checksum(7, 0, b"event")).is_sound
     assert not Row(7, 0, "event", None).is_sound  # type: ignore[arg-type] # as a disk may have it
+
+
+def test_only_so_many_opened_blocks_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lamport.event_table.OPENED_BLOCKS", 3)
+    filled(tmp_path)
+
+    async def read(log: EventLog) -> None:
+        assert len(await read_all(log)) == 144
+        assert len(log.store.events._opened) == 3  # noqa: SLF001 - no caller can see it, but memory does
+
+    reopened(tmp_path, read)

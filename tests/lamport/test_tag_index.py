@@ -68,7 +68,7 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(lamport.tidying, "IDLE_S", 3_600.0)  # tests say when something is merged
     patch.setattr(lamport.blocks, "BLOCK_EVENTS", 2)
     patch.setattr(lamport.event_table, "BLOCK_EVENTS", 2)
-    patch.setattr(lamport.event_table, "OPENED_BYTES", 2_000)
+    patch.setattr(lamport.event_table, "OPENED_BLOCKS", 2)
     patch.setattr(lamport.compaction, "IDLE_ROWS", 1)
     patch.setattr(lamport.compaction, "UNIT_EVENTS", 5)
 
