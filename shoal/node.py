@@ -24,8 +24,10 @@ from fish.pond import Pond
 from fish.protocols.playing import Player
 from fish.protocols.roles import Role
 from fish.typed import payload_of
+from lamport.errors import DAMAGE_REMEDY
 from lamport.event import DEFAULT_APP_ID, Draft, Event, draft
 from lamport.exchange import Imported, import_archive
+from lamport.gaps import gaps
 from lamport.ids import MIN_DRAWN_STREAM_NUMBER, STREAM_NUMBER_LIMIT, EventKey, NodeId, StreamId
 from lamport.log import EventLog
 from lamport.notices import Notice
@@ -399,6 +401,10 @@ class Node:
             routes=self._routes,
             upcasters=self._upcasters,
         )
+        for gap in await gaps(store):
+            text = f"offsets {gap.first} to {gap.last} of stream {gap.stream} are lost on this disk"
+            _log.error("%s: %s", text, DAMAGE_REMEDY)
+            log.damaged(gap, f"{text}: {DAMAGE_REMEDY}")
         await log.forks.prover.load()
         # Before the log is closed its followers must be gone; after it the group waits for the writer's last commit.
         tasks = await stack.enter_async_context(asyncio.TaskGroup())

@@ -50,7 +50,7 @@ KNOBS: Mapping[str, Knob] = {
     "frames of 2 events": Knob(lamport.blocks, "FRAME_EVENTS", 2),
     "a dictionary from 8 frames": Knob(lamport.dictionaries, "MIN_SAMPLES", 8),
     "3 events stay rows": Knob(lamport.compaction, "IDLE_ROWS", 3),
-    "blocks are forgotten at once": Knob(lamport.event_table, "OPENED_BYTES", 1),
+    "blocks are forgotten at once": Knob(lamport.event_table, "OPENED_BLOCKS", 1),
     "pages of 3 events": Knob(lamport.reader, "PAGE_EVENTS", 3),
     "a seal every 5 events": Knob(lamport.commit, "MAX_SEALED_EVENTS", 5),
     "one stored snapshot": Knob(lamport.snapshot_table, "KEPT_SNAPSHOTS", 1),

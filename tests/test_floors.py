@@ -64,7 +64,7 @@ FLOORS = (
         "lamport.lineage lamport.tag_index lamport.tag_removal lamport.retraction_table lamport.horizon_table"
         " lamport.notice_table lamport.branch_table"
         " lamport.store lamport.reader lamport.snapshot_table lamport.proving"
-        " lamport.verification lamport.healing lamport.misfiled lamport.repair"
+        " lamport.gaps lamport.verification lamport.healing lamport.misfiled lamport.repair"
         " lamport.pruning lamport.dictionaries lamport.event_table lamport.compaction lamport.commit_table"
         " lamport.notes"
     ),

@@ -63,6 +63,26 @@ def test_what_a_query_finds_damaged_is_had_again_from_a_peer(tmp_path: Path, aut
     told(tmp_path, story)
 
 
+def test_what_is_not_there_at_all_is_noticed_at_the_next_start_and_had_again(
+    tmp_path: Path,
+) -> None:
+    async def story(home_a: Home, home_b: Home) -> None:
+        async with home_a.started() as a:
+            async with home_b.started([a.node.listening]) as b:
+                for number in range(10):
+                    await a.publish("x", number)
+                await converged(b, a)
+            alter(home_b, 'DELETE FROM events WHERE "offset" IN (3, 7)')
+            async with home_b.started() as b:  # it knows nobody
+                assert "offsets 3 to 3 of stream" in str(b.node.status().damaged)
+                assert await values(b.node) == [0, 1, 2, 4, 5, 6, 8, 9]
+            async with home_b.started([a.node.listening]) as b:
+                await undamaged(b.node)
+                assert await values(b.node) == list(range(10))
+
+    told(tmp_path, story)
+
+
 def test_damage_stays_named_until_somebody_has_it_and_fish_go_on_then(tmp_path: Path) -> None:
     async def story(home_a: Home, home_b: Home) -> None:
         async with home_a.started() as a:
