@@ -1,13 +1,12 @@
 """Appending: how fast events become durable, beside a plain table that takes the same events in the same batches."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
-from benchmarks.events import SETTLING_EVENTS, Sample, generate, settling
-from benchmarks.nodes import batches, fill, make_identities, publish_batch, running
-from benchmarks.raw import RawLog
+from benchmarks.events import SETTLING_EVENTS, Sample, generate
+from benchmarks.nodes import batches, publish_batch, publish_timed, settled
+from benchmarks.raw import settled_log
 from benchmarks.report import Report
 from benchmarks.rounds import (
     LATENCY,
@@ -15,7 +14,6 @@ from benchmarks.rounds import (
     Figures,
     Stopwatch,
     alternate,
-    fresh_folder,
     percentiles,
 )
 from benchmarks.worst import APPENDS_PER_S, GROWN, LOAD_EVENTS, LOADS_PER_S, measure_worst
@@ -32,8 +30,6 @@ PUBLISHERS = 64
 
 MAX_SINGLE_EVENTS = 1_000
 """Events that are published one by one in a run: the p99 stands on ten of them, and the run stays short."""
-
-_MeasureNode = Callable[[Node], Awaitable[Figures]]
 
 _SINGLE = "append, batch 1"
 _CONCURRENT = f"append, {PUBLISHERS} publishers"
@@ -73,38 +69,27 @@ def measure(events: int, runs: int) -> Report:
 
 
 def _our_single(samples: Sequence[Sample]) -> Figures:
-    async def publish_each(node: Node) -> Figures:
-        return percentiles(_SINGLE, [await _publish_one(node, sample) for sample in samples])
+    async def publish_each() -> Figures:
+        async with settled() as node:
+            return percentiles(_SINGLE, [await publish_timed(node, one) for one in samples])
 
-    return asyncio.run(_with_node(publish_each))
-
-
-async def _publish_one(node: Node, sample: Sample) -> float:
-    watch = Stopwatch()
-    await node.publish(*sample)
-    return watch.lap_ms()
+    return asyncio.run(publish_each())
 
 
 def _raw_single(samples: Sequence[Sample]) -> Figures:
-    with fresh_folder() as folder, RawLog(folder / "raw.sqlite") as log:
-        log.append(settling(), _now())
-        return percentiles(_SINGLE, [_append_one(log, sample) for sample in samples])
-
-
-def _append_one(log: RawLog, sample: Sample) -> float:
-    watch = Stopwatch()
-    log.append([sample], _now())
-    return watch.lap_ms()
+    with settled_log() as log:
+        return percentiles(_SINGLE, [log.append_timed(sample) for sample in samples])
 
 
 def _our_batches(samples: Sequence[Sample], size: int) -> Figures:
-    async def publish_batches(node: Node) -> Figures:
-        watch = Stopwatch()
-        for batch in batches(samples, size):
-            await publish_batch(node, batch)
-        return {_batch_name(size): watch.rate(len(samples))}
+    async def publish_batches() -> Figures:
+        async with settled() as node:
+            watch = Stopwatch()
+            for batch in batches(samples, size):
+                await publish_batch(node, batch)
+            return {_batch_name(size): watch.rate(len(samples))}
 
-    return asyncio.run(_with_node(publish_batches))
+    return asyncio.run(publish_batches())
 
 
 def _raw_batches(samples: Sequence[Sample], size: int) -> Figures:
@@ -112,14 +97,15 @@ def _raw_batches(samples: Sequence[Sample], size: int) -> Figures:
 
 
 def _our_concurrent(samples: Sequence[Sample]) -> Figures:
-    async def publish_together(node: Node) -> Figures:
-        watch = Stopwatch()
-        async with asyncio.TaskGroup() as publishers:
-            for number in range(PUBLISHERS):
-                publishers.create_task(_publish_each(node, samples[number::PUBLISHERS]))
-        return {_CONCURRENT: watch.rate(len(samples))}
+    async def publish_together() -> Figures:
+        async with settled() as node:
+            watch = Stopwatch()
+            async with asyncio.TaskGroup() as publishers:
+                for number in range(PUBLISHERS):
+                    publishers.create_task(_publish_each(node, samples[number::PUBLISHERS]))
+            return {_CONCURRENT: watch.rate(len(samples))}
 
-    return asyncio.run(_with_node(publish_together))
+    return asyncio.run(publish_together())
 
 
 async def _publish_each(node: Node, samples: Sequence[Sample]) -> None:
@@ -132,26 +118,12 @@ def _raw_concurrent(samples: Sequence[Sample]) -> Figures:
 
 
 def _raw_rate(samples: Sequence[Sample], size: int) -> float:
-    with fresh_folder() as folder, RawLog(folder / "raw.sqlite") as log:
-        log.append(settling(), _now())
+    with settled_log() as log:
         watch = Stopwatch()
         for batch in batches(samples, size):
-            log.append(batch, _now())
+            log.append(batch)
         return watch.rate(len(samples))
-
-
-async def _with_node(measure_node: _MeasureNode) -> Figures:
-    """Measure on a new node with a settled log."""
-    [identity] = make_identities(1)
-    with fresh_folder() as folder:
-        async with running(folder, identity) as node:
-            await fill(node, settling())
-            return await measure_node(node)
 
 
 def _batch_name(size: int) -> str:
     return f"append, batch {size:,}"
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000

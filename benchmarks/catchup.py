@@ -8,7 +8,6 @@ from pathlib import Path
 from benchmarks.author import Author
 from benchmarks.fold import INITIAL, Totals, add
 from benchmarks.late import PAYLOAD, full
-from benchmarks.nodes import database
 from benchmarks.raw import fold_last
 from benchmarks.report import Better, Pair, Report, Row
 from benchmarks.rounds import CALLS, LATENCY, Figures, Stopwatch, alternate
@@ -54,14 +53,14 @@ def measure(events: int, runs: int) -> Report:
         pairs.append(Pair(running.calls - before, 1.5 * new + (events - first) + new * len(pairs)))
         return {_NAME: watch.lap_ms()}
 
-    with full(events, runs * STREAMS) as filled:
+    with full(events, runs * STREAMS, new) as filled:
         ours = partial(filled.run, late, STREAMS)
-        rows = alternate(runs, LATENCY, ours, partial(_raw, filled.folder, new + events - first))
+        rows = alternate(runs, LATENCY, ours, partial(_raw, filled.plain, new + events - first))
     counted = Row("catch-up replay, calls", CALLS, Better.LOWER, tuple(pairs))
     return Report("catchup-replay", events, (*rows, counted), _MEASURED, _LEFT_OUT)
 
 
-def _raw(folder: Path, rows: int) -> Figures:
+def _raw(plain: Path, rows: int) -> Figures:
     watch = Stopwatch()
-    fold_last(database(folder), rows, add, INITIAL)
+    fold_last(plain, rows, add, INITIAL)
     return {_NAME: watch.lap_ms()}

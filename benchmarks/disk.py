@@ -8,10 +8,8 @@ import msgpack
 
 from benchmarks.events import stream
 from benchmarks.library import Library, library
-from benchmarks.nodes import FILL_BATCH
-from benchmarks.raw import RawLog
 from benchmarks.report import Report
-from benchmarks.rounds import SIZE, Figures, alternate, fresh_folder
+from benchmarks.rounds import SIZE, Figures, alternate
 
 _PAYLOAD = "disk per event, payload's own bytes"
 _TABLE = "disk per event, plain table"
@@ -25,7 +23,7 @@ _LEFT_OUT = "the write-ahead log, which is bounded and gone when the database is
 def measure(events: int, runs: int) -> Report:
     """All rows."""
     with library(events) as full:
-        bounds = {_PAYLOAD: _payload_bytes(events), _TABLE: _table_bytes(events)}
+        bounds = {_PAYLOAD: _payload_bytes(events), _TABLE: _size(full.plain) / events}
         rows = alternate(runs, SIZE, partial(_our_bytes, full, events), lambda: bounds)
     return Report("disk", events, rows, _MEASURED, _LEFT_OUT)
 
@@ -37,16 +35,6 @@ def _our_bytes(full: Library, events: int) -> Figures:
 
 def _payload_bytes(events: int) -> float:
     return sum(len(msgpack.packb(one.payload)) for one in islice(stream(), events)) / events
-
-
-def _table_bytes(events: int) -> float:
-    samples = stream()
-    with fresh_folder() as folder:
-        path = folder / "raw.sqlite"
-        with RawLog(path) as log:
-            for start in range(0, events, FILL_BATCH):
-                log.append(list(islice(samples, min(FILL_BATCH, events - start))), 0)
-        return _size(path) / events
 
 
 def _size(path: Path) -> int:

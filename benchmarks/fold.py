@@ -7,9 +7,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from benchmarks.events import generate, stream
-from benchmarks.nodes import fill, make_identities, running
-from benchmarks.raw import fold, store_copy
+from benchmarks.events import generate
+from benchmarks.nodes import PLAIN_NAME, fill_both, make_identities, running
+from benchmarks.raw import fold
 from benchmarks.report import Report
 from benchmarks.rounds import RATE, Figures, Stopwatch, alternate, fresh_folder
 from fish import Fish
@@ -25,7 +25,6 @@ Totals = tuple[int, float]
 INITIAL: Totals = (0, 0.0)
 """The state before any event."""
 
-_PLAIN = "plain.sqlite"
 _NAME = "fold, all events"
 _MEASURED = (
     "node.pond.observe of a fish that counts and sums, from the call to the first state, which covers the whole log;"
@@ -49,9 +48,9 @@ def measure(events: int, runs: int) -> Report:
     [identity] = make_identities(1)
     versions = count()
     with fresh_folder() as folder:
-        asyncio.run(_fill(folder, identity, events))
-        store_copy(stream(), events, folder / _PLAIN)
-        expected = fold(folder / _PLAIN, add, INITIAL)
+        asyncio.run(fill_both(folder, identity, generate(events)))
+        expected = fold(folder / PLAIN_NAME, add, INITIAL)
+        assert expected[0] == events, "the bound folds all events"
         rows = alternate(
             runs,
             RATE,
@@ -59,11 +58,6 @@ def measure(events: int, runs: int) -> Report:
             partial(_raw_fold, folder, expected),
         )
     return Report("fold", events, rows, _MEASURED, _LEFT_OUT)
-
-
-async def _fill(folder: Path, identity: Identity, events: int) -> None:
-    async with running(folder, identity) as node:
-        await fill(node, generate(events))
 
 
 def _our_fold(
@@ -80,13 +74,15 @@ async def _observe(folder: Path, identity: Identity, version: int, expected: Tot
         with node.pond.observe(fish) as states:
             state = await anext(states)
             figures = {_NAME: watch.rate(expected[0])}
+        calls = node.pond.running_fish(fish).calls
     assert state == expected, "fish and loop fold the same events"
+    assert calls == expected[0], "each event is folded once"
     return figures
 
 
 def _raw_fold(folder: Path, expected: Totals) -> Figures:
     watch = Stopwatch()
-    state = fold(folder / _PLAIN, add, INITIAL)
+    state = fold(folder / PLAIN_NAME, add, INITIAL)
     figures = {_NAME: watch.rate(expected[0])}
     assert state == expected, "the log does not change between runs"
     return figures

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.events import generate
+from benchmarks.events import generate, stream
 from benchmarks.fold import INITIAL, Totals, add
-from benchmarks.nodes import fill, make_identities, running
+from benchmarks.nodes import PLAIN_NAME, fill, make_identities, running
+from benchmarks.raw import store_copy
 from benchmarks.rounds import Figures, fresh_folder
 from fish import Fish
 from lamport.tags import ALL_EVENTS
@@ -23,13 +24,17 @@ Late = Callable[[Node, Fish[Totals], Sequence[Identity]], Awaitable[Figures]]
 
 @dataclass
 class Full:
-    """A node's folder, filled with events whose timestamps are 1 to `events`; and others of its swarm."""
+    """A node's folder, filled with events whose timestamps count from 1; and others of its swarm."""
 
     folder: Path
     identity: Identity
     others: list[Identity]
-    events: int
     versions: int = 0
+
+    @property
+    def plain(self) -> Path:
+        """A plain table of as many events as the log holds when the first late ones have come."""
+        return self.folder / PLAIN_NAME
 
     def run(self, late: Late, authors: int) -> Figures:
         """Open the node, fold everything, then measure what so many other nodes bring late."""
@@ -44,12 +49,13 @@ class Full:
 
 
 @contextmanager
-def full(events: int, others: int) -> Iterator[Full]:
-    """A filled log, gone afterwards."""
+def full(events: int, others: int, late: int) -> Iterator[Full]:
+    """A log filled with events, to which each run brings some late ones; gone afterwards."""
     identity, *rest = make_identities(1 + others)
     with fresh_folder() as folder:
         asyncio.run(_fill(folder, identity, events))
-        yield Full(folder, identity, rest, events)
+        store_copy(stream(), events + late, folder / PLAIN_NAME)
+        yield Full(folder, identity, rest)
 
 
 async def _fill(folder: Path, identity: Identity, events: int) -> None:

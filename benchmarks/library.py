@@ -9,7 +9,14 @@ from pathlib import Path
 
 import lamport.compaction
 from benchmarks.events import stream
-from benchmarks.nodes import FILL_BATCH, database, make_identities, publish_batch, running
+from benchmarks.nodes import (
+    FILL_BATCH,
+    PLAIN_NAME,
+    database,
+    make_identities,
+    publish_batch,
+    running,
+)
 from benchmarks.raw import store_copy
 from benchmarks.rounds import fresh_folder
 from lamport.log import EventLog
@@ -37,7 +44,7 @@ class Library:
     @property
     def plain(self) -> Path:
         """A plain table of the same events: what bounds are measured on."""
-        return self.folder / "plain.sqlite"
+        return self.folder / PLAIN_NAME
 
     @property
     def database(self) -> Path:
@@ -52,7 +59,9 @@ def library(events: int, *, fresh: bool = False) -> Iterator[Library]:
     with fresh_folder() as folder, _rows_kept(fresh):
         full = Library(folder, identity, _rare_tag(events))
         asyncio.run(_fill(folder, identity, events))
-        asyncio.run(_merge(folder, identity))
+        rows = asyncio.run(_merge(full))
+        assert not fresh or rows == events, "all of a fresh log are rows"
+        assert fresh or rows <= lamport.compaction.IDLE_ROWS, "of a used one, only the latest are"
         store_copy(stream(), events, full.plain)
         yield full
 
@@ -92,12 +101,14 @@ async def _fill(folder: Path, identity: Identity, events: int) -> None:
             await publish_batch(node, islice(samples, min(FILL_BATCH, events - start)))
 
 
-async def _merge(folder: Path, identity: Identity) -> None:
-    async with opened(Library(folder, identity, "")) as log:
+async def _merge(full: Library) -> int:
+    """Returns how many events are rows behind it."""
+    async with opened(full) as log:
         while log.store.tags.entries:
             await log.store.merge_tags(INLINE)
         while log.store.compaction.is_due(idle=True):
             await log.store.merge_events(INLINE)
+        return log.store.compaction.rows
 
 
 def _rare_tag(events: int) -> str:

@@ -15,9 +15,17 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from benchmarks.events import SEED, Sample, generate, settling
-from benchmarks.nodes import batches, fill, make_identities, running
-from benchmarks.raw import fold, store_copy
+from benchmarks.events import SEED, Sample, generate
+from benchmarks.nodes import (
+    PLAIN_NAME,
+    batches,
+    fill_both,
+    make_identities,
+    publish_timed,
+    running,
+    settled,
+)
+from benchmarks.raw import fold
 from benchmarks.report import Report
 from benchmarks.rounds import (
     LATENCY,
@@ -51,7 +59,6 @@ WAVE = 1_000
 
 _FOLD = f"machines, fold of {STATIONS} states"
 _EACH = "machines, an event for each instance"
-_PLAIN = "plain.sqlite"
 _MEMORY = "machines, memory of an instance"
 _SEND = "machines, send that settles at once"
 _CROWD = "machines, send among many instances"
@@ -102,8 +109,8 @@ def measure(events: int, runs: int) -> Report:
     [identity] = make_identities(1)
     instances, sends = min(events, INSTANCES), min(events, MAX_SENDS)
     with fresh_folder() as folder, fresh_folder() as crowded:
-        asyncio.run(_fill(folder, identity, said(events, 1)))
-        asyncio.run(_fill(crowded, identity, said(instances, instances)))
+        asyncio.run(fill_both(folder, identity, said(events, 1)))
+        asyncio.run(fill_both(crowded, identity, said(instances, instances)))
         rows = _fold_rows(folder, identity, runs)
         rows += _memory_rows(crowded, identity, instances, runs)
     each = said(instances, instances)
@@ -166,17 +173,10 @@ def _more(name: str) -> Any:
     return assign({name: lambda scope: scope.context[name] + 1})
 
 
-async def _fill(folder: Path, identity: Identity, samples: Sequence[Sample]) -> None:
-    async with running(folder, identity) as node:
-        await fill(node, samples)
-    # The node packs what is old: a plain loop needs a plain table of the same events.
-    store_copy(iter(samples), len(samples), folder / _PLAIN)
-
-
 def _fold_rows(folder: Path, identity: Identity, runs: int) -> tuple[Any, ...]:
     versions = count()  # snapshots belong to a version: with a new one there is none
-    expected = fold(folder / _PLAIN, by_hand, Piece())
-    events = fold(folder / _PLAIN, lambda seen, _payload, _metadata: seen + 1, 0)
+    expected = fold(folder / PLAIN_NAME, by_hand, Piece())
+    events = fold(folder / PLAIN_NAME, lambda seen, _payload, _metadata: seen + 1, 0)
 
     def ours() -> Figures:
         fish = line().fish("machines", version=next(versions))
@@ -216,7 +216,7 @@ def _memory_rows(folder: Path, identity: Identity, instances: int, runs: int) ->
     def bound() -> Figures:
         with closing(_Traced()) as traced:
             nothing: dict[str, Piece] = {}
-            states = fold(folder / _PLAIN, _keep, nothing)
+            states = fold(folder / PLAIN_NAME, _keep, nothing)
             held = traced.held()
         assert len(states) == instances, "each has had an event"
         return {_MEMORY: held / instances}
@@ -269,17 +269,18 @@ def _our_each(samples: Sequence[Sample]) -> Figures:
 
 
 def _raw_each(samples: Sequence[Sample]) -> Figures:
-    async def publish_each(node: Node) -> Figures:
-        watch = Stopwatch()
-        async with asyncio.TaskGroup() as tasks:
-            keeping = tasks.create_task(_keep_all(node, len(samples)))
-            for wave in batches(samples, WAVE):
-                await asyncio.gather(*(node.publish(*one) for one in wave))
-        figures = {_EACH: watch.rate(len(samples))}
+    async def publish_each() -> Figures:
+        async with settled() as node:
+            watch = Stopwatch()
+            async with asyncio.TaskGroup() as tasks:
+                keeping = tasks.create_task(_keep_all(node, len(samples)))
+                for wave in batches(samples, WAVE):
+                    await asyncio.gather(*(node.publish(*one) for one in wave))
+            figures = {_EACH: watch.rate(len(samples))}
         assert len(keeping.result()) == len(samples), "each has had an event"
         return figures
 
-    return asyncio.run(_with_node((), publish_each))
+    return asyncio.run(publish_each())
 
 
 async def _keep_all(node: Node, events: int) -> dict[str, Piece]:
@@ -309,35 +310,15 @@ async def _send(machines: Machines, sample: Sample) -> float:
 
 
 def _raw_sends(name: str, before: Sequence[Sample], samples: Sequence[Sample]) -> Figures:
-    async def publish_each(node: Node) -> Figures:
-        return percentiles(name, [await _publish(node, one) for one in samples])
+    async def publish_each() -> Figures:
+        async with settled(before) as node:
+            return percentiles(name, [await publish_timed(node, one) for one in samples])
 
-    return asyncio.run(_with_node(before, publish_each))
-
-
-async def _publish(node: Node, sample: Sample) -> float:
-    watch = Stopwatch()
-    await node.publish(*sample)
-    return watch.lap_ms()
+    return asyncio.run(publish_each())
 
 
 async def _with_machines(
     before: Sequence[Sample], measured: Callable[[Machines], Awaitable[Figures]]
 ) -> Figures:
-    async def open_and_measure(node: Node) -> Figures:
-        async with node.machines(line()) as machines:
-            return await measured(machines)
-
-    return await _with_node(before, open_and_measure)
-
-
-async def _with_node(
-    before: Sequence[Sample], measured: Callable[[Node], Awaitable[Figures]]
-) -> Figures:
-    """Measure on a new node with a settled log, and these events behind it."""
-    [identity] = make_identities(1)
-    with fresh_folder() as folder:
-        async with running(folder, identity) as node:
-            await fill(node, settling())
-            await fill(node, before)
-            return await measured(node)
+    async with settled(before) as node, node.machines(line()) as machines:
+        return await measured(machines)

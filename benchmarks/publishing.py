@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from benchmarks.events import Sample, generate
+from benchmarks.nodes import publish_timed
 from benchmarks.report import Report
-from benchmarks.rounds import LATENCY, Figures, Stopwatch, alternate, percentiles
+from benchmarks.rounds import LATENCY, Figures, alternate, percentiles
 from benchmarks.swarm import NODES, swarm
-from shoal.node import Node
 
 EVENTS = 100
 """Events that are published in a run, unless another number is asked for."""
@@ -43,16 +43,11 @@ def _publish(samples: Sequence[Sample], nodes: int) -> Figures:
 
 
 async def _published(samples: Sequence[Sample], nodes: int) -> Figures:
-    laps: list[float] = []
-    async with swarm(nodes) as started, asyncio.TaskGroup() as publishing:
+    async with swarm(nodes) as started:
         await started[0].publish("warm", None)
-        for sample in samples:
-            publishing.create_task(_publish_one(started[0], sample, laps))
-            await asyncio.sleep(PAUSE_S)
-    return percentiles(_NAME, laps)
-
-
-async def _publish_one(node: Node, sample: Sample, laps: list[float]) -> None:
-    watch = Stopwatch()
-    await node.publish(*sample)
-    laps.append(watch.lap_ms())
+        async with asyncio.TaskGroup() as publishing:
+            published = []
+            for sample in samples:
+                published.append(publishing.create_task(publish_timed(started[0], sample)))
+                await asyncio.sleep(PAUSE_S)
+    return percentiles(_NAME, [one.result() for one in published])

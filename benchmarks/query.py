@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.library import FREQUENT_TAG, Library, library, opened
 from benchmarks.raw import index_tags, select_by_tag
-from benchmarks.report import Report
+from benchmarks.report import Report, Row
 from benchmarks.rounds import LATENCY, Figures, Stopwatch, alternate
 from lamport.event import Event
 from lamport.log import EventLog
@@ -33,31 +33,37 @@ def measure(events: int, runs: int) -> Report:
     """All rows."""
     with library(events) as full:
         tags = {_FREQUENT: FREQUENT_TAG, _RARE: full.rare_tag}
-        index = full.folder / "index.sqlite"
-        index_tags(full.plain, index, tags.values())
-        ours, bound = partial(_our_queries, full, tags), partial(_raw_queries, full, index, tags)
-        rows = alternate(runs, LATENCY, ours, bound)
+        rows = _rows(full, tags, runs)
     with library(min(events, MAX_FRESH_EVENTS), fresh=True) as fresh:
-        index = fresh.folder / "index.sqlite"
-        tags = {_FREQUENT_FRESH: FREQUENT_TAG}
-        index_tags(fresh.plain, index, tags.values())
-        ours, bound = partial(_our_queries, fresh, tags), partial(_raw_queries, fresh, index, tags)
-        rows += alternate(runs, LATENCY, ours, bound)
+        rows += _rows(fresh, {_FREQUENT_FRESH: FREQUENT_TAG}, runs)
     return Report("query", events, rows, _MEASURED, _LEFT_OUT)
 
 
-def _our_queries(full: Library, tags: dict[str, str]) -> Figures:
-    return asyncio.run(_query(full, tags))
+def _rows(full: Library, tags: dict[str, str], runs: int) -> tuple[Row, ...]:
+    index = full.folder / "index.sqlite"
+    index_tags(full.plain, index, tags.values())
+    with select_by_tag(full.plain, index) as select:
+        expected = {tag: len(select(tag)) for tag in tags.values()}
+    assert all(expected.values()), "there is something to be found"
+    ours, bound = _our_queries, _raw_queries
+    return alternate(
+        runs, LATENCY, partial(ours, full, tags, expected), partial(bound, full, index, tags)
+    )
 
 
-async def _query(full: Library, tags: dict[str, str]) -> Figures:
+def _our_queries(full: Library, tags: dict[str, str], expected: dict[str, int]) -> Figures:
+    return asyncio.run(_query(full, tags, expected))
+
+
+async def _query(full: Library, tags: dict[str, str], expected: dict[str, int]) -> Figures:
     async with opened(full) as log:
         await _read(log, FREQUENT_TAG)  # the first statement of a connection reads the schema
         figures = {}
         for name, tag in tags.items():
             watch = Stopwatch()
-            await _read(log, tag)
+            found = await _read(log, tag)
             figures[name] = watch.lap_ms()
+            assert len(found) == expected[tag], "both find the same"
         if _RARE in tags:
             watch = Stopwatch()
             await anext(log.read(Tag(tags[_RARE])))

@@ -7,6 +7,7 @@ clock, no check of limits, no second thread.
 
 import hashlib
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
@@ -16,13 +17,13 @@ from typing import Any, Self, TypeVar
 
 import msgpack
 
-from benchmarks.events import Sample
+from benchmarks.events import Sample, settling
+from benchmarks.rounds import Stopwatch, fresh_folder
 
 APP_ID = "shoal"
 """As in our events, so that the bytes are the same in number."""
 
 _COPIED_AT_ONCE = 10_000
-_TIMESTAMP = 1_700_000_000_000_000
 _TAGS = 2
 _PAYLOAD = 4
 
@@ -42,10 +43,16 @@ class RawLog:
         self._key = 0
         self.hash = bytes(32)
 
-    def append(self, samples: Sequence[Sample], timestamp: int) -> None:
+    def append(self, samples: Sequence[Sample]) -> None:
         """Encode, chain and store these samples in one durable transaction."""
-        events = encode(samples, self._key + 1, timestamp)
+        events = encode(samples, self._key + 1, now_us())
         self.store(events, chain(self.hash, events))
+
+    def append_timed(self, sample: Sample) -> float:
+        """Append one; returns how long that took, in milliseconds."""
+        watch = Stopwatch()
+        self.append([sample])
+        return watch.lap_ms()
 
     def store(self, events: Sequence[bytes], hash_: bytes) -> None:
         """Store encoded events in one durable transaction; `hash_` is the chain behind them."""
@@ -71,6 +78,19 @@ class RawLog:
         self._connection.close()
 
 
+@contextmanager
+def settled_log() -> Iterator[RawLog]:
+    """A plain table in which commits are to be timed: it holds what ours holds before."""
+    with fresh_folder() as folder, RawLog(folder / "raw.sqlite") as log:
+        log.append(settling())
+        yield log
+
+
+def now_us() -> int:
+    """What the clock says, in microseconds since the epoch."""
+    return time.time_ns() // 1_000
+
+
 def encode(samples: Iterable[Sample], lamport: int, timestamp: int) -> list[bytes]:
     """The bytes of consecutive events, laid out as the log's own."""
     return [
@@ -90,7 +110,7 @@ def store_copy(samples: Iterator[Sample], events: int, path: Path) -> None:
     """Store so many events in a plain table of a new file: our own log may keep its old ones in another form."""
     with RawLog(path) as log:
         for start in range(0, events, _COPIED_AT_ONCE):
-            log.append(list(islice(samples, min(_COPIED_AT_ONCE, events - start))), _TIMESTAMP)
+            log.append(list(islice(samples, min(_COPIED_AT_ONCE, events - start))))
 
 
 def fold(database: Path, on_event: Callable[[_State, Any, Any], _State], initial: _State) -> _State:
@@ -110,8 +130,9 @@ def fold_last(
         rows = log.execute(
             "SELECT bytes FROM events ORDER BY key DESC LIMIT ?", (count,)
         ).fetchall()
+    assert len(rows) == count, "a bound is measured on as many rows as it is said to be"
     for (data,) in reversed(rows):
-        state = on_event(state, msgpack.unpackb(data)[-1], None)
+        state = on_event(state, msgpack.unpackb(data)[_PAYLOAD], None)
     return state
 
 

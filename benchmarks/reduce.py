@@ -10,7 +10,7 @@ from benchmarks.rounds import CALLS
 def measure(events: int, runs: int) -> Report:
     """All rows."""
     folded = fold.measure(events, runs)
-    # `fold` has seen to it that each event was counted once: the state is the number of calls.
+    # `fold` has seen to it that there was one call for each event.
     calls = Row("reduce, calls", CALLS, Better.LOWER, (Pair(events, events),) * runs)
     rate = replace(folded.rows[0], name="reduce, all events")
     return replace(folded, benchmark="reduce", rows=(rate, calls))

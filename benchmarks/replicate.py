@@ -14,7 +14,7 @@ import msgpack
 
 from benchmarks.events import Sample, generate, settling
 from benchmarks.nodes import FILL_BATCH, batches, fill, make_identities, running
-from benchmarks.raw import RawLog, chain, encode
+from benchmarks.raw import RawLog, chain, encode, now_us
 from benchmarks.raw_tls import connected
 from benchmarks.report import Report
 from benchmarks.rounds import (
@@ -113,7 +113,7 @@ def _frames(samples: Sequence[Sample], author: Identity) -> list[bytes]:
     """The events in signed frames, ready to be sent."""
     frames, hash_, lamport = [], bytes(32), 1
     for batch in batches(samples, FILL_BATCH):
-        events = encode(batch, lamport, _now())
+        events = encode(batch, lamport, now_us())
         hash_ = chain(hash_, events)
         lamport += len(batch)
         frames.append(msgpack.packb([events, author.sign(hash_)]))
@@ -188,7 +188,7 @@ def raw_delivery(samples: Sequence[Sample]) -> Figures:
     ):
         logs = source, target
         for log in logs:
-            log.append(settling(), _now())
+            log.append(settling())
         laps = [_raw_deliver_one(logs, sample, connection) for sample in samples]
     return percentiles(_DELIVERY, laps[WARM_UP:])
 
@@ -204,7 +204,7 @@ def _raw_deliver_one(
     """A commit, a round trip of the event's bytes, a commit."""
     source, target = logs
     watch = Stopwatch()
-    [data] = encode([sample], 1, _now())
+    [data] = encode([sample], 1, now_us())
     source.store([data], chain(source.hash, [data]))
     connection.sendall(data)
     echoed = _read(connection, len(data))
@@ -219,7 +219,3 @@ def _read(connection: ssl.SSLSocket, size: int) -> bytes:
         assert part, "the echo does not end by itself"
         data += part
     return data
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000

@@ -1,6 +1,7 @@
 """Rows of figures: medians of ours and of the bound, their ratio, and how far it spread; as a table or as JSON.
 
-The ratio is ours / bound everywhere. Whether that should be high (a rate) or low (a time) is said by `better`.
+The ratio is ours / bound everywhere. Whether that should be high (a rate) or low (a time) is said by `better`, and how
+high or low by the row's goal, where `goals` has one.
 """
 
 import json
@@ -9,9 +10,14 @@ import platform
 import sqlite3
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
+
+from benchmarks.goals import GOALS, Goal
+
+_VERDICTS = {True: "met", False: "missed", None: ""}
+_FIGURES = (1, 2, 3, 6)  # columns that are aligned to the right
 
 
 class Better(Enum):
@@ -36,12 +42,6 @@ class Row:
     unit: str
     better: Better
     runs: tuple[Pair, ...]
-    goal: float | None = None
-    """What ours must not pass, whatever the bound does; most rows have none, and are judged by their ratio."""
-
-    def with_goal(self, goal: float) -> Self:
-        """The same row, with a goal."""
-        return replace(self, goal=goal)
 
     @property
     def ours(self) -> float:
@@ -63,6 +63,16 @@ class Row:
         """Each run's own ratio."""
         return tuple(run.ours / run.bound for run in self.runs)
 
+    @property
+    def goal(self) -> Goal | None:
+        """What is promised of it; most rows have one."""
+        return GOALS.get(self.name)
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the medians reach the goal; None where there is none."""
+        return None if self.goal is None else self.goal.is_met(self.ours, self.bound)
+
     def to_json(self) -> dict[str, Any]:
         """The row as plain values; `samples` are the runs, each as [ours, bound]."""
         return {
@@ -72,11 +82,23 @@ class Row:
             "ours": self.ours,
             "bound": self.bound,
             "ratio": self.ratio,
-            "goal": self.goal,
+            "goal": self._goal_json(),
+            "met": self.is_met,
             "ratio_min": min(self.ratios),
             "ratio_max": max(self.ratios),
             "runs": len(self.runs),
             "samples": [list(run) for run in self.runs],
+        }
+
+    def _goal_json(self) -> dict[str, Any] | None:
+        if self.goal is None:
+            return None
+        goal = self.goal
+        return {
+            "side": goal.side.value,
+            "factor": goal.factor,
+            "plus": goal.plus,
+            "limit": goal.limit(self.bound),
         }
 
 
@@ -106,13 +128,12 @@ class Report:
 
     def to_text(self) -> str:
         """A table for people."""
-        head = ("row", "ours", "bound", "ratio", "min..max", "unit", "better")
+        head = ("row", "ours", "bound", "ratio", "goal", "met", "min..max", "unit", "better")
         here = ", ".join(f"{name} {value}" for name, value in machine().items())
         return "\n".join(
             (
                 f"{self.benchmark}: {len(self.rows[0].runs)} runs, ours and the bound in turn; ratio = ours / bound",
                 *_aligned([head, *map(_cells, self.rows)]),
-                *(f"Goal: {one.name} <= {one.goal:g} {one.unit}" for one in self.rows if one.goal),
                 f"Measured: {self.measured}",
                 f"Left out: {self.left_out}",
                 f"Machine: {here}",
@@ -132,8 +153,19 @@ def machine() -> dict[str, Any]:
 
 def _cells(row: Row) -> tuple[str, ...]:
     spread = f"{min(row.ratios):.2f}..{max(row.ratios):.2f}"
-    figures = (_figure(row.ours), _figure(row.bound), f"{row.ratio:.2f}", spread)
-    return row.name, *figures, row.unit, row.better.value
+    figures = (_figure(row.ours), _figure(row.bound), f"{row.ratio:.2f}")
+    judged = (_goal_text(row), _VERDICTS[row.is_met])
+    return row.name, *figures, *judged, spread, row.unit, row.better.value
+
+
+def _goal_text(row: Row) -> str:
+    """Such as `<= 3 x + 1 ms`."""
+    goal = row.goal
+    if goal is None:
+        return ""
+    parts = [f"{goal.factor:.3g} x"] if goal.factor else []
+    parts += [f"{_figure(goal.plus)} {row.unit}"] if goal.plus else []
+    return f"{goal.side.value} {' + '.join(parts)}"
 
 
 def _figure(value: float) -> str:
@@ -145,7 +177,7 @@ def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
         "  ".join(
-            cell.rjust(width) if 0 < column < len(widths) - 2 else cell.ljust(width)
+            cell.rjust(width) if column in _FIGURES else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in table

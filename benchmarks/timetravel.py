@@ -7,7 +7,6 @@ from pathlib import Path
 from benchmarks.author import Author
 from benchmarks.fold import INITIAL, Totals, add
 from benchmarks.late import PAYLOAD, full
-from benchmarks.nodes import database
 from benchmarks.raw import fold_last
 from benchmarks.report import Better, Pair, Report, Row
 from benchmarks.rounds import CALLS, LATENCY, Figures, Stopwatch, alternate
@@ -43,8 +42,8 @@ def measure(events: int, runs: int) -> Report:
             calls[positions].append(Pair(running.calls - before, positions))
         return figures
 
-    with full(events, runs) as filled:
-        bound = partial(_raw, filled.folder, lateness)
+    with full(events, runs, len(lateness)) as filled:
+        bound = partial(_raw, filled.plain, lateness)
         rows = alternate(runs, LATENCY, partial(filled.run, late, 1), bound)
     counted = [
         Row(f"calls, {positions:,} late", CALLS, Better.LOWER, tuple(pairs))
@@ -53,10 +52,10 @@ def measure(events: int, runs: int) -> Report:
     return Report("timetravel", events, (*rows, *counted), _MEASURED, _LEFT_OUT)
 
 
-def _raw(folder: Path, lateness: Sequence[int]) -> Figures:
+def _raw(plain: Path, lateness: Sequence[int]) -> Figures:
     figures = {}
     for positions in lateness:
         watch = Stopwatch()
-        fold_last(database(folder), positions, add, INITIAL)
+        fold_last(plain, positions, add, INITIAL)
         figures[f"time travel, {positions:,} late"] = watch.lap_ms()
     return figures
