@@ -59,10 +59,13 @@ async def _publish_busily(grown: Sequence[Sample], some: Sequence[Sample]) -> Fi
     with fresh_folder() as folder:
         async with running(folder, identity, routes=[route]) as node:
             await fill(node, grown)
+            before = node.log.horizons
             load = asyncio.create_task(_load(node, grown))
             latencies = await _publish_steadily(node, some)
             load.cancel()
             await asyncio.gather(load, return_exceptions=True)
+            assert load.cancelled(), "it went on to the end"
+            assert node.log.horizons != before, "the stream was pruned meanwhile"
             return p999(NAME, latencies)
 
 

@@ -5,6 +5,7 @@ import math
 import statistics
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -83,6 +84,7 @@ ROWS = {
     },
 }
 EVENTS = 250  # enough that all tags that are asked for occur
+DOCS = Path(__file__).parents[2] / "docs/benchmarks.md"
 UNITS = {"higher": "events/s", "lower": "ms"}
 
 
@@ -228,6 +230,17 @@ def test_json_carries_the_goal_with_its_side_and_limit_and_whether_it_is_met() -
     assert judged["met"] is False
     assert other["goal"] is None
     assert other["met"] is None
+
+
+def test_the_docs_set_their_figures_beside_the_goals_of_the_table() -> None:
+    _, _, figures = DOCS.read_text("utf-8").partition("| row | ours | bound | unit | ratio |")
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in figures.splitlines()[2:]]
+    assert lines
+    for name, ours, bound, unit, _ratio, goal, verdict, _spread, better in lines:
+        pair = Pair(float(ours.replace(",", "")), float(bound.replace(",", "")))
+        row = Row(name, unit, Better(better), (pair,))
+        line = Report("some", 1, (row,), "this", "that").to_text().splitlines()[2]
+        assert line.removeprefix(name).split()[3:-3] == [*goal.split(), *verdict.split()]
 
 
 def test_every_goal_is_of_a_row_and_on_the_side_where_it_is_better() -> None:
