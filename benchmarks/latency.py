@@ -5,19 +5,19 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
-from benchmarks.events import Sample, generate, settling
-from benchmarks.nodes import fill, make_identities, running
+from benchmarks.events import Sample, generate
+from benchmarks.nodes import make_identities
 from benchmarks.replicate import (
     MAX_DELIVERIES,
     WARM_UP,
     deliveries,
     our_delivery,
     raw_delivery,
-    until_covered,
+    settled_pair,
 )
 from benchmarks.report import Report
 from benchmarks.rounds import LATENCY, Figures, alternate, fresh_folder, percentiles
-from benchmarks.workers import worker
+from benchmarks.workers import LINKED, worker
 
 EVENTS = MAX_DELIVERIES
 """Events whose delivery is timed in a run, unless another number is asked for."""
@@ -50,18 +50,15 @@ def _delivery(samples: Sequence[Sample], *, floods: bool) -> Figures:
 
 
 async def _delivered(samples: Sequence[Sample], *, floods: bool) -> Figures:
-    identities = make_identities(3)
-    with fresh_folder() as one, fresh_folder() as other, fresh_folder() as third:
-        async with AsyncExitStack() as stack:
-            source = await stack.enter_async_context(running(one, identities[0]))
-            peers = [source.listening]
-            target = await stack.enter_async_context(running(other, identities[1], peers))
-            await fill(source, settling())
-            await until_covered(source, target)
-            if floods:
-                flooder = worker("flood", third, identities[2], target.listening)
-                process = await stack.enter_async_context(flooder)
-                assert process.stdout is not None
-                await process.stdout.readline()
-            laps = await deliveries(source, target, samples)
-    return percentiles(_FLOODED, laps[WARM_UP:])
+    *pair, third = make_identities(3)
+    async with settled_pair(pair) as (source, target), AsyncExitStack() as stack:
+        if floods:
+            folder = stack.enter_context(fresh_folder())
+            process = await stack.enter_async_context(
+                worker("flood", folder, third, target.listening)
+            )
+            assert process.stdout is not None
+            assert await process.stdout.readline() == LINKED, "the third node is there"
+        laps = await deliveries(source, target, samples)
+        assert floods == any(one.node == third.node for one, _ in target.offsets.items())
+        return percentiles(_FLOODED, laps)

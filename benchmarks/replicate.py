@@ -8,6 +8,7 @@ import ssl
 import struct
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 
 import msgpack
@@ -139,27 +140,32 @@ def our_delivery(samples: Sequence[Sample]) -> Figures:
 
 
 async def _deliver(samples: Sequence[Sample]) -> Figures:
-    source_identity, target_identity = make_identities(2)
+    async with settled_pair(make_identities(2)) as (source, target):
+        return percentiles(_DELIVERY, await deliveries(source, target, samples))
+
+
+@asynccontextmanager
+async def settled_pair(identities: Sequence[Identity]) -> AsyncIterator[tuple[Node, Node]]:
+    """Two linked nodes with a settled log each."""
     with fresh_folder() as source_folder, fresh_folder() as target_folder:
         async with (
-            running(source_folder, source_identity) as source,
-            running(target_folder, target_identity, [source.listening]) as target,
+            running(source_folder, identities[0]) as source,
+            running(target_folder, identities[1], [source.listening]) as target,
         ):
             await fill(source, settling())
             await until_covered(source, target)
-            laps = await deliveries(source, target, samples)
-    return percentiles(_DELIVERY, laps[WARM_UP:])
+            yield source, target
 
 
 async def deliveries(source: Node, target: Node, samples: Sequence[Sample]) -> list[float]:
-    """How long each takes from one node to the other, in milliseconds."""
+    """How long each takes from one node to the other, in milliseconds; those of the warm-up are left out."""
     seen: asyncio.Queue[float] = asyncio.Queue()
     arrivals = target.subscribe(ALL_EVENTS, lower=target.offsets)
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(_watch(arrivals, source.id, seen))
         laps = [await _deliver_one(source, sample, seen) for sample in samples]
         watching.cancel()
-    return laps
+    return laps[WARM_UP:]
 
 
 async def _watch(

@@ -24,6 +24,9 @@ from transport.network import Address
 FLOOD_BATCH = 100
 """Events of one commit of the flood."""
 
+LINKED = b"linked\n"
+"""What the flood says when it begins."""
+
 _KIB = 1_024
 
 
@@ -50,7 +53,7 @@ async def flood(folder: Path, identity: Identity, peer: Address) -> None:
     samples = generate(FLOOD_BATCH)
     async with running(folder, identity, [peer]) as node:
         await node.in_sync()
-        print("linked", flush=True)
+        print(LINKED.decode(), end="", flush=True)
         while True:
             await publish_batch(node, samples)
 
