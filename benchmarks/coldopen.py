@@ -1,4 +1,4 @@
-"""Cold open: from a closed log to the first answer, beside plain `sqlite3` on the same file."""
+"""Cold open: from a closed log to the first answer, beside plain `sqlite3` on the same events."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ _WARM = "cold open, page cache warm"
 _MEASURED = (
     "from opening a closed log whose index is merged to the first page of a query by a rare tag; with the files' pages"
     " dropped from the page cache before, and once more with them in it. The bound: connect, and select through a table"
-    " (tag, key) WITHOUT ROWID, joined with the same rows, decoded with msgpack."
+    " (tag, key) WITHOUT ROWID, joined with a plain table of the same events, decoded with msgpack."
 )
 _LEFT_OUT = "interpreter and imports, identity, network and fish, filling the log, making the bound's index."
 

@@ -1,4 +1,4 @@
-"""Folding: how fast a fish gets its state out of the log, beside a plain loop over a plain scan of the same rows."""
+"""Folding: how fast a fish gets its state out of the log, beside a plain loop over a plain table of the same events."""
 
 import asyncio
 from collections.abc import Iterator

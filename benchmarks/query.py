@@ -16,12 +16,14 @@ _FREQUENT_FRESH = "query, tag of 1 % of the events, fresh"
 _FREQUENT = "query, tag of 1 % of the events"
 _RARE = "query, rare tag"
 _RARE_FIRST = "query, rare tag, first page"
+
 MAX_FRESH_EVENTS = 60_000
 """Events of the log that has them all as rows still: no more are ever kept as such for long."""
 
 _MEASURED = (
     "log.read of one tag on an open log whose index is merged, from the call to all events decoded, or to the first"
-    " page. The bound: SELECT through a table (tag, key) WITHOUT ROWID, joined with the same rows, msgpack decoding."
+    f" page; fresh: on a log of at most {MAX_FRESH_EVENTS:,} events that are all rows still. The bound: SELECT through"
+    " a table (tag, key) WITHOUT ROWID, joined with a plain table of the same events, msgpack decoding."
 )
 _LEFT_OUT = (
     "filling and opening the log, making the bound's index (which knows these two tags alone), a cold page cache. The"

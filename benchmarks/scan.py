@@ -1,4 +1,4 @@
-"""Scanning: how fast all events come out of the log in their order, beside a plain scan of the same rows."""
+"""Scanning: how fast all events come out of the log in their order, beside a scan of a plain table of them."""
 
 import asyncio
 from functools import partial
