@@ -45,7 +45,7 @@ from lamport.proving import Prover
 from lamport.pruning import Pruning
 from lamport.reader import Bounds, Order, Reader
 from lamport.repair import Damages, Repair
-from lamport.requests import Request, attempt, gather, settle
+from lamport.requests import Outcome, Request, gather, put, settle
 from lamport.retraction import (
     MAX_RETRACTED_BY_NODE,
     Retracted,
@@ -202,9 +202,7 @@ class EventLog(KeptSnapshots):
             )
         if not self._settled.is_set():
             await self._settled.wait()
-        return await self._submit(
-            lambda builder: self._append(builder, encoded), len(encoded), size
-        )
+        return await self._submit(None, len(encoded), size, encoded)
 
     async def retract(
         self, targets: Sequence[EventKey], reason: str, *, signature: bytes = b""
@@ -486,7 +484,11 @@ class EventLog(KeptSnapshots):
         await self._settled.wait()
 
     async def _submit(
-        self, apply: Callable[[CommitBuilder], tuple[Event, ...]], events: int, size: int
+        self,
+        apply: Callable[[CommitBuilder], tuple[Event, ...]] | None,
+        events: int,
+        size: int,
+        drafts: Sequence[EncodedDraft] = (),
     ) -> tuple[Event, ...]:
         if events == 0:
             return ()
@@ -494,7 +496,7 @@ class EventLog(KeptSnapshots):
             if self._closed:
                 raise _closed()
             result: asyncio.Future[tuple[Event, ...]] = asyncio.get_running_loop().create_future()
-            self._waiting.append(Request(apply, events, size, result))
+            self._waiting.append(Request(apply, drafts, events, size, result))
             self._bell.ring()
             return await result
 
@@ -533,9 +535,9 @@ class EventLog(KeptSnapshots):
     async def _commit(self, group: list[Request]) -> int:
         """Write one commit; returns how many events it has."""
         builder = self._store.new_commit(self._keys, self._routes)
-        results: list[tuple[Event, ...] | LogError] = []
+        results: list[Outcome] = []
         try:
-            results = [attempt(request, builder) for request in group]
+            results = put(group, builder, self._append)
             commit = builder.build()
             named = await self._held(commit)
             if commit.events or commit.horizons:

@@ -4,7 +4,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby, islice
+from typing import TypeVar
 
+from lamport.codec import EncodedDraft
 from lamport.commit import CommitBuilder
 from lamport.errors import LogError
 from lamport.event import Event
@@ -16,11 +20,18 @@ MAX_COMMIT_BYTES = 8 * 1024 * 1024
 """… or bytes."""
 
 
+_Given = TypeVar("_Given")
+
+Outcome = tuple[Event, ...] | LogError
+"""What comes of a request: the events that it added, or why it added none."""
+
+
 @dataclass(slots=True)
 class Request:
-    """Something the writer is to put into a commit, and where its result goes."""
+    """Something for the writer to put into a commit, `drafts` or what `apply` does, and where the result goes."""
 
-    apply: Callable[[CommitBuilder], tuple[Event, ...]]
+    apply: Callable[[CommitBuilder], tuple[Event, ...]] | None
+    drafts: Sequence[EncodedDraft]
     events: int
     bytes: int
     result: asyncio.Future[tuple[Event, ...]]
@@ -38,15 +49,43 @@ def gather(waiting: deque[Request]) -> list[Request]:
     return group
 
 
-def attempt(request: Request, builder: CommitBuilder) -> tuple[Event, ...] | LogError:
-    """Put one request into the commit; its own fault must not touch the others."""
+def put(
+    group: Iterable[Request],
+    builder: CommitBuilder,
+    append: Callable[[CommitBuilder, Sequence[EncodedDraft]], tuple[Event, ...]],
+) -> list[Outcome]:
+    """Put requests into the commit in their order, each whole or not at all; its own fault touches no other.
+
+    What several want to `append` one behind the other is appended at once: each by itself takes three times as long.
+    """
+    outcomes: list[Outcome] = []
+    for apply, requests in groupby(group, key=lambda one: one.apply):
+        if apply is None:
+            outcomes += _append_all(list(requests), partial(append, builder))
+        else:
+            outcomes += [_attempt(apply, builder) for _ in requests]
+    return outcomes
+
+
+def _append_all(
+    requests: Sequence[Request],
+    append: Callable[[Sequence[EncodedDraft]], tuple[Event, ...]],
+) -> list[Outcome]:
+    together = _attempt(append, [draft for one in requests for draft in one.drafts])
+    if isinstance(together, LogError):
+        return [_attempt(append, one.drafts) for one in requests]
+    events = iter(together)
+    return [tuple(islice(events, len(one.drafts))) for one in requests]
+
+
+def _attempt(act: Callable[[_Given], tuple[Event, ...]], given: _Given) -> Outcome:
     try:
-        return request.apply(builder)
+        return act(given)
     except LogError as error:
         return error
 
 
-def settle(group: Iterable[Request], results: Sequence[tuple[Event, ...] | LogError]) -> None:
+def settle(group: Iterable[Request], results: Sequence[Outcome]) -> None:
     """Answer requests, each with its events or its error."""
     for request, result in zip(group, results, strict=True):
         if request.result.done():  # its caller was cancelled

@@ -124,6 +124,8 @@ class Withdrawals:
     async def behind(self, commit: Commit) -> bool:
         """Look whether a commit tells which branch a cut stands on; returns whether the picture has changed."""
         cuts = self._store.cuts
+        if not cuts.revoked:
+            return False
         touched = [*(fork.origin.stream for fork in commit.forks)]
         touched += [part for part in commit.heads if part.branch]
         nodes = sorted({part.node for part in touched if part.node in cuts.revoked})

@@ -551,6 +551,29 @@ def test_a_clock_at_its_end_refuses_appends_and_still_receives(
     asyncio.run(run())
 
 
+def test_of_appends_that_share_a_commit_those_that_the_clock_has_room_for_are_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lamport.commit, "MAX_LEAP", MAX_LAMPORT)
+
+    async def run() -> None:
+        async with watched_log(tmp_path) as (log, writer):
+            await log.receive(Author(member("bob")).say(MAX_LAMPORT - 3))
+            before = writer.transactions
+            sizes = (2, 3, 1, 1)
+            results = await asyncio.gather(
+                *(log.publish(drafts(size)) for size in sizes), return_exceptions=True
+            )
+            stored = [one if isinstance(one, LimitExceeded) else len(one) for one in results]  # type: ignore[arg-type] # else it fails
+            assert [one for one in stored if isinstance(one, int)] == [2, 1]
+            assert [isinstance(one, LimitExceeded) for one in results] == [False, True, False, True]
+            assert writer.transactions == before + 1
+            assert log.lamport == MAX_LAMPORT
+            assert len(await read_all(log)) == 4
+
+    asyncio.run(run())
+
+
 def test_a_second_history_is_kept_beside_the_first(tmp_path: Path) -> None:
     keys = member("bob")
     one, other = Author(keys), Author(keys)
