@@ -13,6 +13,7 @@ from lamport.codec import (
     MAX_EVENT_BYTES,
     EncodedDraft,
     decode_event,
+    decode_events,
     encode_draft,
     encode_event,
     verify_event,
@@ -226,6 +227,32 @@ def test_the_engines_own_tags_are_received() -> None:
 def test_an_event_is_an_array_of_five(what: Any) -> None:
     with pytest.raises(CorruptRange, match="not an array"):
         verify_event(STREAM, 0, msgpack.packb(what))
+
+
+@given(
+    st.lists(st.tuples(JSON, st.lists(TEXTS, max_size=3), st.lists(JSON, max_size=2)), min_size=1)
+)
+def test_events_decoded_together_are_what_each_is_by_itself(
+    events: list[tuple[Any, list[str], list[Any]]],
+) -> None:
+    """Those of newer versions, with further fields, among them."""
+    data = [
+        msgpack.packb([lamport, -lamport, tags, "app", payload, *more])
+        for lamport, (payload, tags, more) in enumerate(events, 5)
+    ]
+    offsets, lamports = range(3, 3 + len(data)), range(5, 5 + len(data))
+    one_by_one = [decode_event(STREAM, *one) for one in zip(offsets, data, strict=True)]
+    assert decode_events(STREAM, offsets, lamports, data) == one_by_one
+    with pytest.raises(ValueError, match="other events"):
+        decode_events(STREAM, offsets, range(6, 6 + len(data)), data)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x01", b"\xc1", b"\x95\x01\x02", msgpack.packb([1, 2, 3, 4])]
+)
+def test_what_is_no_event_is_not_decoded_together_with_others(data: bytes) -> None:
+    with pytest.raises((ValueError, TypeError, msgpack.UnpackException)):
+        decode_events(STREAM, range(2), [1, 1], [event_of(), data])
 
 
 def test_fields_of_a_newer_version_are_left_alone() -> None:
