@@ -27,6 +27,9 @@ Form = x509.CertificateBuilder
 SIGNATURE_BYTES = 64
 """Length of an Ed25519 signature, with which a certificate (DER) ends."""
 
+SERIAL_BYTES = 17
+"""Length of a member's serial number, big endian: 1 more than 16 drawn bytes say."""
+
 _NOT_BEFORE = dt.datetime(1970, 1, 1, 0, 0, 1, tzinfo=dt.UTC)
 _NOT_AFTER = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
 _PLACEHOLDER = Ed25519PrivateKey.from_private_bytes(bytes(32))

@@ -24,6 +24,7 @@ from typing import NamedTuple, Self
 from lamport.errors import InvalidInput
 from lamport.ids import NODE_ID_BYTES, NodeId
 from transport.certificates import (
+    SERIAL_BYTES,
     SIGNATURE_BYTES,
     assembled,
     authority_form,
@@ -34,6 +35,7 @@ from transport.certificates import (
 from transport.errors import IdentityError, InvalidText, MailError
 from transport.identity import (
     KEY_BYTES,
+    MAX_EPOCH,
     Identity,
     NodeKey,
     SwarmKey,
@@ -44,7 +46,7 @@ from transport.identity import (
     sign_as_authority,
     verify_signature,
 )
-from transport.mail import MAIL_OVERHEAD_BYTES, open_mail, seal_mail
+from transport.mail import SEALED_HELLO_BYTES, open_mail, seal_mail
 from transport.texts import packed, unpacked
 
 MAX_REQUEST, MAX_ADMISSION = 120, 600
@@ -57,10 +59,7 @@ _VERSION = 1
 _REQUEST, _ADMISSION = "request", "admission"
 _LABEL = b"shoal-admission/1"  # begins as no certificate does
 _HINT_BYTES = 6
-_SERIAL_BYTES = 17
-_MAX_EPOCH = 2**32 - 1
-_SEALED_BYTES = 2 * KEY_BYTES + MAIL_OVERHEAD_BYTES
-_CLAIM = struct.Struct(f"!{_HINT_BYTES}s32s64s{_SERIAL_BYTES}s64s32s32sI{_SEALED_BYTES}s")
+_CLAIM = struct.Struct(f"!{_HINT_BYTES}s32s64s{SERIAL_BYTES}s64s32s32sI{SEALED_HELLO_BYTES}s")
 
 
 def require_name(name: str) -> None:
@@ -175,8 +174,8 @@ def admit(swarm_key: SwarmKey, request: Request, randomness: Random) -> Admissio
         InvalidText: its node id is no key.
         IdentityError: the swarm key's epoch is beyond what an admission holds.
     """
-    if swarm_key.epoch > _MAX_EPOCH:
-        raise IdentityError(f"the swarm key's epoch is above {_MAX_EPOCH}: it was damaged")
+    if swarm_key.epoch > MAX_EPOCH:
+        raise IdentityError(f"the swarm key's epoch is above {MAX_EPOCH}: it was damaged")
     node = request.node
     authority = authority_public(swarm_key)
     certificate = certify(swarm_key, node, randomness)
@@ -184,7 +183,7 @@ def admit(swarm_key: SwarmKey, request: Request, randomness: Random) -> Admissio
         hint=node[:_HINT_BYTES],
         authority=authority,
         authority_signature=signature_of(authority_certificate(swarm_key)),
-        serial=serial_of(certificate).to_bytes(_SERIAL_BYTES),
+        serial=serial_of(certificate).to_bytes(SERIAL_BYTES),
         signature=signature_of(certificate),
         swarm=swarm_key.swarm,
         admin=swarm_key.admin,

@@ -24,6 +24,7 @@ from lamport.errors import InvalidInput
 from lamport.ids import NodeId
 from lamport.notices import MAX_BODY_BYTES
 from transport.certificates import (
+    SERIAL_BYTES,
     SIGNATURE_BYTES,
     assembled,
     authority_form,
@@ -34,6 +35,7 @@ from transport.certificates import (
 from transport.errors import IdentityError, MailError
 from transport.identity import (
     KEY_BYTES,
+    MAX_EPOCH,
     Identity,
     NodeKey,
     SwarmKey,
@@ -42,7 +44,7 @@ from transport.identity import (
     certify,
     hello_keys,
 )
-from transport.mail import MAIL_OVERHEAD_BYTES, open_mail, seal_mail
+from transport.mail import SEALED_HELLO_BYTES, open_mail, seal_mail
 
 MAX_MEMBERS = 1_500
 """Members of one notice: with some 260 bytes each it fits a frame, and a request to the API. More take several."""
@@ -51,9 +53,6 @@ MAX_FORMER = 64
 """Former authorities that are named; a swarm that was rotated more often has lost more than keys."""
 
 _LABEL = b"shoal-epoch/1"
-_SERIAL_BYTES = 17
-_SEALED_BYTES = 2 * KEY_BYTES + MAIL_OVERHEAD_BYTES
-_MAX_EPOCH = 2**32 - 1
 
 
 class Authority(NamedTuple):
@@ -143,8 +142,8 @@ def make_epoch(
     named = sorted(set(members))
     if len(named) > MAX_MEMBERS:
         raise InvalidInput(f"one notice renews at most {MAX_MEMBERS} members, not {len(named)}")
-    if not swarm_key.epoch <= _MAX_EPOCH:
-        raise InvalidInput(f"the swarm key's epoch is above {_MAX_EPOCH}: it was damaged")
+    if not swarm_key.epoch <= MAX_EPOCH:
+        raise InvalidInput(f"the swarm key's epoch is above {MAX_EPOCH}: it was damaged")
     authority = authority_of(swarm_key)
     earlier = tuple(dict.fromkeys(one for one in former if one != authority))[-MAX_FORMER:]
     renewals = {node: _renewal(swarm_key, node, randomness) for node in named}
@@ -158,7 +157,7 @@ def _renewal(swarm_key: SwarmKey, node: NodeId, randomness: Random) -> Renewal:
     except MailError as error:
         raise InvalidInput(f"{node} is no member's id: {error}") from error
     certificate = certify(swarm_key, node, randomness)
-    serial = serial_of(certificate).to_bytes(_SERIAL_BYTES)
+    serial = serial_of(certificate).to_bytes(SERIAL_BYTES)
     return Renewal(serial, signature_of(certificate), sealed)
 
 
@@ -182,7 +181,7 @@ def decode_epoch(body: bytes) -> Epoch:
 
 def _decoded(fields: Any) -> Epoch:
     number, authority, former, members = fields
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= _MAX_EPOCH:
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= MAX_EPOCH:
         raise ValueError("an epoch has a number")
     if len(former) > MAX_FORMER or len(members) > MAX_MEMBERS:
         raise ValueError(f"at most {MAX_FORMER} authorities and {MAX_MEMBERS} members")
@@ -198,9 +197,9 @@ def _authority(fields: Any) -> Authority:
 def _fields(fields: Sequence[Any]) -> Renewal:
     serial, signature, sealed = fields
     return Renewal(
-        _binary(serial, _SERIAL_BYTES),
+        _binary(serial, SERIAL_BYTES),
         _binary(signature, SIGNATURE_BYTES),
-        _binary(sealed, _SEALED_BYTES),
+        _binary(sealed, SEALED_HELLO_BYTES),
     )
 
 

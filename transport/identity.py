@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.utils import CryptographyDeprecationWarning
 
 from lamport.ids import NodeId
-from transport.certificates import authority_form, member_form, signed
+from transport.certificates import SERIAL_BYTES, authority_form, member_form, signed
 from transport.errors import IdentityError, PeerFault
 
 KEY_BYTES = 32
@@ -38,6 +38,9 @@ KEY_BYTES = 32
 
 _SIGNATURE_FRAME = b"\x03\x41\x00"
 """A bit string of 65 bytes, the first of which says that no bit is unused (X.690, 8.6)."""
+
+MAX_EPOCH = 2**32 - 1
+"""Highest number of an epoch: nobody rotates more often, and it has four bytes in an admission."""
 
 MAX_CERTIFICATE_BYTES = 1024
 """Longest certificate that is looked at. Ours have about 400 bytes; the rest is room."""
@@ -48,7 +51,6 @@ VERIFIED_CERTIFICATES = 1024
 SWARM_HINT_CHARACTERS = 16
 """Length of the hint, in hex: enough to tell neighbouring swarms apart, and no proof."""
 
-_SERIAL_BYTES = 16
 _SALT = b"shoal-v1"
 _UNREADABLE = (
     ValueError,
@@ -195,7 +197,7 @@ def certify(swarm_key: SwarmKey, node: NodeId, randomness: Random) -> bytes:
     """Sign a member's certificate (DER) for a node key that may live on another device."""
     authority = _authority_key(swarm_key)
     # 1 more than drawn: a serial number is positive (RFC 5280, 4.1.2.2).
-    serial = 1 + int.from_bytes(randomness.randbytes(_SERIAL_BYTES))
+    serial = 1 + int.from_bytes(randomness.randbytes(SERIAL_BYTES - 1))
     return signed(member_form(_public_bytes(authority), node, serial), authority)
 
 

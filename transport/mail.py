@@ -31,6 +31,9 @@ from transport.identity import KEY_BYTES, NodeKey
 MAIL_OVERHEAD_BYTES = 48
 """By how much mail is longer than what it holds: the one-time key and the tag."""
 
+SEALED_HELLO_BYTES = 2 * KEY_BYTES + MAIL_OVERHEAD_BYTES
+"""Length of the mail that brings a member the two hello keys."""
+
 _PRIME = 2**255 - 19
 _SIGN_BIT = 1 << 255
 _LABEL = b"shoal-mail/1"
