@@ -66,7 +66,7 @@ from shoal.control import ARCHIVE_TYPE
 from shoal.explaining import explanation_to_json
 from shoal.membership_api import MembershipRoutes
 from shoal.node import Node
-from shoal.strictjson import parse_json
+from shoal.strictjson import bytes_in, parse_object, text_in
 from shoal.views import snapshot_to_json, status_to_json
 from transport.errors import LocalFault
 from transport.network import Address
@@ -240,14 +240,14 @@ class ControlApi:
 
     async def _post_cut(self, request: web.Request) -> web.Response:
         body = await _body(request)
-        self._node.peers.cut(NodeId.parse(_text(body, "node")))
+        self._node.peers.cut(NodeId.parse(text_in(body, "node")))
         return web.json_response({})
 
     async def _post_heal(self, request: web.Request) -> web.Response:
         body = await _body(request)
         if "node" not in body:
             raise InvalidInput("'node' must be a node id, or null for all")
-        node = None if body["node"] is None else NodeId.parse(_text(body, "node"))
+        node = None if body["node"] is None else NodeId.parse(text_in(body, "node"))
         self._node.peers.heal(node)
         return web.json_response({})
 
@@ -261,12 +261,12 @@ class ControlApi:
         body = await _body(request)
         keys = [_event_key(item) for item in _list(body, "keys")]
         signature = _hex(body, "admin")
-        event = await self._node.retract(*keys, reason=_text(body, "reason"), signature=signature)
+        event = await self._node.retract(*keys, reason=text_in(body, "reason"), signature=signature)
         return web.json_response({"data": [_published(event)]})
 
     async def _post_query(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request)
-        where = parse_query(_text(body, "query"))
+        where = parse_query(text_in(body, "query"))
         order = _order(body.get("order", Order.ASCENDING.value))
         lower, upper = _bound(body, "lowerBound"), _bound(body, "upperBound")
         present, branches = self._node.offsets, self._node.log.store.branches
@@ -287,7 +287,7 @@ class ControlApi:
 
     async def _post_subscribe(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request)
-        where = parse_query(_text(body, "query"))
+        where = parse_query(text_in(body, "query"))
         lower = _bound(body, "lowerBound") or OffsetMap()
         if len(self._streaming) >= MAX_SUBSCRIPTIONS:
             return _overloaded(f"at most {MAX_SUBSCRIPTIONS} subscriptions at once")
@@ -438,17 +438,7 @@ def _error(status: int, code: str, message: str) -> web.Response:
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
-    value = parse_json(await request.read())
-    if not isinstance(value, dict):
-        raise InvalidInput("the body must be a JSON object")
-    return value
-
-
-def _text(body: Mapping[str, Any], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str):
-        raise InvalidInput(f"{name!r} must be a text")
-    return value
+    return parse_object(await request.read())
 
 
 def _list(body: Mapping[str, Any], name: str) -> list[Any]:
@@ -466,12 +456,7 @@ def _event_key(item: Any) -> EventKey:
 
 def _hex(body: Mapping[str, Any], name: str) -> bytes:
     """Bytes that a body gives as hexadecimal digits; none where it gives null or leaves them out."""
-    if body.get(name) is None:
-        return b""
-    try:
-        return bytes.fromhex(_text(body, name))
-    except ValueError:
-        raise InvalidInput(f"{name!r} must be hexadecimal digits, or null") from None
+    return b"" if body.get(name) is None else bytes_in(body, name)
 
 
 def _flag(body: Mapping[str, Any], name: str, *, default: bool) -> bool:
@@ -493,7 +478,7 @@ def _damage(item: Any) -> tuple[OffsetRange, str]:
     first, last = item.get("first"), item.get("last")
     if type(first) is not int or type(last) is not int or not 0 <= first <= last:
         raise InvalidInput("'first' and 'last' must be offsets, in this order")
-    return OffsetRange(StreamId.parse(_text(item, "stream")), first, last), _text(item, "fault")
+    return OffsetRange(StreamId.parse(text_in(item, "stream")), first, last), text_in(item, "fault")
 
 
 def _order(text: Any) -> Order:

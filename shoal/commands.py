@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def publish(arguments: Namespace) -> int:
     async def act(client: Client) -> None:
         print(await client.publish(arguments.tag, payload))
 
-    return _with_client(arguments, act)
+    return with_client(arguments, act)
 
 
 def retract(arguments: Namespace) -> int:
@@ -94,7 +94,7 @@ def retract(arguments: Namespace) -> int:
     async def act(client: Client) -> None:
         print(await client.retract(map(str, keys), reason=arguments.reason, signature=signature))
 
-    return _with_client(arguments, act)
+    return with_client(arguments, act)
 
 
 def _signed_by_admin(arguments: Namespace, keys: Sequence[EventKey]) -> bytes:
@@ -110,7 +110,7 @@ def query(arguments: Namespace) -> int:
         async for event in client.query(arguments.query, order=arguments.order):
             _print_line(event)
 
-    return _with_client(arguments, act)
+    return with_client(arguments, act)
 
 
 def tail(arguments: Namespace) -> int:
@@ -121,7 +121,7 @@ def tail(arguments: Namespace) -> int:
         async for event in client.subscribe(arguments.query, lower=lower):
             _print_line(event)
 
-    return _with_client(arguments, act)
+    return with_client(arguments, act)
 
 
 def fish(arguments: Namespace) -> int:
@@ -133,7 +133,7 @@ def fish(arguments: Namespace) -> int:
         else:
             print(json.dumps(await client.fish(arguments.name), indent=2, ensure_ascii=False))
 
-    return _with_client(arguments, act)
+    return with_client(arguments, act)
 
 
 def explain(arguments: Namespace) -> int:
@@ -146,7 +146,7 @@ def explain(arguments: Namespace) -> int:
         else:
             print(*explanation_to_text(found), sep="\n")
 
-    return _with_client(arguments, act)
+    return with_client(arguments, act)
 
 
 def peers(arguments: Namespace) -> int:
@@ -168,7 +168,7 @@ def peers(arguments: Namespace) -> int:
 
     if arguments.action == "cut" and arguments.node is None:
         raise InvalidInput("`shoal peers cut` needs the node to cut")
-    return _with_client(arguments, act)
+    return with_client(arguments, act)
 
 
 def status(arguments: Namespace) -> int:
@@ -178,7 +178,7 @@ def status(arguments: Namespace) -> int:
         status = await client.status()
         print(json.dumps(status, indent=2) if arguments.as_json else _status_text(status))
 
-    return _with_client(arguments, act)
+    return with_client(arguments, act)
 
 
 def forks(arguments: Namespace) -> int:
@@ -191,7 +191,7 @@ def forks(arguments: Namespace) -> int:
         else:
             print(*_fork_lines(found) or ["no stream has two histories"], sep="\n")
 
-    return _with_client(arguments, act)
+    return with_client(arguments, act)
 
 
 def demo(arguments: Namespace) -> int:
@@ -201,7 +201,9 @@ def demo(arguments: Namespace) -> int:
     return asyncio.run(run_demo(mdns=arguments.mdns is not False))
 
 
-def _with_client(arguments: Namespace, act: Any) -> int:
+def with_client(arguments: Namespace, act: Callable[[Client], Awaitable[None]]) -> int:
+    """Do something beside the running daemon of the data folder; returns the exit status."""
+
     async def go() -> None:
         async with Client(await awaited_control(Path(arguments.data))) as client:
             await act(client)

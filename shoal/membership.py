@@ -37,21 +37,15 @@ async def draft_revocation(
     if revoked == node.id:
         raise InvalidInput("this is the node that is asked: revoke it from another one")
     held = {part: last for part, last in node.offsets.items() if part.node == revoked}
-    wanted = _as_held(node) if cuts is None else cuts
-    named = {
-        part: last for part, last in wanted.items() if part.node == revoked or cuts is not None
-    }
-    seals = [await _cut_at(node, part, last) for part, last in named.items()]
+    if cuts is None:
+        # What lies before a fork counts with the branches behind it.
+        closed = node.log.store.branches.closed
+        cuts = {part: last for part, last in held.items() if part not in closed}
+    seals = [await _cut_at(node, part, last) for part, last in cuts.items()]
     found = [seal for seal in seals if seal is not None]
     kept = {seal.stream: seal.offset for seal in found}
     withdrawn = {part: last - kept.get(part, -1) for part, last in sorted(held.items())}
     return Draft(revocation_of(revoked, found), {p: n for p, n in withdrawn.items() if n > 0})
-
-
-def _as_held(node: Node) -> Mapping[StreamId, int]:
-    """Every open end that is held; what lies before a fork counts with the branches behind it."""
-    closed = node.log.store.branches.closed
-    return {part: last for part, last in node.offsets.items() if part not in closed}
 
 
 async def _cut_at(node: Node, part: StreamId, offset: int) -> Seal | None:

@@ -8,8 +8,6 @@ The first answers with the body of a notice, as `{"body": HEX, "cuts": {...}, "w
 cuts came to lie at, and how many events that are held here would not count any more.
 """
 
-from typing import Any
-
 from aiohttp import web
 
 from lamport.errors import CorruptRange, InvalidInput
@@ -18,7 +16,7 @@ from lamport.notices import decode_notice
 from lamport.offsets import OffsetMap
 from shoal.membership import draft_revocation, known_members
 from shoal.node import Node
-from shoal.strictjson import parse_json
+from shoal.strictjson import bytes_in, parse_object, text_in
 
 
 class MembershipRoutes:
@@ -36,10 +34,10 @@ class MembershipRoutes:
         ]
 
     async def _post_revocation(self, request: web.Request) -> web.Response:
-        body = await _object(request)
+        body = parse_object(await request.read())
         cuts = body.get("cuts")
         offsets = None if cuts is None else dict(OffsetMap.from_json(cuts))
-        revoked = NodeId.parse(_text(body, "node"))
+        revoked = NodeId.parse(text_in(body, "node"))
         draft = await draft_revocation(self._node, revoked, offsets)
         return web.json_response(
             {
@@ -60,27 +58,9 @@ class MembershipRoutes:
         )
 
     async def _post_notice(self, request: web.Request) -> web.Response:
-        body = await _object(request)
+        body = parse_object(await request.read())
         try:
-            data = bytes.fromhex(_text(body, "notice"))
-        except ValueError:
-            raise InvalidInput("'notice' must be hexadecimal digits") from None
-        try:
-            is_news = await self._node.learn(decode_notice(data))
+            is_news = await self._node.learn(decode_notice(bytes_in(body, "notice")))
         except CorruptRange as error:
             raise InvalidInput(f"{error}: use the keys of this node's swarm") from error
         return web.json_response({"news": is_news})
-
-
-async def _object(request: web.Request) -> dict[str, Any]:
-    value = parse_json(await request.read())
-    if not isinstance(value, dict):
-        raise InvalidInput("the body must be a JSON object")
-    return value
-
-
-def _text(body: dict[str, Any], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str):
-        raise InvalidInput(f"{name!r} must be a text")
-    return value

@@ -5,7 +5,6 @@ The daemon says what there is to sign; the key is read, used and forgotten here,
 daemon, which spreads it.
 """
 
-import asyncio
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from lamport.errors import InvalidInput
 from lamport.ids import NodeId, StreamId
 from lamport.notices import Notice, NoticeKind, signed_bytes
 from shoal.client import Client
-from shoal.control import awaited_control
+from shoal.commands import with_client
 from shoal.errors import RequestRefused
 from shoal.folder import read_folder
 from transport.epochs import MAX_MEMBERS, Authority, Epoch, authority_of, make_epoch
@@ -33,8 +32,7 @@ def revoke(arguments: Namespace) -> int:
             "--nothing and --cut exclude each other: name what is to count, or nothing"
         )
     cuts = {} if arguments.nothing else _cuts(arguments.cut)
-    admin, folder = read_admin_key(Path(arguments.admin)), Path(arguments.data)
-    swarm = read_folder(folder).swarm
+    admin, swarm = read_admin_key(Path(arguments.admin)), read_folder(Path(arguments.data)).swarm
 
     async def act(client: Client) -> None:
         node = resolved_node(arguments.node, await client.status())
@@ -43,14 +41,13 @@ def revoke(arguments: Namespace) -> int:
         await client.notify(_signed(swarm, admin, NoticeKind.REVOCATION, body).encode())
         print(*_revocation_lines(node, draft), sep="\n")
 
-    return _beside_daemon(folder, act)
+    return with_client(arguments, act)
 
 
 def rotate(arguments: Namespace) -> int:
     """Give all members that are not revoked the keys of a new epoch."""
-    admin, folder = read_admin_key(Path(arguments.admin)), Path(arguments.data)
+    admin, identity = read_admin_key(Path(arguments.admin)), read_folder(Path(arguments.data))
     before = read_swarm_key(Path(arguments.swarm_key))
-    identity = read_folder(folder)
     if identity.swarm != before.swarm or before.admin != admin.public:
         raise IdentityError(
             f"these keys are not all of one swarm: the folder's is {swarm_hint(identity.swarm)},"
@@ -69,7 +66,7 @@ def rotate(arguments: Namespace) -> int:
             await client.notify(notice.encode())
         print(*_rotation_lines(key, arguments.out, nodes), sep="\n")
 
-    return _beside_daemon(folder, act)
+    return with_client(arguments, act)
 
 
 def resolved_node(text: str, status: Mapping[str, Any]) -> str:
@@ -150,12 +147,3 @@ def _rotation_lines(key: SwarmKey, out: str, nodes: Iterable[NodeId]) -> list[st
         f"renewed    {len(members)} members; a device that is not among them must be enrolled anew",
         *(f"           {node}" for node in members),
     ]
-
-
-def _beside_daemon(folder: Path, act: Any) -> int:
-    async def go() -> None:
-        async with Client(await awaited_control(folder)) as client:
-            await act(client)
-
-    asyncio.run(go())
-    return 0

@@ -86,12 +86,6 @@ class Credentials:
         return self.of_peer(certificate) is not None and node in self._members.get(newest.epoch, ())
 
 
-def checked_epoch(notice: Notice) -> None:
-    """Raise `InvalidInput` where a notice calls itself an epoch and is none."""
-    if notice.kind == NoticeKind.EPOCH:
-        decode_epoch(notice.body)
-
-
 def _vouched(certificate: bytes, authority: bytes) -> NodeId | None:
     try:
         return verify_certificate(certificate, authority)
