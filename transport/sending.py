@@ -4,8 +4,9 @@ A stream is told of in full once and by its number from then on; a range that th
 peer knows, and an author's certificate goes with the first range of the author's that begins a stream.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 
 from lamport.chain import Head, SealedRange
 from lamport.ids import NodeId, StreamId
@@ -113,24 +114,28 @@ class Sending:
 
     def _next_heads(self) -> Heads | News | None:
         """Tell of streams in full the first time, and in short from then on, if the peer has not told as much since."""
-        waiting, out = list(self.out.heads), self.out
-        is_news = self._horizons.is_news
-        named = self._names.ours if out.greeting else self._names
-        streams = [one for one in waiting if one not in named or is_news(one)][:MAX_HEADS]
-        short = not (streams or out.greeting)
-        streams = waiting[:MAX_HEADS] if short else streams
+        out = self.out
+        in_full = list(islice(self._to_tell_in_full(), MAX_HEADS + 1))
+        short = not (in_full or out.greeting)
+        streams = list(islice(out.heads, MAX_HEADS)) if short else in_full[:MAX_HEADS]
         for stream in streams:
             del out.heads[stream]
         self.told.update((stream, self._held(stream).offset) for stream in streams)
         if short:
             news = [one for one in streams if self._held(one).offset > self._heard(one)]
             return News(tuple(map(self._novelty, news))) if news else None
-        complete = not out.heads or not out.greeting
+        # What has moved again since it was told is no part of the beginning: the news tell of it.
+        complete = len(in_full) <= MAX_HEADS or not out.greeting
         out.greeting = not complete
         heads = tuple(h for h in map(self._held, streams) if h.offset >= 0)
         for head in heads:
             self._names.ours.add(head.stream)
         return Heads(heads, complete, self._horizons.news(heads))
+
+    def _to_tell_in_full(self) -> Iterator[StreamId]:
+        is_news = self._horizons.is_news
+        named = self._names.ours if self.out.greeting else self._names
+        return (one for one in self.out.heads if one not in named or is_news(one))
 
     def _novelty(self, stream: StreamId) -> Novelty:
         head = self._held(stream)

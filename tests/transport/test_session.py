@@ -258,6 +258,25 @@ def test_many_heads_are_told_in_several_messages_and_the_last_is_complete() -> N
     assert [(len(one.heads), one.complete) for one in told] == [(1_000, False), (1, True)]
 
 
+def test_a_stream_that_moves_while_many_heads_are_told_does_not_keep_the_beginning_from_ending() -> (
+    None
+):
+    a, _ = pair()
+    a.holder.publish()
+    for number in range(MAX_HEADS):
+        stream = StreamId(a.holder.keys.node, number)
+        a.holder.heads[stream] = Head(stream, 1, HASH, 1)
+    session = a.holder.session()
+    session.take(Greeting("peer"), 0)
+    first = [session.next_message() for _ in range(2)][1]
+    assert isinstance(first, Heads)
+    assert first.heads[0].stream == a.holder.author.stream
+    a.holder.publish()
+    session.committed(a.holder.author.stream, 0)
+    told = [session.next_message() for _ in range(3)]
+    assert [type(one) for one in told] == [Heads, News, type(None)]
+
+
 def test_a_push_arrives_without_being_asked_for() -> None:
     a, b = linked()
     sealed = a.holder.publish(3)
