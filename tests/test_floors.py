@@ -56,8 +56,8 @@ FLOORS = (
         " transport.packing transport.messages transport.codec transport.roots transport.tree transport.targets"
         " transport.aliases transport.horizons transport.claims transport.disclosures transport.outbox"
         " transport.phases transport.journal transport.clocks transport.confirming transport.catchup"
-        " transport.liveness transport.wants transport.mesh transport.progress transport.sending transport.session"
-        " transport.epochs transport.credentials transport.network transport.noticing"
+        " transport.liveness transport.ripening transport.wants transport.mesh transport.progress transport.sending"
+        " transport.session transport.epochs transport.credentials transport.network transport.noticing"
     ),
     # 2: the durable log
     (

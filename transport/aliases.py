@@ -6,13 +6,11 @@ order, and so nothing has to be agreed on. Either side may use either's numbers.
 
 from lamport.ids import StreamId
 from transport.errors import PeerFault
-
-MAX_ALIASES = 65_536
-"""Streams that are numbered; those beyond are always named in full."""
+from transport.messages import MAX_TOLD_STREAMS
 
 
 class Aliases:
-    """The streams one side of a session has named in full, numbered from 0."""
+    """The streams one side of a session has named in full, numbered from 0; none beyond `MAX_TOLD_STREAMS` gets one."""
 
     def __init__(self) -> None:
         self._numbers: dict[StreamId, int] = {}
@@ -20,7 +18,7 @@ class Aliases:
 
     def add(self, stream: StreamId) -> None:
         """The stream was named in full."""
-        if stream not in self._numbers and len(self._streams) < MAX_ALIASES:
+        if stream not in self._numbers and len(self._streams) < MAX_TOLD_STREAMS:
             self._numbers[stream] = len(self._streams)
             self._streams.append(stream)
 

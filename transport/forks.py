@@ -77,7 +77,7 @@ class ForkSearch:
             await self._end(stream)
             return
         self._open[stream] = differs, step * 2
-        self._session.question(Want(stream, first, differs, hash_, certificate=False))
+        self._session.say(Want(stream, first, differs, hash_, certificate=False))
 
     async def _end(self, stream: StreamId) -> None:
         if self._open.pop(stream, None) is not None:

@@ -37,6 +37,7 @@ from transport.forks import ForkSearch
 from transport.frames import FrameReader, frame
 from transport.messages import (
     ANY_HASH,
+    MAX_TOLD_STREAMS,
     Addresses,
     Fork,
     Goodbye,
@@ -59,16 +60,13 @@ WAITING_RANGES = 4
 """Received ranges that may wait for the log; beyond that the peer is not read from, and slows down."""
 
 MESSAGES_AT_ONCE = 32
-"""Messages taken from one read before others get a turn."""
+"""Messages taken in before others get a turn, and before they are charged to the peer."""
 
 TICK_S = 0.5
 """How often a session hears that time passes."""
 
 GOODBYE_S = 0.5
 """How long a peer is given to take our last word."""
-
-MAX_UNFOLLOWED = 65_536
-"""Horizons kept until they can be followed: one for each stream that a peer may tell of."""
 
 FULL_DISK_PAUSE_S = 1.0
 """How long nothing is taken in after the disk was found full."""
@@ -168,8 +166,15 @@ class Link:
         if self.session.has_to_send or self._notices.has_to_send:
             self._work.set()
         due = self.session.next_due
-        if due is not None and self._alarm is None and not self._ended.done():
-            self._alarm = asyncio.get_running_loop().call_at(due, self._on_due)
+        if due is not None and not self._ended.done():
+            self._set_alarm(due)
+
+    def _set_alarm(self, due: float) -> None:
+        if self._alarm is not None:
+            if self._alarm.when() <= due:
+                return  # it looks again then
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_at(due, self._on_due)
 
     def _on_due(self) -> None:
         self._alarm = None
@@ -194,14 +199,15 @@ class Link:
                 await self._write(Goodbye(str(ended)))
 
     async def _read(self, leftover: bytes) -> NoReturn:
-        frames = FrameReader()
+        frames, count = FrameReader(), 0
         data = leftover
         while True:
             self.session.traffic.bytes_in += len(data)
-            for number, raw in enumerate(frames.feed(data), 1):
+            for raw in frames.feed(data):
                 await self._take(decode_message(raw))
-                if number % MESSAGES_AT_ONCE == 0:
-                    # Many small messages must not keep the node from all else.
+                count += 1
+                if count % MESSAGES_AT_ONCE == 0:
+                    # Many small messages must not keep the node from all else, in however many reads they come.
                     await self._pause(self._allowance.heard(MESSAGES_AT_ONCE, self._now()))
             wait = self._allowance.read(len(data), self._now())
             if wait:
@@ -267,7 +273,7 @@ class Link:
 
     def _keep_unfollowed(self, seal: Seal) -> None:
         other = self._unfollowed.get(seal.stream, seal)
-        if seal.stream in self._unfollowed or len(self._unfollowed) < MAX_UNFOLLOWED:
+        if seal.stream in self._unfollowed or len(self._unfollowed) < MAX_TOLD_STREAMS:
             self._unfollowed[seal.stream] = max(seal, other, key=lambda one: one.horizon)
 
     async def _follow_refused(self) -> None:

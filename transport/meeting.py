@@ -9,6 +9,7 @@ from transport.exchange import TOLD_AGAIN_S, tellable
 from transport.link import Link
 from transport.messages import Addresses
 from transport.network import Address, Candidate
+from transport.phases import Phase
 
 EXCHANGING_S = 1.0
 """How often it is looked whether there is anything to tell."""
@@ -32,7 +33,7 @@ def _tell(link: Link, known: list[Candidate]) -> None:
     said, said_at = link.told_addresses
     others = [one for one in known if one.node != link.channel.peer]
     news = tellable(others, link.channel.remote)
-    if link.session.is_live and news != said and now - said_at >= TOLD_AGAIN_S:
+    if link.session.phase is Phase.LIVE and news != said and now - said_at >= TOLD_AGAIN_S:
         link.told_addresses = news, now
-        link.session.tell(Addresses(news))
+        link.session.say(Addresses(news))
         link.wake()

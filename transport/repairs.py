@@ -142,7 +142,7 @@ async def _ask(link: "Link", mending: Mending) -> bool:
     """Ask one peer; returns whether the mending is complete."""
     piece = mending.piece
     link.question = Question(mending)
-    link.session.question(
+    link.session.say(
         Want(piece.stream, piece.first, piece.last.offset, piece.before.hash, certificate=True)
     )
     link.wake()

@@ -2,7 +2,8 @@
 
 Messages of the peer, commits of our log and the passing of time go in; messages to send, ranges to serve and ranges to
 take in come out. Pull is the truth: both sides tell how far they hold every stream, and each asks for what it lacks.
-Push is for speed: a node sends what it appends itself at once to every peer that holds all before it.
+Push is for speed: what is new goes out at once over the links of the push tree (`transport.tree`, `transport.roots`)
+to peers that hold all before it; over all other links it is only announced.
 
     opened ── Greeting ──> greeted ── Heads(complete) ──> live ── Goodbye, fault ──> over
 
@@ -52,6 +53,7 @@ from transport.messages import (
 from transport.outbox import MAX_CONTROL, MAX_PUSHED_BYTES, Outbox, Traffic
 from transport.phases import ALLOWED, Phase, Taken
 from transport.progress import Meters
+from transport.ripening import Ripening
 from transport.sending import Sending
 from transport.tree import ANNOUNCED_TOGETHER_S, RELAYED_EVENTS, Edge, Heard, Tree
 from transport.wants import Wants
@@ -127,7 +129,7 @@ class Session:
         }
         self._names = Names()
         self._arriving: dict[StreamId, Seal] = {}
-        self._ripe_at: dict[StreamId, float] = {}
+        self._ripening = Ripening()
         self._journal = journal
         self._wall_clock = wall_clock
         self.confirming = Confirming(clock or PeerClock())
@@ -138,11 +140,6 @@ class Session:
             Greeting(program, journal.token, known.token, known.sequence, unpacks=True)
         )
         self.liveness = Liveness(now)
-
-    @property
-    def is_live(self) -> bool:
-        """Whether the peer has told all that it held when the session began."""
-        return self.phase is Phase.LIVE
 
     @property
     def queue(self) -> Outbox:
@@ -222,7 +219,7 @@ class Session:
         What came behind the offset meanwhile is about to be pushed: told now, it would be asked for as well.
         """
         offset = self._held(stream).offset if offset is None else offset
-        if self.theirs.get(stream, -1) >= offset:
+        if self._told(stream) >= offset:
             return
         if not (self._out.heads or self.edge.carries(stream.node)):
             self._out.heads_due = now + ANNOUNCED_TOGETHER_S
@@ -233,20 +230,18 @@ class Session:
         if self._horizons.is_news(stream):
             self._out.heads[stream] = None
 
-    def tell(self, message: Addresses) -> None:
-        """Say where nodes may be dialled."""
+    def say(self, message: Addresses | Eager | Want) -> None:
+        """Send what does no harm where it is left out, because the peer does not listen.
+
+        A Want that comes from outside asks for what adds nothing here, to be compared with what is held.
+        """
         if len(self._out.control) < MAX_CONTROL:
             self._out.control.append(message)
-
-    def question(self, want: Want) -> None:
-        """Ask for a range that adds nothing here, to compare it with what is held."""
-        if len(self._out.control) < MAX_CONTROL:
-            self._out.control.append(want)
 
     def push(self, sealed: SealedRange, now: float) -> None:
         """Send a range that is new here, where the peer holds all before it and keeps up; else say that it is there."""
         stream, size = sealed.stream, sum(map(len, sealed.events))
-        told = self.theirs.get(stream, -1)
+        told = self._told(stream)
         if told >= sealed.seal.offset:
             return
         room = self._out.pushed_bytes + size <= MAX_PUSHED_BYTES
@@ -269,16 +264,14 @@ class Session:
     @property
     def next_due(self) -> float | None:
         """When `due` is to be called next, if nothing else happens."""
-        ripe = next(iter(self._ripe_at.values()), None)
-        times = [time for time in (ripe, self._out.heads_due) if time is not None]
-        return min(times, default=None)
+        times = self._ripening.next_due, self._out.heads_due
+        return min((time for time in times if time is not None), default=None)
 
     def due(self, now: float) -> None:
         """A time that `next_due` named has come."""
         if self._out.heads_due is not None and self._out.heads_due <= now:
             self._out.heads_due = None
-        for stream in [one for one, ripe_at in self._ripe_at.items() if ripe_at <= now]:
-            del self._ripe_at[stream]
+        self._ripening.due(now)
         self.ask(now)
 
     def elapsed(self, now: float) -> None:
@@ -307,8 +300,8 @@ class Session:
         self.wants.drop_fulfilled(self._held, self._grows)
         for stream in list(islice(self._lacking, SCANNED_STREAMS)):
             del self._lacking[stream]
-            if self.theirs.get(stream, -1) <= self._held(stream).offset:
-                self._ripe_at.pop(stream, None)
+            if self._told(stream) <= self._held(stream).offset:
+                self._ripening.end(stream)
                 continue
             if not self._grows(stream):
                 if stream.branch and self._held(stream).offset < 0:
@@ -317,7 +310,7 @@ class Session:
                 continue
             self._lacking[stream] = None  # behind the others now
             comes = stream in self.wants.open or self._reached(stream)[0] >= self.theirs[stream]
-            waits = comes or self._ripe_at.get(stream, now) > now
+            waits = comes or not self._ripening.is_ripe(stream, now)
             if not waits and self.wants.may_ask_for(stream):
                 self._ask_for(stream, now)
 
@@ -350,7 +343,7 @@ class Session:
         """The message that answers a Want; what is left of it goes to the end of the line."""
         if sealed is None:
             return Declined(want.stream, Why.DIVERGED if diverged else Why.UNKNOWN)
-        self.theirs[want.stream] = max(self.theirs.get(want.stream, -1), sealed.seal.offset)
+        self.theirs[want.stream] = max(self._told(want.stream), sealed.seal.offset)
         self.traffic.events_out += len(sealed.events)
         return self._sending.serve(want, sealed)
 
@@ -404,10 +397,10 @@ class Session:
             self.ask(now)
 
     def _take_news(self, message: News, now: float) -> None:
-        for alias, offset, hash_ in message.news:
-            self._compare(self._names.stream(alias), offset, hash_, now)
-        stream = self._names.stream
-        self._expect({stream(one.alias): one.offset for one in message.news}, now)
+        told = [(self._names.stream(one.alias), one) for one in message.news]
+        for stream, one in told:
+            self._compare(stream, one.offset, one.hash, now)
+        self._expect({stream: one.offset for stream, one in told}, now)
         self.ask(now)
 
     def _expect(self, told: Mapping[StreamId, int], now: float) -> None:
@@ -421,7 +414,7 @@ class Session:
 
     def _lacks(self, stream: StreamId) -> bool:
         """Whether the peer has told of more of a stream than is held here, and it can be had from it."""
-        is_ahead = self.theirs.get(stream, -1) > self._held(stream).offset
+        is_ahead = self._told(stream) > self._held(stream).offset
         return is_ahead and not self._is_set_aside(stream) and self._grows(stream)
 
     def _is_set_aside(self, stream: StreamId) -> bool:
@@ -435,13 +428,13 @@ class Session:
             self._set_aside(self.diverged, stream)
             self.disclosures.suspects[stream] = offset
         if offset > held.offset and not self.edge.carries(stream.node) and self.phase is Phase.LIVE:
-            self._ripe_at.setdefault(stream, now + self._tree.grace_s())
+            self._ripening.begin(stream, now + self._tree.grace_s())
 
     def _learn(self, stream: StreamId, offset: int) -> None:
         """The peer holds a stream up to an offset. What it holds only grows while a session lasts."""
         if stream not in self.theirs and len(self.theirs) >= MAX_TOLD_STREAMS:
             raise PeerFault(f"more than {MAX_TOLD_STREAMS} streams told of")
-        self.theirs[stream] = max(self.theirs.get(stream, -1), offset)
+        self.theirs[stream] = max(self._told(stream), offset)
         self.confirming.learns(stream, offset)
         if self.theirs[stream] <= self._held(stream).offset:
             return
@@ -513,19 +506,19 @@ class Session:
         if self._tree.was_asked(stream, offset):
             return
         if not self._tree.shared:
-            self._say(self.edge.hear_of(author, Heard.DUPLICATE), author)
+            self._say_eager(self.edge.hear_of(author, Heard.DUPLICATE), author)
         elif self.edge.grafted:
-            self._say(self.edge.hear(Heard.DUPLICATE))
+            self._say_eager(self.edge.hear(Heard.DUPLICATE))
 
     def _note_late(self, author: NodeId) -> None:
         if not self._tree.shared:
-            self._say(self.edge.hear_of(author, Heard.NOTHING_IN_TIME), author)
+            self._say_eager(self.edge.hear_of(author, Heard.NOTHING_IN_TIME), author)
         elif not self.edge.carries(author) and self._tree.may_graft():
-            self._say(self.edge.hear(Heard.NOTHING_IN_TIME))
+            self._say_eager(self.edge.hear(Heard.NOTHING_IN_TIME))
 
-    def _say(self, eager: bool | None, author: NodeId | None = None) -> None:  # noqa: FBT001 - what an edge gives
-        if eager is not None and len(self._out.control) < MAX_CONTROL:
-            self._out.control.append(Eager(eager, author))
+    def _say_eager(self, eager: bool | None, author: NodeId | None = None) -> None:  # noqa: FBT001 - what an edge gives
+        if eager is not None:
+            self.say(Eager(eager, author))
 
     def _take_ping(self, message: Ping, _now: float) -> None:
         if len(self._out.control) >= MAX_CONTROL:

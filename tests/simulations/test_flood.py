@@ -4,18 +4,26 @@ import asyncio
 import random
 from contextlib import suppress
 
+from lamport.chain import Head
+from lamport.ids import NodeId, StreamId
+from lamport.log import EventLog
 from lamport.tags import Tag
 from simulations.device import Device
 from simulations.loop import run_simulated
 from simulations.network import PORT, SimulatedChannel, SimulatedNetwork
 from simulations.world import World
 from transport.buckets import MESSAGES_AT_ONCE, MESSAGES_PER_S
-from transport.codec import encode_message
-from transport.frames import frame
+from transport.claims import Claims
+from transport.codec import decode_message, encode_message
+from transport.frames import FrameReader, frame
 from transport.handshake import ClientHandshake
 from transport.identity import Identity
-from transport.messages import Eager, Greeting, Heads, Message
+from transport.journal import Journal
+from transport.link import Link
+from transport.messages import Eager, Greeting, Heads, Message, News
 from transport.network import Address
+from transport.session import Session
+from transport.tree import ANNOUNCED_TOGETHER_S, Tree
 
 X = Tag("x")
 FLOOD_S = 20.0
@@ -92,3 +100,103 @@ def test_a_flood_from_one_member_is_read_no_faster_than_allowed_and_delays_nobod
             channel.abort()
 
     run_simulated(story(), random.Random(2))
+
+
+class Dribble:
+    """One end of a channel whose other end never stops talking, one short message at a time."""
+
+    def __init__(self, peer: NodeId, last: int) -> None:
+        self.peer = peer
+        self.peer_certificate = b""
+        self.remote = Address("dribble", 1)
+        self.count = 0
+        self.over = asyncio.Event()
+        self._last = last
+        self._opening = [said(Greeting("rogue")), said(Heads((), complete=True))]
+
+    async def read(self, _limit: int) -> bytes:
+        if self._opening:
+            return self._opening.pop(0)
+        if self.count == self._last:
+            self.over.set()
+            await asyncio.Event().wait()
+        self.count += 1
+        return said(Eager(yes=True))
+
+    async def write(self, _data: bytes) -> None:
+        """Take it."""
+
+    def abort(self) -> None:
+        self.over.set()
+
+
+def test_who_says_little_at_a_time_gets_no_more_than_who_says_much() -> None:
+    async def story() -> None:
+        world = World(3, 2)
+        async with world.started():
+            a, b = world.nodes
+            await b.stop()
+            log, clock = a.node.log, asyncio.get_running_loop().time
+            dribble = Dribble(b.identity.node, MESSAGES_AT_ONCE + 3 * MESSAGES_PER_S)
+            link = Link(dribble, session_of(log), log, dialled=False)
+            began = clock()
+            running = asyncio.create_task(link.run())
+            await dribble.over.wait()
+            assert not running.done()
+            assert 2.9 < clock() - began < 3.1
+            link.end("over")
+            await running
+
+    run_simulated(story(), random.Random(3))
+
+
+def session_of(log: EventLog) -> Session:
+    store = log.store
+    return Session(
+        program="test",
+        held=store.head,
+        knows_author=store.authors.__contains__,
+        claims=Claims(),
+        tree=Tree(log.node, random.Random(1)),
+        journal=Journal(bytes(8), store.heads),
+        now=asyncio.get_running_loop().time(),
+    )
+
+
+def test_what_is_due_soon_does_not_wait_for_what_is_due_later() -> None:
+    async def story() -> None:
+        world = World(4, 4)
+        async with world.started():
+            a, b, c, rogue = world.nodes
+            first, other = await a.publish(X, 1), await c.publish(X, 1)
+            await world.run(seconds=2)
+            await rogue.stop()
+            await c.stop()
+            channel = await linked(world, rogue.identity, b)
+            lazy = [Eager(yes=False, author=one.identity.node) for one in (a, c)]
+            await channel.write(said(*lazy))
+            await world.run(seconds=1)
+            more = Head(other.stream, other.offset + 1, bytes(32), other.lamport + 1)
+            await channel.write(said(Heads((more,), complete=True)))
+            reading = asyncio.create_task(told_of(channel, first.stream, first.offset + 1))
+            await world.run(seconds=0.02)
+            began = asyncio.get_running_loop().time()
+            await a.publish(X, 2)
+            assert ANNOUNCED_TOGETHER_S <= await reading - began < ANNOUNCED_TOGETHER_S + 0.03
+            channel.abort()
+
+    run_simulated(story(), random.Random(4))
+
+
+async def told_of(channel: SimulatedChannel, stream: StreamId, offset: int) -> float:
+    """When a member that is no node is told of a stream up to an offset, in full or by its number."""
+    frames, told = FrameReader(), list[StreamId]()
+    while data := await channel.read(100_000):
+        for message in map(decode_message, frames.feed(data)):
+            heads = message.heads if isinstance(message, Heads) else ()
+            told += [one.stream for one in heads]
+            news = message.news if isinstance(message, News) else ()
+            moved = [(told[one.alias], one.offset) for one in news]
+            if (stream, offset) in [*moved, *((one.stream, one.offset) for one in heads)]:
+                return asyncio.get_running_loop().time()
+    raise ConnectionError("the other end hung up")

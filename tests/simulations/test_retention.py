@@ -261,7 +261,7 @@ def test_who_asked_from_a_horizon_that_moved_on_meanwhile_is_given_what_is_kept_
         assert a.node.log.horizons == {stream: 26}
         session, _ = answers[-1]
         answers.clear()
-        session.question(Want(stream, 15, 24, ANY_HASH, certificate=True))
+        session.say(Want(stream, 15, 24, ANY_HASH, certificate=True))
         await world.run(seconds=1)
         [(_, answer)] = answers
         assert isinstance(answer, Events)
