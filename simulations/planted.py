@@ -296,7 +296,7 @@ def _everybody_banned(right: Any) -> Any:
     def note_end(self: Peers, node: NodeId, ended: Any) -> None:
         right(self, node, ended)
         if isinstance(ended, ForgedEvents):
-            self._banned_until.update(dict.fromkeys(self._links, self._banned_until[node]))
+            self._bans.until.update(dict.fromkeys(self._links, self._bans.until[node]))
 
     return note_end
 

@@ -213,7 +213,7 @@ async def _let_in_again(run: Run) -> None:
 def _distrusting(device: Device) -> bool:
     """Whether a device banned a peer or set a stream aside."""
     peers = device.node.peers
-    return bool(peers._banned_until) or any(peer.diverged for peer in peers.status())
+    return bool(peers._bans.until) or any(peer.diverged for peer in peers.status())
 
 
 def _check_effects(events: Sequence[Event]) -> None:

@@ -320,7 +320,7 @@ def _was_well(device: Device, since: float) -> bool:
 
 def _distrust(target: Device, source: Device) -> bool:
     """Whether something forged stands between two devices: one banned the other, or the target set a stream aside."""
-    banned = target.node.peers._banned_until, source.node.peers._banned_until
+    banned = target.node.peers._bans.until, source.node.peers._bans.until
     links = target.node.peers._links.values()
     return (
         source.node.id in banned[0]
@@ -335,7 +335,7 @@ def check_trust(world: World) -> None:
         if not device.running:
             continue
         liars = [one for one in world.nodes if world.air.link(one.name, device.name).was_forged]
-        innocent = set(device.node.peers._banned_until) - {one.identity.node for one in liars}
+        innocent = set(device.node.peers._bans.until) - {one.identity.node for one in liars}
         if innocent:
             names = sorted(world.name_of(node) for node in innocent)
             raise LawBroken(f"law 15: {device.name} bans {', '.join(names)}, who forged nothing")

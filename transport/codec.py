@@ -316,14 +316,14 @@ _READERS: Mapping[int, Callable[[list[Any]], Message]] = {
     1: _greeting,
     2: _heads,
     3: _want,
-    4: _events,
+    _EVENTS: _events,
     5: lambda fields: Declined(_stream(fields[0]), _why(fields[1])),
     6: lambda fields: Ping(_integer(fields[0], 0, _TOKEN_LIMIT)),
     7: _pong,
     8: lambda fields: Goodbye(_text(fields[0])),
     9: _news,
     10: _eager,
-    11: _fresh,
+    _FRESH: _fresh,
     12: lambda fields: Disclose(_branch(fields[0])),
     13: lambda fields: Fork(decode_proof(_binary(fields[0]))),
     14: lambda fields: Mark(_offset(fields[0]), _offset(fields[1])),
@@ -341,7 +341,7 @@ def _write_events(message: Events) -> tuple[int, list[Any]]:
         begun = [start.hash, None if start.seal is None else _seal_fields(start.seal)]
     signed = _seal_fields(received.seal)
     certificate = received.certificate
-    return 4, [received.stream, received.first, received.events, signed, certificate, begun]
+    return _EVENTS, [received.stream, received.first, received.events, signed, certificate, begun]
 
 
 def _write_heads(message: Heads) -> tuple[int, list[Any]]:
@@ -372,7 +372,7 @@ _WRITERS: Mapping[type[Message], Callable[[Any], tuple[int, list[Any]]]] = {
     News: lambda message: (9, [[field for one in message.news for field in one]]),
     Eager: lambda message: (10, [message.yes, message.author or b""]),
     Fresh: lambda one: (
-        11,
+        _FRESH,
         [one.alias, one.first, one.events, one.hash, one.clock, one.horizon, one.signature],
     ),
     Disclose: lambda message: (12, [message.branch]),

@@ -119,7 +119,6 @@ class Peers:
         """Who belongs to the swarm now."""
         self._cut: dict[NodeId, None] = {}
         self._bans = Bans(log.store, wall_clock)
-        self._banned_until = self._bans.until
         self._errors: dict[NodeId, str] = {}
         self._claims = Claims()
         self._catch_up = CatchUp(log.store.head, catching_up)
@@ -197,7 +196,7 @@ class Peers:
         return tuple(self._status(node) for node in sorted(known))
 
     def unreached(self) -> Mapping[str, str]:
-        """Configured addresses where no peer was proven yet, and why the last attempt failed."""
+        """See `Targets.unreached`."""
         return self._targets.unreached()
 
     @property
@@ -218,8 +217,11 @@ class Peers:
         link, store, now = self._links.get(node), self._log.store, self._now()
         is_cut, error = node in self._cut, self._errors.get(node, "")
         if link is None:
-            status = away(node, self._clocks.known(node), store, now, cut=is_cut, error=error)
-            return replace(status, revoked=self.members.is_revoked(node))
+            revoked = self.members.is_revoked(node)
+            status = PeerStatus(
+                node, connected=False, cut=is_cut, revoked=revoked, last_error=error
+            )
+            return away(status, self._clocks.known(node), store, now)
         return standing_of(node, link, store, now, cut=is_cut, error=error)
 
     def _reached(self) -> dict[NodeId, Address]:

@@ -1,7 +1,7 @@
 """What is known of one peer, for people and their programs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lamport.ids import NodeId, StreamId
 from lamport.offsets import OffsetMap, missing
@@ -59,23 +59,17 @@ class PeerStatus:
         return self.missing / self.rate if self.rate else None
 
 
-def away(
-    node: NodeId, clock: PeerClock | None, store: Store, now: float, *, cut: bool, error: str
-) -> PeerStatus:
-    """A peer that is not linked: what it told when it was."""
-    status = PeerStatus(node, connected=False, cut=cut, last_error=error)
+def away(status: PeerStatus, clock: PeerClock | None, store: Store, now: float) -> PeerStatus:
+    """The status of a peer that is not linked, and what it told when it was."""
     if clock is None or clock.told_at is None:
         return status
     offsets = OffsetMap(clock.said)
-    return PeerStatus(
-        node,
-        connected=False,
-        cut=cut,
+    return replace(
+        status,
         offsets=offsets,
         knowledge=Knowledge.PAST,
         told_s=now - clock.told_at,
         lacking=_lacking(store, offsets, lambda _: 0.0),
-        last_error=error,
     )
 
 

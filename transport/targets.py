@@ -34,7 +34,6 @@ class Targets:
 
     def __init__(self, configured: Iterable[Address]) -> None:
         self._by_address = {address: Target(address, configured=True) for address in configured}
-        self._announced = 0
         self._known: int | None = None
 
     def __iter__(self) -> Iterator[Target]:
@@ -47,19 +46,20 @@ class Targets:
         """Take in a hint; returns what it adds."""
         new: list[Target] = []
         for address in candidate.addresses:
-            if exchanged and sum(one.exchanged for one in self) >= MAX_EXCHANGED:
-                break
-            if address not in self._by_address and self._announced < MAX_CANDIDATES:
-                self._announced += 1
+            if address not in self._by_address and self._has_room(exchanged=exchanged):
                 target = Target(address, configured=False, exchanged=exchanged, node=candidate.node)
                 self._by_address[address] = target
                 new.append(target)
         self.recount()
         return new
 
+    def _has_room(self, *, exchanged: bool) -> bool:
+        if exchanged and sum(one.exchanged for one in self) >= MAX_EXCHANGED:
+            return False
+        return sum(not one.configured for one in self) < MAX_CANDIDATES
+
     def forget(self, target: Target) -> None:
         """Dial one no more that was announced."""
-        self._announced -= 1
         del self._by_address[target.address]
         self.recount()
 
@@ -77,7 +77,10 @@ class Targets:
         return self._known
 
     def unreached(self) -> Mapping[str, str]:
-        """Addresses where no peer was proven yet, and why the last attempt failed."""
+        """Configured addresses where nobody was found yet, and why the last attempt failed.
+
+        One that was announced says whom to find there; if nobody answers, that is told of the node.
+        """
         return MappingProxyType({str(t.address): t.error for t in self if t.node is None})
 
     def reached(self, linked: Collection[NodeId]) -> dict[NodeId, Address]:
