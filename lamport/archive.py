@@ -27,14 +27,20 @@ from lamport.chain import (
     HASH_BYTES,
     MAX_SEALED_BYTES,
     MAX_SEALED_EVENTS,
-    SIGNATURE_BYTES,
-    Seal,
     SealedRange,
-    Start,
 )
 from lamport.codec import MAX_EVENT_BYTES
 from lamport.errors import CorruptArchive, InvalidInput
-from lamport.ids import MAX_LAMPORT, STREAM_NUMBER_LIMIT, NodeId, StreamId
+from lamport.fields import (
+    read_bytes,
+    read_offset,
+    read_seal,
+    read_start,
+    read_stream,
+    seal_fields,
+    start_fields,
+)
+from lamport.ids import StreamId
 
 MAGIC = b"shoal archive\n"
 
@@ -46,7 +52,6 @@ MAX_RECORD_BYTES = max(MAX_SEALED_BYTES, MAX_EVENT_BYTES) + 5 * MAX_SEALED_EVENT
 
 _HEADER, _STREAM, _RANGE, _END = range(4)
 _LENGTH = struct.Struct("!I")
-_OFFSET_LIMIT = 2**53
 
 
 class ArchivedRange(NamedTuple):
@@ -81,8 +86,8 @@ class ArchiveWriter:
             head = [_STREAM, bytes(stream.node), stream.number, sealed.certificate]
             self._record([*head, before] if sealed.first else head)
         self.events += len(sealed.events)
-        start = [] if sealed.start is None else [_start_fields(sealed.start)]
-        self._record([_RANGE, sealed.first, sealed.events, _seal_fields(seal), *start])
+        start = [] if sealed.start is None else [start_fields(sealed.start)]
+        self._record([_RANGE, sealed.first, sealed.events, seal_fields(seal), *start])
 
     def end(self) -> None:
         """Write the end, by which a reader knows that nothing is missing."""
@@ -181,9 +186,9 @@ class _Reading:
     def _take_stream(
         self, node: Any, number: Any, certificate: Any, before: Any = None, *_: Any
     ) -> None:
-        self.stream = StreamId(NodeId(_binary(node)), _integer(number, STREAM_NUMBER_LIMIT - 1))
-        self.certificate = _binary(certificate)
-        self.before = None if before is None else _binary(before, HASH_BYTES)
+        self.stream = read_stream(node, number)
+        self.certificate = read_bytes(certificate)
+        self.before = None if before is None else read_bytes(before, HASH_BYTES)
         self.streams += 1
 
     def _range(
@@ -191,15 +196,15 @@ class _Reading:
     ) -> SealedRange:
         if self.stream is None:
             raise ValueError("a range before its stream")
-        seal = _seal(self.stream, signed)
+        seal = read_seal(self.stream, signed)
         self.events += len(events)
-        first = _integer(first, _OFFSET_LIMIT)
+        first = read_offset(first)
         return SealedRange(
             first,
-            tuple(map(_binary, events)),
+            tuple(map(read_bytes, events)),
             seal,
             self.certificate,
-            None if start is None else _start(self.stream, start),
+            None if start is None else read_start(self.stream, start),
         )
 
     def _end(self, fields: list[Any], before: bytes) -> None:
@@ -211,40 +216,3 @@ class _Reading:
 
     def _fault(self, text: str) -> CorruptArchive:
         return CorruptArchive(self.position, text)
-
-
-def _seal_fields(seal: Seal) -> list[Any]:
-    return [seal.offset, seal.hash, seal.clock, seal.horizon, seal.signature]
-
-
-def _start_fields(start: Start) -> list[Any]:
-    return [start.hash, None if start.seal is None else _seal_fields(start.seal)]
-
-
-def _seal(stream: StreamId, fields: Any) -> Seal:
-    offset, hash_, clock, horizon, signature = fields
-    return Seal(
-        stream,
-        _integer(offset, _OFFSET_LIMIT),
-        _binary(hash_, HASH_BYTES),
-        _integer(clock, MAX_LAMPORT),
-        _integer(horizon, _OFFSET_LIMIT),
-        _binary(signature, SIGNATURE_BYTES),
-    )
-
-
-def _start(stream: StreamId, fields: Any) -> Start:
-    hash_, signed = fields
-    return Start(_binary(hash_, HASH_BYTES), None if signed is None else _seal(stream, signed))
-
-
-def _binary(value: Any, size: int | None = None) -> bytes:
-    if not isinstance(value, bytes) or (size is not None and len(value) != size):
-        raise ValueError(f"{size or 'some'} bytes are due")
-    return value
-
-
-def _integer(value: Any, most: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-        raise ValueError(f"a number from 0 to {most} is due")
-    return value

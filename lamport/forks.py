@@ -23,7 +23,6 @@ from lamport.chain import (
     CheckedRange,
     Head,
     Keys,
-    Seal,
     SealedRange,
     VerifiedRange,
     chained,
@@ -31,7 +30,8 @@ from lamport.chain import (
     connect_range,
 )
 from lamport.errors import CorruptRange, InvalidInput
-from lamport.ids import NodeId, StreamId
+from lamport.fields import read_bytes, read_offset, read_seal, read_stream, seal_fields
+from lamport.ids import StreamId
 
 MAX_BRANCHES_OF_NODE = 32
 """Branches of all streams of one node that are kept: a copied card makes two or three, more are made on purpose.
@@ -173,7 +173,7 @@ def encode_proof(proof: ForkProof) -> bytes:
             one.first,
             proof.hash,
             one.certificate,
-            *([half.events, _signed(half.seal)] for half in (one, other)),
+            *([half.events, seal_fields(half.seal)] for half in (one, other)),
         ]
     )
     return packed
@@ -197,37 +197,18 @@ def decode_proof(data: bytes) -> ForkProof:
     return proof
 
 
-def _signed(seal: Seal) -> list[Any]:
-    return [seal.offset, seal.hash, seal.clock, seal.horizon, seal.signature]
-
-
-def _decoded(fields: Any) -> ForkProof:
-    if not isinstance(fields, list) or len(fields) != _FIELDS:
+def _decoded(packed: Any) -> ForkProof:
+    if not isinstance(packed, list) or len(packed) != _FIELDS:
         raise ValueError(f"it has {_FIELDS} fields")
-    node, number, first, hash_, certificate, *halves = fields
-    stream = StreamId(NodeId(_binary(node)), _integer(number))
-    if len(_binary(hash_)) != HASH_BYTES:
-        raise ValueError(f"a hash has {HASH_BYTES} bytes")
-    one, other = (_half(stream, _integer(first), _binary(certificate), half) for half in halves)
-    return ForkProof(hash_, one, other)
+    node, number, first, hash_, certificate, *halves = packed
+    stream, begin = read_stream(node, number), read_offset(first)
+    one, other = (_half(stream, begin, read_bytes(certificate), half) for half in halves)
+    return ForkProof(read_bytes(hash_, HASH_BYTES), one, other)
 
 
-def _half(stream: StreamId, first: int, certificate: bytes, fields: Any) -> SealedRange:
-    events, (offset, hash_, clock, horizon, signature) = fields
+def _half(stream: StreamId, first: int, certificate: bytes, half: Any) -> SealedRange:
+    events, signed = half
     if not isinstance(events, list) or not events:
         raise ValueError("a range has events")
-    numbers = (_integer(offset), _binary(hash_), _integer(clock), _integer(horizon))
-    seal = Seal(stream, *numbers, _binary(signature))
-    return SealedRange(first, tuple(map(_binary, events)), seal, certificate)
-
-
-def _binary(value: Any) -> bytes:
-    if not isinstance(value, bytes):
-        raise ValueError("bytes are due")  # noqa: TRY004 - one kind of fault
-    return value
-
-
-def _integer(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
-        raise ValueError("a number below 2**53 is due")
-    return value
+    seal = read_seal(stream, signed)
+    return SealedRange(first, tuple(map(read_bytes, events)), seal, certificate)

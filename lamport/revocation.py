@@ -18,9 +18,10 @@ from typing import Any
 
 import msgpack
 
-from lamport.chain import HASH_BYTES, SIGNATURE_BYTES, Seal
+from lamport.chain import Seal
 from lamport.errors import InvalidInput
-from lamport.ids import MAX_LAMPORT, STREAM_NUMBER_LIMIT, NodeId, StreamId
+from lamport.fields import read_bytes, read_seal, read_stream, seal_fields
+from lamport.ids import NodeId, StreamId
 from lamport.notices import MAX_BODY_BYTES
 
 MAX_CUTS = 1_024
@@ -28,8 +29,6 @@ MAX_CUTS = 1_024
 
 MAX_CUTS_OF_STREAM = 32
 """Cuts of one stream: as many as branches are kept of one node."""
-
-_OFFSET_LIMIT = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +40,8 @@ class Revocation:
 
     def encode(self) -> bytes:
         """The body of its notice."""
-        fields = [
-            [cut.stream.number, cut.offset, cut.hash, cut.clock, cut.horizon, cut.signature]
-            for cut in self.cuts
-        ]
-        packed: bytes = msgpack.packb([bytes(self.node), fields])
+        cuts = [[cut.stream.number, *seal_fields(cut)] for cut in self.cuts]
+        packed: bytes = msgpack.packb([bytes(self.node), cuts])
         return packed
 
     def of(self, stream: StreamId) -> tuple[Seal, ...]:
@@ -98,33 +94,7 @@ def _require_few(revocation: Revocation) -> None:
     assert len(revocation.encode()) <= MAX_BODY_BYTES, "cuts have about 150 bytes each"
 
 
-def _decoded(fields: Any) -> Revocation:
-    node, cuts = fields
-    author = NodeId(_binary(node))
-    return Revocation(author, tuple(_cut(author, *fields) for fields in cuts))
-
-
-def _cut(  # noqa: PLR0917 - the fields of a seal
-    node: NodeId, number: Any, offset: Any, hash_: Any, clock: Any, horizon: Any, signature: Any
-) -> Seal:
-    stream = StreamId(node, _integer(number, STREAM_NUMBER_LIMIT - 1))
-    return Seal(
-        stream,
-        _integer(offset, _OFFSET_LIMIT),
-        _binary(hash_, HASH_BYTES),
-        _integer(clock, MAX_LAMPORT),
-        _integer(horizon, _OFFSET_LIMIT),
-        _binary(signature, SIGNATURE_BYTES),
-    )
-
-
-def _binary(value: Any, size: int | None = None) -> bytes:
-    if not isinstance(value, bytes) or (size is not None and len(value) != size):
-        raise ValueError(f"{size or 'some'} bytes are due")
-    return value
-
-
-def _integer(value: Any, most: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-        raise ValueError(f"a number up to {most} is due")
-    return value
+def _decoded(packed: Any) -> Revocation:
+    node, cuts = packed
+    seals = tuple(read_seal(read_stream(node, number), cut) for number, *cut in cuts)
+    return Revocation(NodeId(read_bytes(node)), seals)

@@ -38,7 +38,7 @@ FLOORS = (
     (
         "lamport.clock lamport.codec lamport.chain lamport.horizon lamport.retention lamport.retraction"
         " lamport.upcasters lamport.forks lamport.branches lamport.row_keys lamport.frames lamport.blocks"
-        " lamport.notices lamport.revocation lamport.cuts"
+        " lamport.fields lamport.notices lamport.revocation lamport.cuts"
         " lamport.commit lamport.requests lamport.doorbell lamport.stream_check lamport.archive"
         " lamport.postings"
         " fish.states fish.work fish.definition fish.timeline"

@@ -9,8 +9,18 @@ from typing import Any
 
 import msgpack
 
-from lamport.chain import HASH_BYTES, SIGNATURE_BYTES, Head, Seal, SealedRange, Start
+from lamport.chain import HASH_BYTES, SIGNATURE_BYTES, Head, Seal, SealedRange
 from lamport.errors import CorruptRange, InvalidInput
+from lamport.fields import (
+    OFFSET_LIMIT,
+    read_bytes,
+    read_number,
+    read_offset,
+    read_seal,
+    read_start,
+    seal_fields,
+    start_fields,
+)
 from lamport.forks import decode_proof, encode_proof
 from lamport.ids import BRANCH_BYTES, MAX_LAMPORT, STREAM_NUMBER_LIMIT, NodeId, StreamId
 from lamport.notices import MAX_NOTICES, NOTICE_ID_BYTES, decode_notice
@@ -50,8 +60,6 @@ from transport.messages import (
 )
 from transport.network import MAX_PORT, Address, Candidate
 from transport.packing import WORTH_BYTES, pack, unpack
-
-_OFFSET_LIMIT = 2**53
 
 
 def encode_message(message: Message) -> bytes:
@@ -98,7 +106,7 @@ def decode_message(data: bytes) -> Message | None:
 def _unpacked(fields: list[Any]) -> Message:
     """What is in a packed message: a range, and nothing that is packed itself."""
     try:
-        data = unpack(_binary(fields[0]))
+        data = unpack(read_bytes(fields[0]))
         kind, *rest = _list(msgpack.unpackb(data, strict_map_key=True))
         if kind not in _PACKABLE:
             raise PeerFault("only ranges of events are packed")
@@ -112,8 +120,10 @@ def _unpacked(fields: list[Any]) -> Message:
 def _stream(fields: Any) -> StreamId:
     node, number, branch = [*_list(fields), b""][:3]
     if branch != b"":
-        _binary(branch, BRANCH_BYTES)
-    return StreamId(NodeId(_binary(node)), _integer(number, 0, STREAM_NUMBER_LIMIT - 1), branch)
+        read_bytes(branch, BRANCH_BYTES)
+    return StreamId(
+        NodeId(read_bytes(node)), read_number(number, 0, STREAM_NUMBER_LIMIT - 1), branch
+    )
 
 
 def _branch(fields: Any) -> StreamId:
@@ -125,19 +135,7 @@ def _branch(fields: Any) -> StreamId:
 
 def _head(fields: Any) -> Head:
     stream, offset, hash_ = _list(fields)[:3]
-    return Head(_stream(stream), _offset(offset), _binary(hash_, HASH_BYTES))
-
-
-def _seal(stream: StreamId, fields: Any) -> Seal:
-    offset, hash_, clock, horizon, signature = _list(fields)[:5]
-    return Seal(
-        stream,
-        _offset(offset),
-        _binary(hash_, HASH_BYTES),
-        _integer(clock, 0, MAX_LAMPORT),
-        _offset(horizon),
-        _binary(signature, SIGNATURE_BYTES),
-    )
+    return Head(_stream(stream), read_offset(offset), read_bytes(hash_, HASH_BYTES))
 
 
 def _heads(fields: list[Any]) -> Heads:
@@ -149,7 +147,7 @@ def _heads(fields: list[Any]) -> Heads:
 
 def _horizon(fields: Any) -> Seal:
     stream, signed = _list(fields)[:2]
-    return _seal(_stream(stream), signed)
+    return read_seal(_stream(stream), signed)
 
 
 def _news(fields: list[Any]) -> News:
@@ -159,51 +157,48 @@ def _news(fields: list[Any]) -> News:
     triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
     return News(
         tuple(
-            Novelty(_alias(alias), _offset(offset), _binary(hash_, SHORT_HASH_BYTES))
+            Novelty(_alias(alias), read_offset(offset), read_bytes(hash_, SHORT_HASH_BYTES))
             for alias, offset, hash_ in triples
         )
     )
 
 
 def _want(fields: list[Any]) -> Want:
-    first = _offset(fields[1])
-    last = _integer(fields[2], first, _OFFSET_LIMIT)
-    return Want(_stream(fields[0]), first, last, _binary(fields[3], HASH_BYTES), _flag(fields[4]))
+    first = read_offset(fields[1])
+    last = read_number(fields[2], first, OFFSET_LIMIT)
+    return Want(
+        _stream(fields[0]), first, last, read_bytes(fields[3], HASH_BYTES), _flag(fields[4])
+    )
 
 
 def _events(fields: list[Any]) -> Events:
     stream = _stream(fields[0])
-    events = tuple(map(_binary, _list(fields[2])))
-    seal = _seal(stream, fields[3])
+    events = tuple(map(read_bytes, _list(fields[2])))
+    seal = read_seal(stream, fields[3])
     start = fields[5] if len(fields) > 5 else None  # noqa: PLR2004 - an older peer's five
     return Events(
         SealedRange(
-            _offset(fields[1]),
+            read_offset(fields[1]),
             events,
             seal,
-            _binary(fields[4]),
-            None if start is None else _start(stream, start),
+            read_bytes(fields[4]),
+            None if start is None else read_start(stream, start),
         )
     )
 
 
-def _start(stream: StreamId, fields: Any) -> Start:
-    hash_, signed = _list(fields)[:2]
-    return Start(_binary(hash_, HASH_BYTES), None if signed is None else _seal(stream, signed))
-
-
 def _eager(fields: list[Any]) -> Eager:
-    author = _binary(fields[1])
+    author = read_bytes(fields[1])
     return Eager(_flag(fields[0]), NodeId(author) if author else None)
 
 
 def _root(fields: list[Any]) -> Root:
     rank, root, sequence, cost, chosen = fields[:5]
     return Root(
-        _integer(rank, 0, MAX_RANK),
-        _binary(root, ROOT_BYTES),
-        _integer(sequence, 0, MAX_SEQUENCE),
-        None if cost is None else _integer(cost, 0, MAX_COST_US - 1),
+        read_number(rank, 0, MAX_RANK),
+        read_bytes(root, ROOT_BYTES),
+        read_number(sequence, 0, MAX_SEQUENCE),
+        None if cost is None else read_number(cost, 0, MAX_COST_US - 1),
         _flag(chosen),
     )
 
@@ -214,12 +209,12 @@ def _fresh(fields: list[Any]) -> Fresh:
         raise ValueError("a pushed range has an event")
     return Fresh(
         _alias(alias),
-        _offset(first),
-        tuple(map(_binary, events)),
-        _binary(hash_, SHORT_HASH_BYTES),
-        _integer(clock, 0, MAX_LAMPORT),
-        _offset(horizon),
-        _binary(signature, SIGNATURE_BYTES),
+        read_offset(first),
+        tuple(map(read_bytes, events)),
+        read_bytes(hash_, SHORT_HASH_BYTES),
+        read_number(clock, 0, MAX_LAMPORT),
+        read_offset(horizon),
+        read_bytes(signature, SIGNATURE_BYTES),
     )
 
 
@@ -229,24 +224,8 @@ def _list(value: Any) -> list[Any]:
     return value
 
 
-def _binary(value: Any, size: int | None = None) -> bytes:
-    if not isinstance(value, bytes) or (size is not None and len(value) != size):
-        raise ValueError(f"{size or 'some'} bytes are due")
-    return value
-
-
-def _integer(value: Any, least: int, most: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise ValueError(f"a number from {least} to {most} is due")
-    return value
-
-
-def _offset(value: Any) -> int:
-    return _integer(value, 0, _OFFSET_LIMIT)
-
-
 def _alias(value: Any) -> int:
-    return _integer(value, -MAX_TOLD_STREAMS, MAX_TOLD_STREAMS)
+    return read_number(value, -MAX_TOLD_STREAMS, MAX_TOLD_STREAMS)
 
 
 def _flag(value: Any) -> bool:
@@ -259,7 +238,7 @@ def _notice_ids(value: Any) -> tuple[bytes, ...]:
     ids = _list(value)
     if len(ids) > MAX_NOTICES:
         raise ValueError(f"at most {MAX_NOTICES} notices, not {len(ids)}")
-    return tuple(_binary(one, NOTICE_ID_BYTES) for one in ids)
+    return tuple(read_bytes(one, NOTICE_ID_BYTES) for one in ids)
 
 
 def _text(value: Any) -> str:
@@ -269,7 +248,7 @@ def _text(value: Any) -> str:
 
 
 def _why(value: Any) -> Why:
-    return Why(_integer(value, min(Why), max(Why)))
+    return Why(read_number(value, min(Why), max(Why)))
 
 
 def _greeting(fields: list[Any]) -> Greeting:
@@ -277,8 +256,8 @@ def _greeting(fields: list[Any]) -> Greeting:
         return Greeting(_text(fields[0]))  # an older peer's
     token, known_token, known, unpacks = fields[1:5]
     for one in (token, known_token):
-        _binary(one, TOKEN_BYTES if one else None)
-    return Greeting(_text(fields[0]), token, known_token, _offset(known), _flag(unpacks))
+        read_bytes(one, TOKEN_BYTES if one else None)
+    return Greeting(_text(fields[0]), token, known_token, read_offset(known), _flag(unpacks))
 
 
 def _addresses(fields: list[Any]) -> Addresses:
@@ -292,20 +271,20 @@ def _candidate(fields: Any) -> Candidate:
     node, addresses = _list(fields)[:2]
     if not 0 < len(_list(addresses)) <= MAX_OWN:
         raise ValueError(f"1 to {MAX_OWN} addresses of a node, not {len(addresses)}")
-    return Candidate(NodeId(_binary(node)), tuple(map(_address, addresses)))
+    return Candidate(NodeId(read_bytes(node)), tuple(map(_address, addresses)))
 
 
 def _address(fields: Any) -> Address:
     host, port = _list(fields)[:2]
     if host == HERE:
-        return Address(HERE, _integer(port, 1, MAX_PORT))
-    return Address.parse(str(Address(_text(host), _integer(port, 1, MAX_PORT))))
+        return Address(HERE, read_number(port, 1, MAX_PORT))
+    return Address.parse(str(Address(_text(host), read_number(port, 1, MAX_PORT))))
 
 
 def _pong(fields: list[Any]) -> Pong:
     wall_us = fields[1] if len(fields) > 1 else None  # an older peer's one
-    token = _integer(fields[0], 0, _TOKEN_LIMIT)
-    return Pong(token, None if wall_us is None else _integer(wall_us, -(2**63), 2**63 - 1))
+    token = read_number(fields[0], 0, _TOKEN_LIMIT)
+    return Pong(token, None if wall_us is None else read_number(wall_us, -(2**63), 2**63 - 1))
 
 
 _EVENTS, _FRESH, _PACKED = 4, 11, 15
@@ -318,40 +297,34 @@ _READERS: Mapping[int, Callable[[list[Any]], Message]] = {
     3: _want,
     _EVENTS: _events,
     5: lambda fields: Declined(_stream(fields[0]), _why(fields[1])),
-    6: lambda fields: Ping(_integer(fields[0], 0, _TOKEN_LIMIT)),
+    6: lambda fields: Ping(read_number(fields[0], 0, _TOKEN_LIMIT)),
     7: _pong,
     8: lambda fields: Goodbye(_text(fields[0])),
     9: _news,
     10: _eager,
     _FRESH: _fresh,
     12: lambda fields: Disclose(_branch(fields[0])),
-    13: lambda fields: Fork(decode_proof(_binary(fields[0]))),
-    14: lambda fields: Mark(_offset(fields[0]), _offset(fields[1])),
+    13: lambda fields: Fork(decode_proof(read_bytes(fields[0]))),
+    14: lambda fields: Mark(read_offset(fields[0]), read_offset(fields[1])),
     16: _addresses,
     17: _root,
     20: lambda fields: Noticed(_notice_ids(fields[0])),
-    21: lambda fields: Notify(decode_notice(_binary(fields[0]))),
+    21: lambda fields: Notify(decode_notice(read_bytes(fields[0]))),
 }
 
 
 def _write_events(message: Events) -> tuple[int, list[Any]]:
     received, start = message.range, message.range.start
-    begun = None
-    if start is not None:
-        begun = [start.hash, None if start.seal is None else _seal_fields(start.seal)]
-    signed = _seal_fields(received.seal)
+    begun = None if start is None else start_fields(start)
+    signed = seal_fields(received.seal)
     certificate = received.certificate
     return _EVENTS, [received.stream, received.first, received.events, signed, certificate, begun]
 
 
 def _write_heads(message: Heads) -> tuple[int, list[Any]]:
     heads = [[head.stream, head.offset, head.hash] for head in message.heads]
-    horizons = [[seal.stream, _seal_fields(seal)] for seal in message.horizons]
+    horizons = [[seal.stream, seal_fields(seal)] for seal in message.horizons]
     return 2, [heads, message.complete, horizons]
-
-
-def _seal_fields(seal: Seal) -> list[Any]:
-    return [seal.offset, seal.hash, seal.clock, seal.horizon, seal.signature]
 
 
 _WRITERS: Mapping[type[Message], Callable[[Any], tuple[int, list[Any]]]] = {

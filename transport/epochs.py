@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from lamport.errors import InvalidInput
+from lamport.fields import read_bytes, read_number
 from lamport.ids import NodeId
 from lamport.notices import MAX_BODY_BYTES
 from transport.certificates import (
@@ -181,29 +182,26 @@ def decode_epoch(body: bytes) -> Epoch:
 
 def _decoded(fields: Any) -> Epoch:
     number, authority, former, members = fields
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= MAX_EPOCH:
-        raise ValueError("an epoch has a number")
     if len(former) > MAX_FORMER or len(members) > MAX_MEMBERS:
         raise ValueError(f"at most {MAX_FORMER} authorities and {MAX_MEMBERS} members")
-    renewals = {NodeId(_binary(node, KEY_BYTES)): _fields(rest) for node, *rest in members}
-    return Epoch(number, _authority(authority), tuple(map(_authority, former)), renewals)
+    renewals = {NodeId(read_bytes(node, KEY_BYTES)): _fields(rest) for node, *rest in members}
+    return Epoch(
+        read_number(number, 0, MAX_EPOCH),
+        _authority(authority),
+        tuple(map(_authority, former)),
+        renewals,
+    )
 
 
 def _authority(fields: Any) -> Authority:
     public, signature = fields
-    return Authority(_binary(public, KEY_BYTES), _binary(signature, SIGNATURE_BYTES))
+    return Authority(read_bytes(public, KEY_BYTES), read_bytes(signature, SIGNATURE_BYTES))
 
 
 def _fields(fields: Sequence[Any]) -> Renewal:
     serial, signature, sealed = fields
     return Renewal(
-        _binary(serial, SERIAL_BYTES),
-        _binary(signature, SIGNATURE_BYTES),
-        _binary(sealed, SEALED_HELLO_BYTES),
+        read_bytes(serial, SERIAL_BYTES),
+        read_bytes(signature, SIGNATURE_BYTES),
+        read_bytes(sealed, SEALED_HELLO_BYTES),
     )
-
-
-def _binary(value: Any, size: int) -> bytes:
-    if not isinstance(value, bytes) or len(value) != size:
-        raise ValueError(f"{size} bytes are due")
-    return value
