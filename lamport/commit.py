@@ -37,6 +37,7 @@ from lamport.event import Event
 from lamport.forks import MAX_BRANCHES_OF_NODE, Adoption, readdressed
 from lamport.horizon import Horizon, announced
 from lamport.ids import MAX_LAMPORT, EventKey, StreamId
+from lamport.leaps import Leaps
 from lamport.retraction import (
     MAX_ACCEPTED_FROM_NODE,
     Retracted,
@@ -46,14 +47,12 @@ from lamport.retraction import (
 )
 from lamport.routes import NO_ROUTES, OwnStreams, Routes
 
-MAX_LEAP = 2**32
-"""A range whose timestamps lie further above all known ones is not taken in: it would use up everybody's clock."""
-
 MAX_STREAMS_OF_NODE = 256
 """Most streams of one node: a few are for retention, one comes with each restored backup."""
 
 
 NO_BRANCHES = Branches()
+NO_LEAPS = Leaps()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +88,7 @@ class CommitBuilder:
         retracted: Retracted | None = None,
         branches: Branches = NO_BRANCHES,
         cuts: Cuts = NO_CUTS,
+        leaps: Leaps = NO_LEAPS,
         routes: Routes = NO_ROUTES,
     ) -> None:
         self.own = own
@@ -110,6 +110,7 @@ class CommitBuilder:
         self._seals: list[Seal] = []
         self._branches = branches
         self._cuts = cuts
+        self._leaps = leaps
         self._forks: list[Adoption] = []
 
     def append(self, drafts: Sequence[EncodedDraft], timestamp: int) -> tuple[Event, ...]:
@@ -276,9 +277,10 @@ class CommitBuilder:
         """Raise `QuarantinedRange` for what would use up everybody's clock, or everybody's local stream numbers."""
         stream, highest = verified.head.stream, self._clock.highest
         for event in verified.events:
-            if event.lamport - highest > MAX_LEAP:
-                leap = event.lamport - highest
-                raise QuarantinedRange(f"stream {stream}: its timestamps leap ahead by {leap}")
+            if event.lamport > self._leaps.reach(highest):
+                leap, last = event.lamport - highest, verified.head.lamport
+                text = f"stream {stream}: its timestamps leap ahead by {leap}"
+                raise QuarantinedRange(text, lamport=last)
             highest = max(highest, event.lamport)
         if any(map(is_retraction, verified.events)):
             self._require_few_retracted(verified)

@@ -49,7 +49,14 @@ class OutdatedPlan(LogError):
 
 
 class QuarantinedRange(LogError):
-    """A range holds, but taking it in could hurt everybody: its timestamps leap, or its author has too many streams."""
+    """A range holds, but taking it in could hurt everybody: its timestamps leap, or its author has too many streams.
+
+    Where they leap, `lamport` is the last of them.
+    """
+
+    def __init__(self, text: str, lamport: int | None = None) -> None:
+        super().__init__(text)
+        self.lamport = lamport
 
 
 class NodeRevoked(LogError):

@@ -35,6 +35,7 @@ from lamport.forks import Adoption
 from lamport.horizon import Horizon
 from lamport.horizon_table import clear_step, horizon_statements, load_horizons
 from lamport.ids import STREAM_NUMBER_LIMIT, NodeId, StreamId
+from lamport.leaps import Leaps
 from lamport.lineage import Lineage
 from lamport.notice_table import load_cuts, load_notices
 from lamport.notices import Notices
@@ -93,6 +94,7 @@ class Store:
         self.clock = LamportClock()
         self.retracted = Retracted()
         self.notices = Notices()
+        self.leaps = Leaps()
         self.cuts = NO_CUTS
         """How much counts of what revoked nodes wrote; replaced as a whole. `heads` reach no further than that."""
         self.tags = TagIndex(writer, reader)
@@ -231,6 +233,7 @@ class Store:
             retracted=self.retracted,
             branches=self.branches,
             cuts=self.cuts,
+            leaps=self.leaps,
             routes=routes,
         )
 
@@ -326,12 +329,9 @@ class Store:
     def _start_of(self, row: int) -> Head | None:
         """What stands before the first event of a row; None while its beginning is being deleted."""
         stream = self._first_part(row)
-        if stream is None:
-            return None
-        horizon = self.horizons.get(stream)
-        if horizon is not None and horizon.cleared < horizon.first:
-            return None
-        return self.beginning(stream)
+        horizon = None if stream is None else self.horizons.get(stream)
+        is_partial = horizon is not None and horizon.cleared < horizon.first
+        return None if stream is None or is_partial else self.beginning(stream)
 
     def grows(self, stream: StreamId) -> bool:
         """Whether more of a stream can be taken in under this name: neither fork nor cut ends it, no fork begins it."""
@@ -341,9 +341,8 @@ class Store:
 
     def counts(self, stream: StreamId, offset: int) -> bool:
         """Whether no cut withdraws what stands at a place, by whatever name it was called before forks were proven."""
-        if stream.node not in self.cuts.revoked:
-            return True
-        return self.cuts.admits(self.branches.named_now(stream, offset), offset)
+        is_free = stream.node not in self.cuts.revoked
+        return is_free or self.cuts.admits(self.branches.named_now(stream, offset), offset)
 
     async def load_proof(self, branch: StreamId) -> bytes | None:
         """The proof by which a branch became known here."""
@@ -428,6 +427,7 @@ class Store:
         self.horizons = await load_horizons(self._writer, self._stream_of)
         self.notices = await load_notices(self._writer)
         self._keys.learn(self.notices)
+        self.leaps.learn(self.notices)
         self.cuts = await load_cuts(self._writer, self.notices)
         self.cuts.clip_heads(self.heads)
         await self._load_own(facts)

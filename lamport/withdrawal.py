@@ -25,6 +25,7 @@ from lamport.cuts import Cuts
 from lamport.errors import CorruptRange, DamagedRange, InvalidInput, StoreRefused
 from lamport.event import Event
 from lamport.ids import EventKey, NodeId, StreamId
+from lamport.leaps import decode_release
 from lamport.notice_table import inserted_limits, inserted_notice
 from lamport.notices import Notice, NoticeKind
 from lamport.offsets import NOTHING, OffsetMap
@@ -47,6 +48,8 @@ def checked_notice(notice: Notice, keys: Keys) -> Revocation | None:
     if not notice.is_signed(keys):
         raise CorruptRange("a notice is not signed by this swarm's admin")
     try:
+        if notice.kind == NoticeKind.RELEASE:
+            decode_release(notice.body)
         return decode_revocation(notice.body) if notice.kind == NoticeKind.REVOCATION else None
     except InvalidInput as error:
         raise CorruptRange(str(error)) from error
@@ -106,6 +109,7 @@ class Withdrawals:
             else:
                 await self._store.write(inserted_notice(notice))
             notices.add(notice)
+            self._store.leaps.learn([notice])
         return True
 
     def renamed(self, offsets: OffsetMap) -> OffsetMap:

@@ -247,6 +247,15 @@ def _add_membership(sub: Any) -> None:
         help="a member besides those that this node has met or heard of; may be repeated",
     )
 
+    release = _command(
+        sub,
+        "release",
+        membership_commands.release,
+        "let everybody take in a quarantined stream, on the admin's machine",
+    )
+    release.add_argument("stream", metavar="STREAM", help="as `shoal status` names it")
+    release.add_argument("--admin", required=True, metavar="KEYFILE", help="the admin key")
+
 
 def _add_peers(sub: Any) -> None:
     peers = _command(

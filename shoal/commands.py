@@ -262,6 +262,7 @@ def _status_text(status: Mapping[str, Any]) -> str:
         f"hidden   {status['retracted']} retracted events",
         *_void_lines(status["voidRetractions"]),
         *(f"forked   {fork['stream']}: see `shoal forks`" for fork in status["forks"]),
+        *_quarantined_lines(status["quarantined"]),
         f"epoch    {status['epoch']}",
         *_revoked_lines(status["revoked"]),
         f"fish     {', '.join(status['fish']) or 'none'}",
@@ -269,6 +270,13 @@ def _status_text(status: Mapping[str, Any]) -> str:
         *_peer_lines(status),
     ]
     return "\n".join(lines)
+
+
+def _quarantined_lines(quarantined: Mapping[str, int]) -> list[str]:
+    return [
+        f"aside    {stream}  quarantined, its timestamps leap to {lamport}: see `shoal release`"
+        for stream, lamport in quarantined.items()
+    ]
 
 
 def _revoked_lines(revoked: Mapping[str, Mapping[str, int]]) -> list[str]:

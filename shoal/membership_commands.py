@@ -1,6 +1,6 @@
-"""The admin's two commands: `revoke` puts a node out of the swarm, `rotate` gives all others new keys.
+"""The admin's three commands: `revoke` a node, `rotate` all keys, `release` a stream that everybody has quarantined.
 
-Both run where the admin's key is, beside a running daemon of the swarm: best a node of its own on the admin's machine.
+All run where the admin's key is, beside a running daemon of the swarm: best a node of its own on the admin's machine.
 The daemon says what there is to sign; the key is read, used and forgotten here, and what is signed goes back to the
 daemon, which spreads it.
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 from lamport.errors import InvalidInput
 from lamport.ids import NodeId, StreamId
+from lamport.leaps import encode_release
 from lamport.notices import Notice, NoticeKind, signed_bytes
 from shoal.client import Client
 from shoal.commands import with_client
@@ -67,6 +68,31 @@ def rotate(arguments: Namespace) -> int:
         print(*_rotation_lines(key, arguments.out, nodes), sep="\n")
 
     return with_client(arguments, act)
+
+
+def release(arguments: Namespace) -> int:
+    """Let everybody take in a stream whose timestamps leap."""
+    admin, swarm = read_admin_key(Path(arguments.admin)), read_folder(Path(arguments.data)).swarm
+
+    async def act(client: Client) -> None:
+        quarantined = (await client.status())["quarantined"]
+        stream = _resolved_stream(arguments.stream, quarantined)
+        lamport = quarantined[stream]
+        notice = _signed(swarm, admin, NoticeKind.RELEASE, encode_release(lamport))
+        await client.notify(notice.encode())
+        print(f"released {stream}: timestamps up to {lamport} count as known from now on")
+
+    return with_client(arguments, act)
+
+
+def _resolved_stream(text: str, quarantined: Iterable[str]) -> str:
+    """The quarantined stream that a text is, or is the unambiguous beginning of."""
+    matching = [stream for stream in quarantined if stream.startswith(text)]
+    if text in matching or len(matching) == 1:
+        return text if text in matching else matching[0]
+    if matching:
+        raise RequestRefused(f"{text!r} is the beginning of several: {', '.join(matching)}")
+    raise RequestRefused(f"no linked peer holds a stream {text} whose timestamps leap too far")
 
 
 def resolved_node(text: str, status: Mapping[str, Any]) -> str:

@@ -87,6 +87,8 @@ class NodeStatus:
     horizons: Mapping[StreamId, int]
     epoch: int
     revoked: Mapping[NodeId, OffsetMap]
+    quarantined: Mapping[StreamId, int]
+    """Streams that linked peers hold and whose timestamps leap too far to be taken in, and the last of these."""
 
 
 class Node:
@@ -342,6 +344,7 @@ class Node:
             horizons=self.log.horizons,
             epoch=self.peers.members.credentials.newest.epoch,
             revoked=self._revoked(),
+            quarantined=dict(leap for peer in peers for leap in peer.leaps.items()),
         )
 
     def _revoked(self) -> dict[NodeId, OffsetMap]:

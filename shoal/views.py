@@ -32,6 +32,7 @@ def status_to_json(status: NodeStatus) -> dict[str, Any]:
         "named": {name: str(stream) for name, stream in status.named.items()},
         "horizons": {str(stream): first for stream, first in sorted(status.horizons.items())},
         "epoch": status.epoch,
+        "quarantined": {one.address: to for one, to in sorted(status.quarantined.items())},
         "revoked": {str(node): cuts.to_json() for node, cuts in sorted(status.revoked.items())},
     }
 

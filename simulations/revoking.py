@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from lamport.event import Event
 from lamport.ids import NodeId, StreamId
+from lamport.leaps import encode_release
 from lamport.notices import Notice, NoticeKind, signed_bytes
 from lamport.revocation import Revocation
 from shoal.membership import draft_revocation
@@ -61,6 +62,10 @@ class Admin:
         nodes = [device.identity.node for device in members]
         epoch = make_epoch(self.swarm_key, [authority_of(before)], nodes, draw)
         return self._sign(NoticeKind.EPOCH, epoch.encode())
+
+    def release(self, lamport: int) -> Notice:
+        """Sign that timestamps up to this one are right."""
+        return self._sign(NoticeKind.RELEASE, encode_release(lamport))
 
     async def tell(self, device: Device) -> None:
         """Tell a device all that was signed: it may have been told before, or by others."""

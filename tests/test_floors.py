@@ -38,7 +38,7 @@ FLOORS = (
     (
         "lamport.clock lamport.codec lamport.chain lamport.horizon lamport.retention lamport.retraction"
         " lamport.upcasters lamport.forks lamport.branches lamport.row_keys lamport.frames lamport.blocks"
-        " lamport.fields lamport.notices lamport.revocation lamport.cuts"
+        " lamport.fields lamport.leaps lamport.notices lamport.revocation lamport.cuts"
         " lamport.commit lamport.requests lamport.doorbell lamport.stream_check lamport.archive"
         " lamport.postings"
         " fish.states fish.work fish.definition fish.timeline"
@@ -76,7 +76,7 @@ FLOORS = (
         " fish.running fish.effects fish.pond fish.feed fish.explaining fish.shown"
         " fish.standing fish.lookout fish.collection fish.folding fish.protocols fish.protocols.playing"
         " transport.membership transport transport.forks transport.repairs transport.rooting transport.link"
-        " transport.bans transport.meeting transport.standing transport.peers"
+        " transport.bans transport.newcomer transport.meeting transport.standing transport.peers"
         " shoal.errors shoal.seams shoal.keys shoal.alarms shoal.sync shoal.node shoal.views shoal.explaining"
         " shoal.worker shoal.strictjson shoal.membership"
     ),

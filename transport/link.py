@@ -315,7 +315,7 @@ class Link:
             raise ForgedEvents(str(error)) from error
         except QuarantinedRange as error:
             _log.warning("not taken in: %s", error)
-            self.session.quarantine(sealed.stream)
+            self.session.quarantine(sealed.stream, error.lamport)
         else:
             if added and self._log.store.grows(sealed.stream):
                 self._relay(sealed, self.channel.peer)
@@ -349,7 +349,7 @@ class Link:
             raise ForgedEvents(str(error)) from error
         except QuarantinedRange as error:
             _log.warning("not taken in: %s", error)
-            self.session.quarantine(proof.stream)
+            self.session.quarantine(proof.stream, error.lamport)
         self.session.proven(proof, self._now())
 
     async def _send(self) -> NoReturn:

@@ -51,6 +51,7 @@ from transport.meeting import keep_telling
 from transport.membership import Membership
 from transport.mesh import ENOUGH_LINKS, MOST_LINKS, PROBATION_S, Mesh, Standing
 from transport.network import Address, Candidate, Channel, Found, Network
+from transport.newcomer import Newcomer
 from transport.repairs import Repairs
 from transport.rooting import Rooting
 from transport.session import Session
@@ -127,6 +128,7 @@ class Peers:
         self._journal = Journal(randomness.randbytes(TOKEN_BYTES), log.store.heads)
         self._clocks = Clocks()
         self._mesh = Mesh(randomness)
+        self._newcomer = Newcomer(log, self._links)
         self._dialling = 0
         self._changed = asyncio.Event()
         self._told = asyncio.Event()
@@ -134,8 +136,9 @@ class Peers:
         """Where there is one, somebody waits in `told`."""
 
     async def load(self) -> None:
-        """Remember whom this node banned before it was started; before anybody may dial it."""
+        """Remember what was learnt of peers before this node was started; before anybody may dial it."""
         await self._bans.load()
+        await self._newcomer.load()
 
     async def run(self, listening: Address) -> None:
         """Announce, dial, gossip; until cancelled. `listening` is where `serve` is being called from."""
@@ -145,6 +148,7 @@ class Peers:
             diallers.create_task(self._bans.keep())
             diallers.create_task(Repairs(self._log, self._links).run())
             diallers.create_task(self._rooting.run())
+            diallers.create_task(self._newcomer.run(self.told))
             for target in self._targets:
                 diallers.create_task(self._keep_dialling(target))
 
@@ -391,6 +395,7 @@ class Peers:
             announced=store.announced,
             knows_author=store.authors.__contains__,
             grows=store.grows,
+            reach=lambda: store.leaps.reach(store.clock.highest),
             claims=self._claims,
             tree=self._tree,
             catch_up=self._catch_up,

@@ -17,7 +17,7 @@ from typing import Any
 
 from lamport.chain import Head, Seal, SealedRange, chained
 from lamport.forks import ForkProof
-from lamport.ids import NodeId, StreamId
+from lamport.ids import MAX_LAMPORT, NodeId, StreamId
 from lamport.offsets import OffsetMap
 from transport.aliases import Names
 from transport.catchup import CatchUp
@@ -70,7 +70,8 @@ class Session:
 
     `held` gives our head of a stream (its genesis where we hold nothing of it), `announced` its author's word for the
     horizon, `knows_author` whether we have a node's certificate, `grows` whether a stream can be taken in under that
-    name: a branch of a forked one only once the fork is proven here, and what has a fork behind it no further.
+    name: a branch of a forked one only once the fork is proven here, and what has a fork behind it no further. `reach`
+    gives the highest timestamp that our log takes in now.
     `claims`, `tree`, `catch_up` and `journal` are shared by all sessions of a node, `clock` is what earlier sessions
     with this peer left, `wall_clock` is only shown to people. `now` is in seconds on any steady clock.
     """
@@ -89,6 +90,7 @@ class Session:
         wall_clock: Callable[[], int] = lambda: 0,
         now: float,
         grows: Callable[[StreamId], bool] = lambda _: True,
+        reach: Callable[[], int] = lambda: MAX_LAMPORT,
         catch_up: CatchUp | None = None,
     ) -> None:
         self.phase = Phase.OPENED
@@ -96,7 +98,8 @@ class Session:
         self.peer_unpacks = False
         self.theirs: dict[StreamId, int] = {}
         self.diverged: dict[StreamId, None] = {}
-        self.quarantined: dict[StreamId, None] = {}
+        self.quarantined: dict[StreamId, int | None] = {}
+        """What the log will not take in, and how far its timestamps leap where that is why."""
         self.edge = Edge(tree)
         self.traffic = Traffic()
         self.meters = Meters()
@@ -105,6 +108,7 @@ class Session:
         self._knows_author = knows_author
         self._catch_up = catch_up or CatchUp(held)
         self._grows = grows
+        self._reach = reach
         self.disclosures = Disclosures()
         self._tree = tree
         self._lacking: dict[StreamId, None] = {}
@@ -207,11 +211,20 @@ class Session:
             self._lacking[stream] = None
         self.ask(now)
 
-    def quarantine(self, stream: StreamId) -> None:
-        """Our log will not take this stream in: do not ask for it again."""
+    def quarantine(self, stream: StreamId, lamport: int | None = None) -> None:
+        """Our log will not take this stream in: do not ask for it again, or only once `lamport` is within reach."""
         self._arriving.pop(stream, None)
         self.wants.drop(stream)
-        self._set_aside(self.quarantined, stream)
+        if len(self.quarantined) < MAX_SET_ASIDE:
+            self.quarantined[stream] = lamport
+
+    def _release(self) -> None:
+        """Ask again for what would be taken in by now: the admin released it, or the clock has come nearer."""
+        leaping = [(s, lamport) for s, lamport in self.quarantined.items() if lamport is not None]
+        for stream, lamport in leaping:
+            if lamport <= self._reach():
+                del self.quarantined[stream]
+                self._lacking[stream] = None
 
     def committed(self, stream: StreamId, now: float, offset: int | None = None) -> None:
         """Our log holds more of a stream than before: up to an offset, or all that it holds by now.
@@ -287,6 +300,7 @@ class Session:
         )
         if question is not None:
             self._out.control.append(question)
+        self._release()
         self._catch_up.review(self, self._lacks, now)
         self._confirm(now)
         # Others get the first chance at what does not come; this session asks on from the next tick.
@@ -367,14 +381,20 @@ class Session:
     def _take_goodbye(self, message: Goodbye, _now: float) -> None:
         raise LinkEnded(f"the peer said goodbye: {message.reason}")
 
+    @property
+    def is_level(self) -> bool:
+        """Whether all is held here that the peer has told, and it has told all."""
+        aside = self.diverged or self.quarantined
+        lacks = aside or any(map(self._lacks, self._lacking))
+        return self.phase is Phase.LIVE and not lacks
+
     def _take_mark(self, message: Mark, now: float) -> None:
         self.confirming.take(message, now)
         self._confirm(now)
 
     def _confirm(self, now: float) -> None:
         """Where both sides are level, say so, and remember it for the next session."""
-        aside = self.diverged or self.quarantined
-        if self.phase is not Phase.LIVE or aside or any(map(self._lacks, self._lacking)):
+        if not self.is_level:
             return
         self.confirming.is_level()
         if self._sending.is_quiet and self.confirming.clock.token:

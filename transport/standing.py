@@ -46,6 +46,8 @@ class PeerStatus:
     rate: float = 0.0
     diverged: tuple[str, ...] = ()
     quarantined: tuple[str, ...] = ()
+    leaps: Mapping[StreamId, int] = field(default_factory=dict)
+    """Those of the quarantined streams whose timestamps leap, each with the timestamp that is out of reach."""
     last_error: str = ""
 
     @property
@@ -79,7 +81,7 @@ def linked(
     """A peer that is linked."""
     session, traffic = link.session, link.session.traffic
     told_at, is_live = session.confirming.clock.told_at, session.phase is Phase.LIVE
-    offsets, aside = session.offsets, session.diverged | session.quarantined
+    offsets, aside = session.offsets, {*session.diverged, *session.quarantined}
     told = {s: offset for s, offset in offsets.items() if s not in aside}
     return PeerStatus(
         node,
@@ -104,6 +106,7 @@ def linked(
         rate=session.meters.all.rate(now),
         diverged=tuple(one.address for one in session.diverged if store.grows(one)),
         quarantined=tuple(one.address for one in session.quarantined),
+        leaps={one: to for one, to in session.quarantined.items() if to is not None},
         last_error=error,
     )
 

@@ -13,10 +13,10 @@ import pytest
 from lamport.archive import MAX_RECORD_BYTES, ArchiveWriter, read_archive
 from lamport.chain import SealedRange
 from lamport.codec import MAX_PAYLOAD_BYTES, EncodedDraft, encode_event
-from lamport.commit import MAX_LEAP
 from lamport.errors import CorruptArchive
 from lamport.exchange import Imported, export_archive, import_archive
 from lamport.ids import MIN_DRAWN_STREAM_NUMBER
+from lamport.leaps import MAX_LEAP
 from lamport.log import EventLog
 from lamport.offsets import OffsetMap, OffsetRange, missing
 from tests.lamport.keys import (

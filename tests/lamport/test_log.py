@@ -11,9 +11,9 @@ import pytest
 
 import lamport.commit
 import lamport.follower
+import lamport.leaps
 import lamport.log
 import lamport.reader
-from lamport.commit import MAX_LEAP
 from lamport.errors import (
     CorruptRange,
     InvalidInput,
@@ -26,6 +26,7 @@ from lamport.errors import (
 )
 from lamport.event import Draft, Event, draft
 from lamport.ids import MAX_LAMPORT
+from lamport.leaps import MAX_LEAP
 from lamport.log import MAX_WAITING, EventLog
 from lamport.offsets import OffsetMap
 from lamport.seams import Connection, Statement
@@ -535,7 +536,7 @@ def test_a_node_with_too_many_streams_is_quarantined(
 def test_a_clock_at_its_end_refuses_appends_and_still_receives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lamport.commit, "MAX_LEAP", MAX_LAMPORT)
+    monkeypatch.setattr(lamport.leaps, "MAX_LEAP", MAX_LAMPORT)
     bob = Author(member("bob"))
 
     async def run() -> None:
@@ -554,7 +555,7 @@ def test_a_clock_at_its_end_refuses_appends_and_still_receives(
 def test_of_appends_that_share_a_commit_those_that_the_clock_has_room_for_are_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lamport.commit, "MAX_LEAP", MAX_LAMPORT)
+    monkeypatch.setattr(lamport.leaps, "MAX_LEAP", MAX_LAMPORT)
 
     async def run() -> None:
         async with watched_log(tmp_path) as (log, writer):

@@ -172,6 +172,7 @@ async def test_the_status_tells_what_the_node_holds(tmp_path: Path) -> None:
             "missing": {},
             "sync": {"inSync": False, "level": [], "behind": [], "away": [], "missing": 0},
             "peers": [],
+            "quarantined": {},
             "unreached": {},
             "fish": ["workers"],
             "stopped": {},

@@ -3,7 +3,9 @@
 import json
 import os
 import random
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,34 @@ def test_the_drill_of_the_stolen_tablet(tmp_path: Path, keys: tuple[str, str]) -
     for folder in ("gateway", "robot"):
         verified = shoal("verify", "--data", str(tmp_path / folder))
         assert verified.status == 0, verified.out
+
+
+def test_a_stream_that_leaps_is_shown_and_released(tmp_path: Path, keys: tuple[str, str]) -> None:
+    admin, _ = keys
+    broken = enrolled(tmp_path / "broken")
+    with daemon(broken) as before:
+        stream = before.ask("publish", "--tag", "x", "1").out.split("/", 1)[1].strip()
+    with (
+        daemon(enrolled(tmp_path / "gateway")) as gateway,
+        daemon(enrolled(tmp_path / "robot"), "--peer", gateway.listening) as robot,
+    ):
+        robot.ask("publish", "--tag", "x", "2")
+        holds(gateway, 1)
+        _wait(gateway, lambda status: bool(status["sync"]["level"]))
+        with closing(sqlite3.connect(broken / "log.sqlite")) as database, database:
+            database.execute("UPDATE facts SET value = 9000000000 WHERE name = 'clock'")
+        none = gateway.ask("release", stream, "--admin", admin)
+        assert none.status == 65
+        assert "no linked peer holds a stream" in none.err
+        with daemon(broken, "--peer", gateway.listening) as leaping:
+            leaping.ask("publish", "--tag", "x", "3")
+            _wait(gateway, lambda status: status["quarantined"] == {stream: 9000000001})
+            assert f"aside    {stream}  quarantined" in gateway.ask("status").out
+            done = gateway.ask("release", stream[:9], "--admin", admin)
+            assert (done.status, done.err) == (0, "")
+            assert f"released {stream}: timestamps up to 9000000001" in done.out
+            holds(robot, 3)
+            _wait(gateway, lambda status: not status["quarantined"])
 
 
 def test_what_cannot_be_revoked_or_rotated_is_refused(

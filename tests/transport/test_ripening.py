@@ -1,6 +1,6 @@
 """What was announced is waited for, and the earliest is due first."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lamport.ids import NodeId, StreamId
@@ -9,6 +9,10 @@ from transport.ripening import Ripening
 STREAMS = [StreamId(NodeId(bytes(32)), number) for number in range(4)]
 
 
+A, B = STREAMS[:2]
+
+
+@example([(A, 1), (B, 3), (B, None), (B, 7), (A, None)])
 @given(st.lists(st.tuples(st.sampled_from(STREAMS), st.none() | st.integers(1, 9))))
 def test_the_next_that_is_due_is_the_earliest_of_those_that_are_waited_for(
     steps: list[tuple[StreamId, int | None]],

@@ -1,7 +1,7 @@
 """Sessions, wired by hand: what two sides tell, ask and send each other, without a byte of network."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from random import Random
 from typing import TypeVar
@@ -10,7 +10,7 @@ import pytest
 
 from lamport.chain import Head, SealedRange, genesis
 from lamport.errors import DivergedStream
-from lamport.ids import NodeId, StreamId
+from lamport.ids import MAX_LAMPORT, NodeId, StreamId
 from tests.lamport.keys import Author, Member, event_bytes, member, taken
 from transport.claims import CLAIM_S, RENEWING_EVENTS, Claims
 from transport.clocks import PeerClock
@@ -102,6 +102,7 @@ class Holder:
         claims: Claims | None = None,
         journal: Journal | None = None,
         clock: PeerClock | None = None,
+        reach: Callable[[], int] = lambda: MAX_LAMPORT,
     ) -> Session:
         return Session(
             program=f"program of {self.keys.node.short}",
@@ -111,6 +112,7 @@ class Holder:
             tree=Tree(self.keys.node, Random(1)),
             journal=journal or Journal(TOKEN, self.heads),
             clock=clock,
+            reach=reach,
             now=now,
         )
 
@@ -950,6 +952,28 @@ def test_a_stream_that_is_quarantined_is_not_taken_for_arriving() -> None:
     session.quarantined.clear()
     session.ask(0)
     assert wants(session) == [bob.stream]
+
+
+def test_what_leaps_is_asked_for_again_once_it_is_within_reach_and_what_hurts_otherwise_is_not() -> (
+    None
+):
+    holder, bob, cyd = Holder(member()), Author(member("bob")), Author(member("cyd"))
+    reach = 9
+    session = holder.session(reach=lambda: reach)
+    session.take(Greeting("peer"), 0)
+    bob.count(2)
+    cyd.count(1)
+    session.take(Heads((bob.head, cyd.head), complete=True), 0)
+    assert wants(session) == [bob.stream, cyd.stream]
+    session.quarantine(bob.stream, 10)
+    session.quarantine(cyd.stream)
+    session.elapsed(0.5)
+    assert not wants(session)
+    assert not session.is_level
+    reach = 10
+    session.elapsed(1.0)
+    assert wants(session) == [bob.stream]
+    assert list(session.quarantined) == [cyd.stream]
 
 
 def test_a_busy_link_is_measured_now_and_then_and_so_is_the_wall_clock_behind_it() -> None:
