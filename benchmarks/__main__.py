@@ -22,6 +22,7 @@ from benchmarks import (
     reduce,
     replicate,
     scan,
+    stalled,
     timetravel,
 )
 from shoal.system import relax_collector
@@ -45,6 +46,7 @@ _BENCHMARKS = {
     "catchup": (catchup_peer.measure, catchup_peer.EVENTS),
     "idle": (idle.measure, idle.EVENTS),
     "publish-under-peers": (publishing.measure, publishing.EVENTS),
+    "stalled": (stalled.measure, stalled.EVENTS),
     "replicate": (replicate.measure, replicate.EVENTS),
     "machines": (machines.measure, machines.EVENTS),
 }

@@ -1,6 +1,7 @@
-"""Nodes in processes of their own: one that floods a peer, and one that catches up and says what that took.
+"""Nodes in processes of their own: one that floods a peer, one that only follows, one that says what catching up took.
 
     python -m benchmarks.workers flood FOLDER HOST:PORT
+    python -m benchmarks.workers follow FOLDER HOST:PORT
     python -m benchmarks.workers catchup FOLDER HOST:PORT
 
 The folder holds the node's identity as `identity`, written by `worker`; what is found is printed as JSON.
@@ -13,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from benchmarks.events import generate
 from benchmarks.nodes import publish_batch, running
@@ -58,6 +60,13 @@ async def flood(folder: Path, identity: Identity, peer: Address) -> None:
             await publish_batch(node, samples)
 
 
+async def follow(folder: Path, identity: Identity, peer: Address) -> NoReturn:
+    """Hold what a peer holds, until the process is ended."""
+    async with running(folder, identity, [peer]) as node:
+        while True:
+            await node.peers.changed()
+
+
 async def catch_up(folder: Path, identity: Identity, peer: Address) -> None:
     """Fetch all that a peer holds, and say how long that took and how much memory was resident at most."""
     watch = Stopwatch()
@@ -74,5 +83,5 @@ async def catch_up(folder: Path, identity: Identity, peer: Address) -> None:
 if __name__ == "__main__":
     _task, _folder, _address = sys.argv[1:]
     _identity = read_identity(Path(_folder) / "identity")
-    _act = {"flood": flood, "catchup": catch_up}[_task]
+    _act = {"flood": flood, "follow": follow, "catchup": catch_up}[_task]
     asyncio.run(_act(Path(_folder), _identity, Address.parse(_address)))

@@ -64,6 +64,12 @@ ROWS = {
         "latency, delivery of one event beside a flood, p50": "lower",
         "latency, delivery of one event beside a flood, p99": "lower",
     },
+    "stalled": {
+        "stalled, append beside a stalled peer, p50": "lower",
+        "stalled, append beside a stalled peer, p99": "lower",
+        "stalled, delivery to others beside a stalled peer, p50": "lower",
+        "stalled, delivery to others beside a stalled peer, p99": "lower",
+    },
     "catchup": {"catchup, all events": "higher", "catchup, resident memory": "lower"},
     "idle": {
         "idle, bytes sent per node and second": "lower",
