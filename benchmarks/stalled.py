@@ -52,7 +52,7 @@ async def _measured(samples: Sequence[Sample], *, stalls: bool) -> Figures:
         source = await stack.enter_async_context(running(folders[0], one))
         target = await stack.enter_async_context(running(folders[1], other, [source.listening]))
         if stalls:
-            follower = worker("follow", folders[2], third, source.listening)
+            follower = worker("follow", folders[2], third, source.listening, target.listening)
             process = await stack.enter_async_context(follower)
             for node in (source, target):
                 while third.node not in node.peers.linked:

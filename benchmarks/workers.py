@@ -1,7 +1,7 @@
 """Nodes in processes of their own: one that floods a peer, one that only follows, one that says what catching up took.
 
     python -m benchmarks.workers flood FOLDER HOST:PORT
-    python -m benchmarks.workers follow FOLDER HOST:PORT
+    python -m benchmarks.workers follow FOLDER HOST:PORT HOST:PORT
     python -m benchmarks.workers catchup FOLDER HOST:PORT
 
 The folder holds the node's identity as `identity`, written by `worker`; what is found is printed as JSON.
@@ -11,7 +11,7 @@ import asyncio
 import json
 import resource
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -34,12 +34,12 @@ _KIB = 1_024
 
 @asynccontextmanager
 async def worker(
-    task: str, folder: Path, identity: Identity, address: Address
+    task: str, folder: Path, identity: Identity, *peers: Address
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A process at work on a task while the context is open."""
     write_identity(folder / "identity", identity)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.workers", task, str(folder), str(address)),
+        *(sys.executable, "-m", "benchmarks.workers", task, str(folder), *map(str, peers)),
         stdout=asyncio.subprocess.PIPE,
     )
     try:
@@ -50,27 +50,27 @@ async def worker(
         await process.wait()
 
 
-async def flood(folder: Path, identity: Identity, peer: Address) -> None:
+async def flood(folder: Path, identity: Identity, peers: Sequence[Address]) -> None:
     """Publish as fast as it goes, until the process is ended."""
     samples = generate(FLOOD_BATCH)
-    async with running(folder, identity, [peer]) as node:
+    async with running(folder, identity, peers) as node:
         await node.in_sync()
         print(LINKED.decode(), end="", flush=True)
         while True:
             await publish_batch(node, samples)
 
 
-async def follow(folder: Path, identity: Identity, peer: Address) -> NoReturn:
-    """Hold what a peer holds, until the process is ended."""
-    async with running(folder, identity, [peer]) as node:
+async def follow(folder: Path, identity: Identity, peers: Sequence[Address]) -> NoReturn:
+    """Hold what some peers hold, until the process is ended."""
+    async with running(folder, identity, peers) as node:
         while True:
             await node.peers.changed()
 
 
-async def catch_up(folder: Path, identity: Identity, peer: Address) -> None:
+async def catch_up(folder: Path, identity: Identity, peers: Sequence[Address]) -> None:
     """Fetch all that a peer holds, and say how long that took and how much memory was resident at most."""
     watch = Stopwatch()
-    async with running(folder, identity, [peer]) as node:
+    async with running(folder, identity, peers) as node:
         await node.in_sync()
         found = {
             "ms": watch.lap_ms(),
@@ -81,7 +81,7 @@ async def catch_up(folder: Path, identity: Identity, peer: Address) -> None:
 
 
 if __name__ == "__main__":
-    _task, _folder, _address = sys.argv[1:]
+    _task, _folder, *_addresses = sys.argv[1:]
     _identity = read_identity(Path(_folder) / "identity")
     _act = {"flood": flood, "follow": follow, "catchup": catch_up}[_task]
-    asyncio.run(_act(Path(_folder), _identity, Address.parse(_address)))
+    asyncio.run(_act(Path(_folder), _identity, [Address.parse(one) for one in _addresses]))
