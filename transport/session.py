@@ -383,10 +383,8 @@ class Session:
 
     @property
     def is_level(self) -> bool:
-        """Whether all is held here that the peer has told, and it has told all."""
-        aside = self.diverged or self.quarantined
-        lacks = aside or any(map(self._lacks, self._lacking))
-        return self.phase is Phase.LIVE and not lacks
+        """Whether the peer has told all, and all of it is held here but for what was set aside."""
+        return self.phase is Phase.LIVE and not any(map(self._lacks, self._lacking))
 
     def _take_mark(self, message: Mark, now: float) -> None:
         self.confirming.take(message, now)
@@ -394,7 +392,7 @@ class Session:
 
     def _confirm(self, now: float) -> None:
         """Where both sides are level, say so, and remember it for the next session."""
-        if not self.is_level:
+        if self.diverged or self.quarantined or not self.is_level:
             return
         self.confirming.is_level()
         if self._sending.is_quiet and self.confirming.clock.token:

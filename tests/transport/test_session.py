@@ -969,7 +969,7 @@ def test_what_leaps_is_asked_for_again_once_it_is_within_reach_and_what_hurts_ot
     session.quarantine(cyd.stream)
     session.elapsed(0.5)
     assert not wants(session)
-    assert not session.is_level
+    assert session.is_level
     reach = 10
     session.elapsed(1.0)
     assert wants(session) == [bob.stream]
