@@ -45,7 +45,7 @@ FLOORS = (
         " fish.protocols.values fish.protocols.problems fish.protocols.wellformed"
         " fish.protocols.equivalence fish.protocols.projection fish.protocols.reading fish.protocols.roles"
         " fish.protocols.parts"
-        " fish.machines.expressions fish.machines.definition fish.machines.acts"
+        " fish.machines.addresses fish.machines.expressions fish.machines.definition fish.machines.acts"
         " fish.machines.chart fish.machines.building fish.machines.loading"
         " fish.machines.instance fish.machines.register fish.machines.stepping"
         " fish.machines.folding fish.machines.coordination fish.machines.system"

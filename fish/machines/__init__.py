@@ -4,6 +4,7 @@ Write a machine with the words of `fish.machines.building`, put machines and rou
 `Machines` beside a node. `docs/workflows.md` tells the whole story.
 """
 
+from fish.machines.addresses import tags_of
 from fish.machines.building import (
     after,
     assign,
@@ -42,7 +43,7 @@ from fish.machines.loading import load_machine
 from fish.machines.office import Call
 from fish.machines.runtime import Answer, Feed, Handle, Machines
 from fish.machines.services import ServiceFailed
-from fish.machines.system import System, tags_of
+from fish.machines.system import System
 
 __all__ = [
     "AccessDenied",

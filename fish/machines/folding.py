@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from fish.machines.addresses import derived
 from fish.machines.chart import DONE as DONE_TYPE
 from fish.machines.chart import ERROR as ERROR_TYPE
 from fish.machines.chart import SHAPES, Chart
@@ -390,7 +391,7 @@ class Turn:
         name = carrier.instance(scope)
         if name is None or name == "":
             return "no-instance"
-        self._post(f"{route.target}/{name}", {**fields, "type": route.event})
+        self._post(derived(route.target, name), {**fields, "type": route.event})
         return None
 
     def _ended(self, instance: Instance, flight: Flight, event: JsonObject, meta: Meta) -> Instance:

@@ -13,9 +13,10 @@ from typing import Any
 from fish.definition import Fish
 from fish.errors import FishStopped, PondClosed
 from fish.log import Log
+from fish.machines.addresses import tags_of
 from fish.machines.folding import World
 from fish.machines.instance import Instance
-from fish.machines.system import System, tags_of
+from fish.machines.system import System
 from fish.pond import Pond
 from lamport.errors import LogClosed, StoreRefused
 from lamport.event import Event, draft

@@ -11,13 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fish.machines.addresses import KNOWN_ADDRESSES
 from fish.machines.instance import Instance
 
 RACKS, SHELVES = 16, 16
 """Racks, and shelves in each: both are copied for every change. More would cost small systems, fewer large ones."""
-
-KNOWN_ADDRESSES = 16_384
-"""Addresses whose shelf is remembered: those that events name again and again."""
 
 Shelf = Mapping[str, Instance]
 Rack = tuple[Shelf, ...]

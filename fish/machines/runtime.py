@@ -20,13 +20,14 @@ from typing import Any, Self, TypeVar
 from fish.definition import Metadata
 from fish.errors import FishStopped, PondClosed
 from fish.log import Log
+from fish.machines.addresses import split
 from fish.machines.errors import AccessDenied, NotReady
 from fish.machines.folding import World
 from fish.machines.instance import WAITING, Instance, Passage
 from fish.machines.ledger import Effects, Orphaned
 from fish.machines.office import LOGGER, Office, Run
 from fish.machines.services import TIMEOUT_S, Services, abort
-from fish.machines.system import System, split
+from fish.machines.system import System
 from fish.machines.timers import Timers
 from fish.pond import Pond
 from lamport.event import Event

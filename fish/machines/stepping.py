@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, ParamSpec
 
 from fish.machines.acts import PARENT, Act
+from fish.machines.addresses import derived
 from fish.machines.chart import CHILD_DONE, STATE_DONE, WILDCARD, Chart, Edge, Job, Node, way
 from fish.machines.definition import Effect, Spawn
 from fish.machines.errors import MachineThrew, StepLimitReached
@@ -478,12 +479,10 @@ class Step:
             Flight(id_, node.path, entry, work, job.id, src, job.args(scope), self._owner),
         )
 
-    def _address_of(
-        self, machine: str, name: str | None, path: str, entry: str, invoke: str
-    ) -> str:
+    def _address_of(self, machine: str, name: Any, path: str, entry: str, invoke: str) -> str:
         if name is None:
             return child_address(machine, self.before.address, path, entry, invoke)
-        return f"{machine}/{name}"
+        return derived(machine, name)
 
     def _bear(self, address: str, invoke: str, entry: str, context: JsonObject | None) -> None:
         self._children = tuple({**dict(self._children), invoke: address}.items())
@@ -495,7 +494,7 @@ class Step:
         if target == PARENT:
             address = parent.address if parent is not None else None
         else:
-            address = dict(self._children).get(target, target if "/" in target else None)
+            address = dict(self._children).get(target) or _elsewhere(target)
         if address is None:
             self.words.append(f"nobody to send {event.get('type')!r} to: {target}")
         else:
@@ -553,6 +552,12 @@ def _named(
         return (open_[-1:], None) if edge.target is None else ([], MISSING_CLOSES)
     tokens = [one for one in open_ if one.id in listed]
     return (tokens, None) if tokens else ([], ALREADY_CLOSED)
+
+
+def _elsewhere(target: str) -> str | None:
+    """The address that a target is by itself."""
+    machine, slash, instance = target.partition("/")
+    return derived(machine, instance) if slash else None
 
 
 def _require_event(event: Any) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fish.definition import Fish, Metadata
+from fish.machines.addresses import KNOWN_ADDRESSES, TAG, split
 from fish.machines.chart import DONE, ERROR, WILDCARD, Chart
 from fish.machines.coordination import Carrier, Route, check_routes, machines_of
 from fish.machines.definition import Machine, Spawn
@@ -24,29 +25,14 @@ from fish.machines.errors import InvalidCoordination, NoSuchMachine
 from fish.machines.expressions import Meta
 from fish.machines.folding import Parts, Turn, World
 from fish.machines.instance import ACTIVE, STOPPED, WAITING, Instance, Passage
-from fish.machines.register import KNOWN_ADDRESSES
 from fish.machines.stepping import Step, attempt
 from lamport.ids import StreamId
 from lamport.tags import Tag, Where
-
-TAG = "machine"
 
 KNOWN_STREAMS = 1_024
 """Streams whose texts are remembered; a swarm has fewer."""
 
 JsonObject = Mapping[str, Any]
-
-
-def tags_of(address: str) -> list[str]:
-    """The tags of events for an instance."""
-    machine, instance = split(address)
-    return [f"{TAG}:{machine}", f"{TAG}:{machine}:{instance}"]
-
-
-def split(address: str) -> tuple[str, str]:
-    """Machine and instance of an address `machine/instance`; without a slash it is a machine's only instance."""
-    machine, slash, instance = address.partition("/")
-    return machine, instance if slash else machine
 
 
 @dataclass(frozen=True)

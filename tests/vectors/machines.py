@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fish.definition import Metadata
+from fish.machines.addresses import tags_of
 from fish.machines.errors import MachineError
 from fish.machines.folding import World
 from fish.machines.loading import load_machine
-from fish.machines.system import System, tags_of
+from fish.machines.system import System
 from fish.protocols.errors import CommandRefused
 from fish.protocols.parts import Part
 from fish.protocols.roles import Reaction, Role, RoleState

@@ -11,6 +11,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from fish.machines.addresses import split, tags_of
 from fish.machines.coordination import Route, load_route
 from fish.machines.definition import Effect, Machine
 from fish.machines.errors import InvalidCoordination, InvalidMachine, NotReady
@@ -19,7 +20,7 @@ from fish.machines.loading import load_machine
 from fish.machines.office import Call
 from fish.machines.runtime import Machines
 from fish.machines.services import LIMIT, ServiceFailed
-from fish.machines.system import System, split, tags_of
+from fish.machines.system import System
 from lamport.event import draft
 from lamport.log import EventLog
 from simulations.device import Device

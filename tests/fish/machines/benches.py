@@ -5,7 +5,7 @@ from typing import Any
 
 from fish.definition import Metadata
 from fish.machines import Instance, System, World
-from fish.machines.system import tags_of
+from fish.machines.addresses import tags_of
 from lamport.event import Event
 from lamport.ids import EventKey, NodeId, StreamId
 
