@@ -22,6 +22,9 @@ WILDCARD = "*"
 DONE, ERROR, CHILD_DONE, STATE_DONE = "done.invoke.", "error.invoke.", "done.child.", "done.state."
 """What the types of events begin with that say how something ended; its id follows."""
 
+_TOLD = (DONE, ERROR, CHILD_DONE, STATE_DONE, WILDCARD)
+"""What nobody sends from outside."""
+
 SHAPES: dict[str, type | tuple[type, ...]] = {
     "string": str,
     "number": (int, float),
@@ -97,6 +100,22 @@ class Node:
             node = node.children[node.state.initial]
         return node
 
+    def handled(self, type_: str) -> str | None:
+        """Under which name this state has something to say about events of a type: that, or the wildcard."""
+        if type_ in self.handlers:
+            return type_
+        return WILDCARD if WILDCARD in self.handlers else None
+
+    def enabled(self) -> Iterator[str]:
+        """The types of events from outside that this state or one around it has transitions for, guards aside."""
+        decided: set[str] = set()
+        for node in self.line:
+            fresh = [one for one in node.handlers if one not in decided]
+            yield from (one for one in fresh if node.handlers[one] and not one.startswith(_TOLD))
+            decided.update(one for one in fresh if node.handlers[one] is None)
+            if node.handlers.get(WILDCARD, ()) is None:
+                return
+
     def edges(self) -> Iterator[Edge]:
         """All transitions that begin here."""
         for candidates in self.handlers.values():
@@ -138,6 +157,12 @@ class Chart:
         """
         for path in self.unreachable:
             raise InvalidMachine("unreachable-state", self._at(path), "nothing leads here", (path,))
+
+    def ends_with(self, leaves: Iterable[str]) -> frozenset[str]:
+        """The invokes of the children that are stopped when these states, and those around them, are left."""
+        jobs = [job for leaf in leaves for node in self.nodes[leaf].line for job in node.jobs]
+        children = [(job.id, job.definition.persistent) for job in jobs]
+        return frozenset(id_ for id_, child in children if child and child.stops_on_exit)
 
     @property
     def unreachable(self) -> tuple[str, ...]:

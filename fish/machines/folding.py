@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from fish.machines.addresses import derived
+from fish.machines.chart import CHILD_DONE, SHAPES, STATE_DONE, Chart
 from fish.machines.chart import DONE as DONE_TYPE
 from fish.machines.chart import ERROR as ERROR_TYPE
-from fish.machines.chart import SHAPES, Chart
 from fish.machines.coordination import Carrier
 from fish.machines.expressions import Meta, Scope
 from fish.machines.instance import (
@@ -302,12 +302,17 @@ class Turn:
         if type_[0] == "$":
             record = _RECORDS.get(type_, Turn._unknown)
             record(self, instance, event, meta)
-        elif type_.startswith(_INSIDE):  # only a service's own record says how it ended
+        elif self._is_forged(type_, meta):
             self._note(instance, meta, type_, "dropped", "reserved")
         elif fault := self._misshapen(instance, event):
             self._note(instance, meta, type_, "dropped", fault)
         else:
             self._take(instance, event, meta)
+
+    def _is_forged(self, type_: str, meta: Meta) -> bool:
+        """Only a service's own record says how it ended; that a state or a child is done is said in the fold only."""
+        is_said = meta.key == self._meta.key
+        return type_.startswith(_INSIDE) or (is_said and type_.startswith(_DERIVED))
 
     def _misshapen(self, instance: Instance, event: JsonObject) -> str | None:
         shapes = self._parts.chart_of(instance).shapes
@@ -462,6 +467,9 @@ class Turn:
         self._took(step, {"type": "$after"}, None)
 
     def _stop(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
+        ending = self._parts.chart_of(instance).ends_with(instance.leaves)
+        for address in [one for name, one in instance.children if name in ending]:
+            self._post(address, {"type": "$stop"})
         self._changed[instance.address] = stopped(instance)
         self._note(instance, meta, event["type"], "stopped", None)
 
@@ -519,6 +527,9 @@ class Turn:
 
 _INSIDE = (DONE_TYPE, ERROR_TYPE)
 """What the types of events begin with that do not start the time limit anew."""
+
+_DERIVED = (CHILD_DONE, STATE_DONE)
+"""What the types of events begin with that follow from other events, and are never logged."""
 
 _Record = Callable[[Turn, Instance, JsonObject, Meta], None]
 

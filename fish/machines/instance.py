@@ -166,8 +166,12 @@ class Instance(NamedTuple):
 
     def matches(self, path: str) -> bool:
         """Whether it is in a state: in this very one, or in one inside of it; with work ids, whether any of them is."""
-        states = [one.state for one in self.tokens] or [self.rest]
-        return any(state == path or state.startswith(f"{path}.") for state in states)
+        return any(state == path or state.startswith(f"{path}.") for state in self.leaves)
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """The states it is in: one for each open work id, or where it rests."""
+        return tuple(one.state for one in self.tokens) or (self.rest,)
 
     @property
     def is_settled(self) -> bool:

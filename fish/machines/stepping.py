@@ -62,6 +62,7 @@ class Step:
     __slots__ = (
         "_children",
         "_context",
+        "_delayed",
         "_entered",
         "_event",
         "_flights",
@@ -111,7 +112,7 @@ class Step:
         self._entered: dict[tuple[str, str | None], Node] = {}
         self._status = before.status
         self._output = before.output
-        self._microsteps = 0
+        self._microsteps = self._delayed = 0
 
     def start(self, event: JsonObject) -> str | None:
         """Enter the initial state; there is never a reason not to."""
@@ -219,8 +220,10 @@ class Step:
 
     def spawn(self, wanted: Spawn, name: str | None, context: JsonObject | None) -> None:
         """Start a persistent child from an action."""
-        address = self._address_of(wanted.machine, name, "", self.meta.key, wanted.ref)
-        self._bear(address, wanted.ref, self.meta.key, context)
+        twins = sum(1 for one in self.out if _bears(one, wanted.ref))
+        entry = f"{self.meta.key}.{twins}" if twins else self.meta.key
+        address = self._address_of(wanted.machine, name, "", entry, wanted.ref)
+        self._bear(address, wanted.ref, entry, context)
         self.assign({wanted.ref: address})
 
     def log(self, text: str) -> None:
@@ -501,10 +504,11 @@ class Step:
             self.out.append(Message(address, event))
 
     def _delay(self, target: str | None, event: JsonObject, delay: float, id_: str | None) -> None:
-        key, number = self.meta.key, len(self._timers)
+        key, number = self.meta.key, self._delayed
+        self._delayed += 1
         self._timers += (
             Timer(
-                f"{self.before.address}|{key}|send:{id_ or number}",
+                f"{self.before.address}|{key}|send:{number}",
                 "",
                 None,
                 number,
@@ -552,6 +556,10 @@ def _named(
         return (open_[-1:], None) if edge.target is None else ([], MISSING_CLOSES)
     tokens = [one for one in open_ if one.id in listed]
     return (tokens, None) if tokens else ([], ALREADY_CLOSED)
+
+
+def _bears(one: Message | Emission, ref: str) -> bool:
+    return isinstance(one, Message) and one.birth is not None and one.birth.invoke == ref
 
 
 def _elsewhere(target: str) -> str | None:

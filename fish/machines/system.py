@@ -18,13 +18,14 @@ from typing import Any
 
 from fish.definition import Fish, Metadata
 from fish.machines.addresses import KNOWN_ADDRESSES, TAG, split
-from fish.machines.chart import DONE, ERROR, WILDCARD, Chart
+from fish.machines.chart import Chart
 from fish.machines.coordination import Carrier, Route, check_routes, machines_of
-from fish.machines.definition import Machine, Spawn
+from fish.machines.definition import Machine
 from fish.machines.errors import InvalidCoordination, NoSuchMachine
 from fish.machines.expressions import Meta
 from fish.machines.folding import Parts, Turn, World
 from fish.machines.instance import ACTIVE, STOPPED, WAITING, Instance, Passage
+from fish.machines.inventory import spawned_by
 from fish.machines.stepping import Step, attempt
 from lamport.ids import StreamId
 from lamport.tags import Tag, Where
@@ -120,10 +121,8 @@ class System:
         chart = self.parts.chart_of(instance)
         if instance.status not in (ACTIVE, WAITING):
             return ()
-        leaves = [one.state for one in instance.tokens] or [instance.rest]
-        nodes = [node for path in (*leaves, instance.rest) for node in chart.nodes[path].line]
-        types = {type_ for node in nodes for type_, one in node.handlers.items() if one is not None}
-        return tuple(sorted(one for one in types if not one.startswith((DONE, ERROR, WILDCARD))))
+        leaves = dict.fromkeys((*(one.state for one in instance.tokens), instance.rest))
+        return tuple(sorted({type_ for leaf in leaves for type_ in chart.nodes[leaf].enabled()}))
 
     def stamped(self, instance: Instance, event: JsonObject) -> JsonObject:
         """The event with the open work ids that it closes, where it names none itself."""
@@ -132,8 +131,8 @@ class System:
         for node in chart.cyclic:
             closes = node.state.closes or ""
             open_ = [one.id for one in instance.tokens if one.state == node.path]
-            handlers = next((one for one in node.line if event["type"] in one.handlers), None)
-            if open_ and handlers is not None and closes not in event:
+            is_taken = any(one.handled(event["type"]) for one in node.line)
+            if open_ and is_taken and closes not in event:
                 stamps.setdefault(closes, []).extend(open_)
         return {**event, **{name: sorted(ids) for name, ids in stamps.items()}}
 
@@ -154,14 +153,7 @@ def _children(charts: Mapping[str, Chart]) -> frozenset[str]:
     """
     found: set[str] = set()
     for name, chart in charts.items():
-        wanted = [
-            job.definition.persistent.machine
-            for node in chart.nodes.values()
-            for job in node.jobs
-            if job.definition.persistent is not None
-        ]
-        actions = [one for node in chart.nodes.values() for one in _actions(node.state)]
-        wanted += [one.machine for one in actions if isinstance(one, Spawn)]
+        wanted = spawned_by(chart.machine)
         for child in wanted:
             if child not in charts:
                 raise InvalidCoordination(
@@ -169,14 +161,6 @@ def _children(charts: Mapping[str, Chart]) -> frozenset[str]:
                 )
         found.update(wanted)
     return frozenset(found)
-
-
-def _actions(state: Any) -> list[Any]:
-    transitions = [one for _, several in state.on for one in several or ()]
-    transitions += [*state.always, *(one.transition for one in state.after)]
-    transitions += [edge for job in state.invoke for edge in (*job.on_done, *job.on_error)]
-    written = [action for one in transitions for action in one.actions]
-    return [*state.entry, *state.exit, *written]
 
 
 def _meta(metadata: Metadata) -> Meta:
