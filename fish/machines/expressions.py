@@ -29,6 +29,10 @@ class Meta(NamedTuple):
     node: str = ""
 
 
+NOTHING_KNOWN = Meta()
+"""Of an event that no log holds."""
+
+
 class Scope(NamedTuple):
     """All that guards and actions may look at. Nothing in it may be changed in place."""
 

@@ -44,6 +44,7 @@ from fish.machines.instance import (
     owned,
     stopped,
 )
+from fish.machines.migrating import migration
 from fish.machines.register import Register
 from fish.machines.stepping import Emission, Message, Step, attempt
 
@@ -483,18 +484,16 @@ class Turn:
 
     def _migrate(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
         """Go on by the next definitions, one after the other; only while nothing is under way."""
-        after: Instance | None = instance
-        reason = None if instance.is_settled else "not-settled"
-        versions = sorted(self._parts.charts[instance.machine])
-        wanted: Any = event.get("version")
-        if wanted not in versions or wanted <= instance.version:
-            reason = "unknown-version"
-        for version in versions if reason is None else ():
-            if instance.version < version <= wanted and after is not None:
-                after = _migrated(after, self._parts.charts[instance.machine][version])
-        if after is None or reason is not None:
-            self._note(instance, meta, "$migrate", "dropped", reason or "error:migrate")
+
+        def begun(chart: Chart, before: Instance) -> Step:
+            return Step(chart, before, meta, self._meta.key, self._intents)
+
+        charts = self._parts.charts[instance.machine]
+        step = migration(charts, instance, event.get("version"), begun)
+        if isinstance(step, str):
+            self._note(instance, meta, "$migrate", "dropped", step)
             return
+        after = self._finish(step)
         self._changed[instance.address] = after
         self._note(after, meta, "$migrate", "transition", None)
 
@@ -542,24 +541,6 @@ _RECORDS: dict[str, _Record] = {
     "$owner": Turn._own,  # noqa: SLF001 - a table of the class's own methods
     "$migrate": Turn._migrate,  # noqa: SLF001 - a table of the class's own methods
 }
-
-
-def _migrated(instance: Instance, chart: Chart) -> Instance | None:
-    """The instance under a newer definition; None where that cannot take it."""
-    rest, context = instance.rest, dict(instance.context)
-    try:
-        if chart.machine.migrate is not None:
-            rest, context = chart.machine.migrate(rest, context)
-        node = chart.nodes[rest]
-    except Exception:  # noqa: BLE001 - it is the user's function: whatever it raises leaves the instance as it was
-        return None
-    keeps = all(
-        one.state in chart.nodes and chart.nodes[one.state].is_cyclic for one in instance.tokens
-    )
-    if node.children or not keeps:
-        return None
-    version = chart.machine.version
-    return instance._replace(version=version, rest=rest, context=context, timers=())
 
 
 def _entry(event: JsonObject, meta: Meta) -> Entry | None:

@@ -12,16 +12,19 @@ closes, appends it, and waits until no service is in flight or the time limit is
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from weakref import WeakValueDictionary
 
 from fish.definition import Metadata
 from fish.errors import FishStopped, PondClosed
 from fish.log import Log
 from fish.machines.addresses import split
 from fish.machines.errors import AccessDenied, NotReady
+from fish.machines.expressions import Meta
 from fish.machines.folding import World
 from fish.machines.instance import WAITING, Instance, Passage
 from fish.machines.ledger import Effects, Orphaned
@@ -30,12 +33,17 @@ from fish.machines.services import TIMEOUT_S, Services, abort
 from fish.machines.system import System
 from fish.machines.timers import Timers
 from fish.pond import Pond
+from lamport.errors import InvalidInput
 from lamport.event import Event
+from lamport.ids import EventKey
 
 _Shown = TypeVar("_Shown")
 
 Gate = Callable[[Instance, Mapping[str, Any], Any], bool]
 """Whether a sender may send this event to this instance; the event is empty for a look."""
+
+Filter = Callable[[Instance, Mapping[str, Any], Any], Mapping[str, Any] | None]
+"""What becomes of an event that a sender commands: the event as it goes on, or None where it ends here."""
 
 Hook = Callable[[Passage, bool], None]
 """Is told each passage, and whether it is live: at the head of the log, not changed by an event that came late."""
@@ -43,7 +51,10 @@ Hook = Callable[[Passage, bool], None]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a command. A refused one was not logged; `reason` says why, `enabled` what would be taken."""
+    """What came of a command. One that was refused was not logged; `reason` says why, `enabled` what would be taken.
+
+    In a race with another node the log may drop what was taken here: then there are a reason and the `event`.
+    """
 
     is_accepted: bool
     instance: Instance
@@ -77,6 +88,7 @@ class Machines:
         orphaned: Orphaned = lambda _: None,
         starts: bool = True,
         members: Collection[str] | None = None,
+        filters: tuple[Filter, ...] = (),
     ) -> None:
         """`wall_clock` gives microseconds since the epoch; with `starts=False` each machine waits for `start`.
 
@@ -88,7 +100,8 @@ class Machines:
         self._wall_clock = wall_clock
         self._services_runs, self._effects_runs = services or {}, effects or {}
         self._may_send, self._may_look, self._hooks = may_send, may_look, hooks
-        self._orphaned, self._members = orphaned, members
+        self._orphaned, self._members, self._filters = orphaned, members, filters
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._missing = dict.fromkeys(system.parts.charts) if not starts else {}
         self._group = asyncio.TaskGroup()
         self._opened = asyncio.Event()
@@ -153,6 +166,8 @@ class Machines:
             InvalidInput: the log does not take it.
             NoSuchMachine: there is no such machine.
         """
+        if not isinstance(event, Mapping):
+            raise InvalidInput(f"an event is an object with a type, not {type(event).__name__}")
         name, instance = split(address)
         version = self._system.newest(name).machine.version
         more: dict[str, Any] = {} if dedupe is None else {"$dedupe": dedupe}
@@ -170,7 +185,10 @@ class Machines:
             NoSuchMachine: there is no such machine.
         """
         self._require_ready()
-        instance = self._system.instance(await self._office.catch_up(), address)
+        return self._looked_at(await self._office.catch_up(), address, sender)
+
+    def _looked_at(self, world: World, address: str, sender: Any) -> Instance:
+        instance = self._system.instance(world, address)
         if self._may_look is not None and not self._may_look(instance, {}, sender):
             raise AccessDenied(f"{sender!r} may not look at {address}")
         return instance
@@ -182,26 +200,30 @@ class Machines:
             NotReady, NoSuchMachine: as in `view`.
         """
         self._require_ready()
-        instance = self._system.instance(await self._office.catch_up(), address)
+        name, instance_name = split(address)
+        address = f"{name}/{instance_name}"
+        world, _ = self._system.upgraded(await self._office.catch_up(), address, self._now())
+        instance = self._system.instance(world, address)
         types = self._system.enabled(instance)
         may = self._may_send
         return tuple(one for one in types if may is None or may(instance, {"type": one}, sender))
 
     async def watch(
-        self, address: str, projection: Callable[[Instance], _Shown]
+        self, address: str, projection: Callable[[Instance], _Shown], sender: Any = None
     ) -> AsyncIterator[_Shown]:
         """A projection of an instance now, and whenever it has changed; steps between may be skipped.
 
         Raises:
-            NotReady: not all machines are started and caught up.
+            NotReady, AccessDenied, NoSuchMachine: as in `view`; the gate is asked again whenever something changed.
         """
         self._require_ready()
-        shown = projection(self._system.instance(self._office.world, address))
+        shown = projection(self._looked_at(self._office.world, address, sender))
         yield shown
         while True:
-            await self._office.changed()
-            latest = projection(self._system.instance(self._office.world, address))
-            if latest != shown:
+            latest = projection(self._looked_at(self._office.world, address, sender))
+            if latest == shown:
+                await self._office.changed()
+            else:
                 shown = latest
                 yield shown
 
@@ -238,43 +260,74 @@ class Machines:
         Raises:
             NotReady: not all machines are started and caught up.
             NoSuchMachine: there is no such machine.
+            InvalidInput: the log does not take the event, or the limit is none.
         """
         self._require_ready()
+        _require_limit(timeout)
         name, instance_name = split(address)
+        self._system.newest(name)
         address = f"{name}/{instance_name}"
-        world = await self._office.catch_up()
-        instance = self._system.instance(world, address)
-        stamped = self._system.stamped(instance, event) if _is_event(event) else event
-        reason = self._why_not(world, instance, stamped, sender)
-        if reason is not None:
-            enabled = self._system.enabled(instance)
-            return Answer(False, instance, instance.is_settled, reason, enabled)  # noqa: FBT003 - a field
-        logged = await self._logged(instance, stamped, timeout)
-        if waits:
+        turn = self._turns.setdefault(address, asyncio.Lock())
+        async with turn:  # the next one sees what this one has led to
+            answer = await self._commanded(address, event, timeout, sender)
+        if waits and answer.is_accepted:
             await self._settle(address, timeout)
-        return self._answer(address, logged)
+            return self._settled(answer)
+        return answer
 
-    def _why_not(
-        self, world: World, instance: Instance, event: Mapping[str, Any], sender: Any
-    ) -> str | None:
-        if self._may_send is not None and not self._may_send(instance, event, sender):
-            return "not-allowed"
-        if not _is_event(event):
-            return "bad-payload"
-        return self._system.why_not(world, instance.address, event)
+    async def _commanded(
+        self, address: str, event: Mapping[str, Any], limit: float, sender: Any
+    ) -> Answer:
+        """Judge a command by the definition that will take it, and log it if nothing is against it."""
+        now, world = self._now(), await self._office.catch_up()
+        upgraded, failed = self._system.upgraded(world, address, now)
+        if failed is not None:
+            LOGGER.warning("%s stays with its older definition: %s", address, failed)
+        instance = self._system.instance(upgraded, address)
+        refused = Answer(False, instance, instance.is_settled)  # noqa: FBT003 - a field
+        for filter_ in self._filters if _is_event(event) else ():
+            passed = filter_(instance, event, sender)
+            if passed is None:
+                return replace(refused, reason="filtered")
+            event = passed
+        reason = _misformed(event)
+        stamped = event if reason else self._system.stamped(instance, event)
+        if reason is None and not self._may(instance, stamped, sender):
+            reason = "not-allowed"
+        reason = reason or self._system.why_not(upgraded, address, stamped, now)
+        if reason is not None:
+            return replace(refused, reason=reason, enabled=self._system.enabled(instance))
+        return await self._logged(instance, stamped, limit, migrates=upgraded is not world)
 
-    async def _logged(self, instance: Instance, event: Mapping[str, Any], limit: float) -> Event:
-        """Append the event; behind a migration where the machine has a newer definition and is settled."""
+    def _may(self, instance: Instance, event: Mapping[str, Any], sender: Any) -> bool:
+        return self._may_send is None or self._may_send(instance, event, sender)
+
+    def _now(self) -> Meta:
+        """What guards may ask about an event that this node would log next."""
+        newest = self.passages()[-1:]
+        lamport = 1 + (EventKey.parse(newest[0].root).lamport if newest else 0)
+        node = self._office.node
+        return Meta(f"{lamport:016d}/{node}-0", lamport, f"{node}-0", self._wall_clock(), node)
+
+    async def _logged(
+        self, instance: Instance, event: Mapping[str, Any], limit: float, *, migrates: bool
+    ) -> Answer:
+        """Append the event; behind a migration where the machine has a newer definition."""
         address = instance.address
         version = self._system.newest(instance.machine).machine.version
-        records: list[tuple[str, Mapping[str, Any]]] = [(address, event)]
         known = self._office.world.instances.get(address)
         if version != 1 and (known is None or known.status == WAITING):
-            records = [(address, {**event, "$version": version})]
-        elif instance.version < version and instance.is_settled:
+            event = {**event, "$version": version}
+        records: list[tuple[str, Mapping[str, Any]]] = [(address, event)]
+        if migrates:
             records.insert(0, (address, {"type": "$migrate", "version": version}))
         events = await self._office.publish(records, seen=self._limited(limit))
-        return events[-1]
+        logged, key = events[-1], str(events[-1].key)
+        dropped = [one.reason for one in self.passages() if (one.key, one.kind) == (key, "dropped")]
+        after = self._system.instance(self._office.world, address)
+        return Answer(
+            not dropped, after, after.is_settled, dropped[0] if dropped else None, (), logged
+        )
 
     def _limited(self, limit: float) -> Callable[[tuple[Event, ...]], None]:
         return lambda events: self._services.limit(str(events[-1].key), limit)
@@ -291,9 +344,9 @@ class Machines:
         known = self._office.world.instances.get(address)
         return known is not None and bool(known.flights)
 
-    def _answer(self, address: str, logged: Event) -> Answer:
-        instance = self._system.instance(self._office.world, address)
-        return Answer(True, instance, instance.is_settled, None, (), logged)  # noqa: FBT003 - a field
+    def _settled(self, answer: Answer) -> Answer:
+        instance = self._system.instance(self._office.world, answer.instance.address)
+        return replace(answer, instance=instance, is_settled=instance.is_settled)
 
     def _require_ready(self) -> None:
         if not self.is_ready:
@@ -379,10 +432,23 @@ class Machines:
         await self._office.publish([(instance.address, {"type": "$owner", "node": owner})])
 
 
-def _is_event(event: Mapping[str, Any]) -> bool:
-    """Whether it has a type, and is no record of the runtime."""
-    type_ = event.get("type")
-    return isinstance(type_, str) and bool(type_) and not type_.startswith("$")
+def _is_event(event: Any) -> bool:
+    """Whether it is an object with a type."""
+    type_ = event.get("type") if isinstance(event, Mapping) else None
+    return isinstance(type_, str) and bool(type_)
+
+
+def _misformed(event: Any) -> str | None:
+    """Why this can be no command."""
+    if not _is_event(event):
+        return "bad-payload"
+    return "reserved" if event["type"].startswith("$") else None
+
+
+def _require_limit(seconds: Any) -> None:
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 <= seconds < math.inf:
+        raise InvalidInput(f"a time limit is a number of seconds, 0 or more, not {seconds!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, ParamSpec
 from fish.machines.acts import PARENT, Act
 from fish.machines.addresses import derived
 from fish.machines.chart import CHILD_DONE, STATE_DONE, WILDCARD, Chart, Edge, Job, Node, way
+from fish.machines.contexts import assigned
 from fish.machines.definition import Effect, Spawn
 from fish.machines.errors import MachineThrew, StepLimitReached
 from fish.machines.expressions import Meta, Scope
@@ -122,6 +123,17 @@ class Step:
         self._stabilise()
         return None
 
+    def go_on(
+        self, entered: Iterable[Node], stayed: Iterable[tuple[Node, str | None, int]]
+    ) -> str | None:
+        """Begin what a newer definition adds: all of states that are entered, of others the timers from a number on."""
+        self._event, self.moved = {"type": "$migrate"}, True
+        self._entered = {(node.path, None): node for node in entered}
+        for node, work, first in stayed:
+            self._arm(node, work, work or self.meta.key, first)
+        self._stabilise()
+        return None
+
     def take(self, event: JsonObject, only: str | None = None) -> str | None:
         """Handle an event; returns why it is dropped, or None. `only` is the one work id that it concerns."""
         reason = self._handle(event, only)
@@ -176,13 +188,7 @@ class Step:
 
     def assign(self, values: Mapping[str, Any]) -> None:
         """Set parts of the context."""
-        context = dict(self._context)
-        for path, value in values.items():
-            if "." in path:
-                _put(context, path, value)
-            else:
-                context[path] = value
-        self._context = context
+        self._context = assigned(self._context, values)
 
     def effect(self, wanted: Effect, args: Any, work: str | None) -> None:
         """Want something done in the world."""
@@ -456,17 +462,20 @@ class Step:
 
     def _begin(self) -> None:
         """Timers, services and children of the states that were entered and not left again."""
-        for (path, work), node in self._entered.items():
+        for (_, work), node in self._entered.items():
             entry = work or self.meta.key
-            for number, (delay, _) in enumerate(node.timers):
-                seconds = _seconds(delay(self._scope(work)))
-                id_ = f"{self.before.address}|{path}|{entry}|after:{number}"
-                self._timers += (
-                    Timer(id_, path, work, number, seconds, self.meta.ts, self._owner),
-                )
+            self._arm(node, work, entry)
             for job in node.jobs:
                 self._invoke(job, node, entry, work)
         self._entered.clear()
+
+    def _arm(self, node: Node, work: str | None, entry: str, first: int = 0) -> None:
+        for number, (delay, _) in enumerate(node.timers[first:], first):
+            seconds = _seconds(delay(self._scope(work)))
+            id_ = f"{self.before.address}|{node.path}|{entry}|after:{number}"
+            self._timers += (
+                Timer(id_, node.path, work, number, seconds, self.meta.ts, self._owner),
+            )
 
     def _invoke(self, job: Job, node: Node, entry: str, work: str | None) -> None:
         scope = self._scope(work)
@@ -573,18 +582,6 @@ def _require_event(event: Any) -> None:
     type_ = event.get("type") if isinstance(event, Mapping) else None
     if not isinstance(type_, str) or not type_ or type_.startswith("$"):
         raise MachineThrew("no-event")
-
-
-def _put(context: dict[str, Any], path: str, value: Any) -> None:
-    """Set a dotted path; what is around is copied, never changed."""
-    name, dot, rest = path.partition(".")
-    if not dot:
-        context[name] = value
-        return
-    inner = context.get(name)
-    copy = dict(inner) if isinstance(inner, Mapping) else {}
-    _put(copy, rest, value)
-    context[name] = copy
 
 
 def _seconds(delay: Any) -> float:

@@ -22,7 +22,7 @@ from fish.machines.chart import Chart
 from fish.machines.coordination import Carrier, Route, check_routes, machines_of
 from fish.machines.definition import Machine
 from fish.machines.errors import InvalidCoordination, NoSuchMachine
-from fish.machines.expressions import Meta
+from fish.machines.expressions import NOTHING_KNOWN, Meta
 from fish.machines.folding import Parts, Turn, World
 from fish.machines.instance import ACTIVE, STOPPED, WAITING, Instance, Passage
 from fish.machines.inventory import spawned_by
@@ -112,9 +112,24 @@ class System:
             return self.parts.fresh(machine, name, version)._replace(status=STOPPED)
         return self._preview(self.parts.fresh(machine, name, version))
 
-    def why_not(self, world: World, address: str, event: JsonObject) -> str | None:
-        """Why an event would be dropped now; None where it would be taken."""
-        return Turn(self.parts, world, Meta()).tried(address, event)
+    def why_not(
+        self, world: World, address: str, event: JsonObject, meta: Meta = NOTHING_KNOWN
+    ) -> str | None:
+        """Why an event would be dropped now; None where it would be taken. `meta` is what guards may ask for."""
+        return Turn(self.parts, world, meta).tried(address, event)
+
+    def upgraded(self, world: World, address: str, meta: Meta) -> tuple[World, str | None]:
+        """The world in which an instance goes by the newest definition, and why it does not where it fails to."""
+        known = world.instances.get(address)
+        newest = self.newest(split(address)[0]).machine.version
+        if known is None or known.status == WAITING or known.version >= newest:
+            return world, None
+        if not known.is_settled or known.status != ACTIVE:
+            return world, None
+        turn = Turn(self.parts, world, meta)
+        after = turn.run(address, {"type": "$migrate", "version": newest})
+        refused = next((one.reason for one in turn.passages if one.kind == "dropped"), None)
+        return (world if refused else after), refused
 
     def enabled(self, instance: Instance) -> tuple[str, ...]:
         """The types of events for which the instance has transitions now, guards aside."""

@@ -92,6 +92,7 @@ def test_strange_records_are_dropped_and_change_nothing() -> None:
         {"type": "$after", "timer": 3},
         {"type": "$huh"},
         {"type": "$migrate", "version": "x"},
+        {"type": "$migrate", "version": [2]},
         {"type": "$init", "context": 3},
     ]
     said = [(1, "A", "m/x", {"type": "GO"})]
@@ -101,6 +102,7 @@ def test_strange_records_are_dropped_and_change_nothing() -> None:
         "unknown-invocation",
         "unknown-timer",
         "unknown-record",
+        "unknown-version",
         "unknown-version",
         "already-started",
     ]
@@ -323,7 +325,7 @@ def test_a_migration_that_raises_leaves_the_instance_as_it_was() -> None:
         (1, "A", "m/x", {"type": "GO"}),
         (2, "A", "m/x", {"type": "$migrate", "version": 2}),
     )
-    assert reasons(world) == ["error:migrate"]
+    assert reasons(world) == ["error:KeyError"]
     assert world.instances["m/x"].version == 1
 
 
