@@ -46,7 +46,7 @@ FLOORS = (
         " fish.protocols.equivalence fish.protocols.projection fish.protocols.reading fish.protocols.roles"
         " fish.protocols.parts"
         " fish.machines.addresses fish.machines.expressions fish.machines.definition fish.machines.acts"
-        " fish.machines.inventory fish.machines.contexts fish.machines.migrating"
+        " fish.machines.inventory fish.machines.contexts fish.machines.migrating fish.machines.shapes"
         " fish.machines.chart fish.machines.building fish.machines.loading"
         " fish.machines.instance fish.machines.register fish.machines.stepping"
         " fish.machines.folding fish.machines.coordination fish.machines.system"

@@ -30,8 +30,9 @@ from fish.machines.definition import (
     Transition,
     Value,
 )
+from fish.machines.errors import InvalidMachine
 
-OneOrMore = Transition | str | Iterable[Transition] | None
+OneOrMore = Transition | str | Iterable[Transition | str] | None
 """How candidates may be written: a target, a transition, several, or None to forbid."""
 
 Actions = Action | Iterable[Action]
@@ -58,13 +59,16 @@ def machine(
         InvalidMachine: it breaks a rule; the error names the place.
     """
     root = state(on=on, initial=initial, states=states)
-    shapes = tuple((type_, tuple(fields.items())) for type_, fields in (events or {}).items())
-    explained = tuple((key, several(one)) for key, one in (actions or {}).items())
+    at = f"machine {name!r}"
+    shapes = tuple(
+        (type_, _pairs(one, at, f"events {type_}")) for type_, one in _pairs(events, at, "events")
+    )
+    explained = tuple((key, several(one)) for key, one in _pairs(actions, at, "actions"))
     made = Machine(
         name,
         root,
-        dict(context or {}),
-        tuple((guards or {}).items()),
+        dict(_pairs(context, at, "context")),
+        _pairs(guards, at, "guards"),
         explained,
         shapes,
         version,
@@ -80,7 +84,7 @@ def state(
     *,
     on: Mapping[str, OneOrMore] | None = None,
     always: OneOrMore = (),
-    after: Iterable[After] = (),
+    after: After | Iterable[After] = (),
     entry: Actions = (),
     exit: Actions = (),  # noqa: A002 - the field's standard word
     invoke: Invoke | Iterable[Invoke] = (),
@@ -89,16 +93,16 @@ def state(
     closes: str | None = None,
 ) -> State:
     """A state; `states` and `initial` nest others in it."""
-    handlers = tuple((type_, candidates(one)) for type_, one in (on or {}).items())
+    handlers = tuple((type_, candidates(one)) for type_, one in _pairs(on, "a state", "on"))
     return State(
         handlers,
         candidates(always) or (),
-        tuple(after),
+        (after,) if isinstance(after, After) else tuple(after),
         several(entry),
         several(exit),
         (invoke,) if isinstance(invoke, Invoke) else tuple(invoke),
         initial,
-        tuple((states or {}).items()),
+        _pairs(states, "a state", "states"),
         closes,
     )
 
@@ -107,7 +111,7 @@ def cyclic(
     *,
     closes: str = "closes",
     on: Mapping[str, OneOrMore] | None = None,
-    after: Iterable[After] = (),
+    after: After | Iterable[After] = (),
     entry: Actions = (),
     exit: Actions = (),  # noqa: A002 - the field's standard word
     invoke: Invoke | Iterable[Invoke] = (),
@@ -172,11 +176,20 @@ def candidates(value: OneOrMore) -> Candidates:
     """Candidates, however they were written."""
     if value is None:
         return None
-    if isinstance(value, str):
-        return (Transition(value),)
-    return (value,) if isinstance(value, Transition) else tuple(value)
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        value = (value,)
+    return tuple(Transition(one) if isinstance(one, str) else one for one in value)
 
 
 def several(value: Actions) -> tuple[Action, ...]:
     """Actions, however they were written."""
-    return (value,) if isinstance(value, Action) else tuple(value)
+    if isinstance(value, Action) or not isinstance(value, Iterable):
+        return (value,)
+    return tuple(value)
+
+
+def _pairs(value: Mapping[str, Any] | None, place: str, what: str) -> tuple[tuple[str, Any], ...]:
+    """The entries of what is written as a mapping."""
+    if value is not None and not isinstance(value, Mapping):
+        raise InvalidMachine("bad-shape", f"{place} {what}", f"a mapping is wanted, not {value!r}")
+    return tuple((value or {}).items())

@@ -5,7 +5,7 @@ line from a leaf to the root, the handlers of a state by event type, what lies b
 in it. Making a chart is the check of the definition: whatever is wrong raises `InvalidMachine` and names its place.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +13,7 @@ from fish.machines.acts import Act, prepared
 from fish.machines.definition import Invoke, Machine, State, Transition
 from fish.machines.errors import InvalidMachine
 from fish.machines.expressions import Compute, compiled
-
-MAX_NAME_BYTES = 64
-"""Longest name of a machine: with an instance's it must fit into a tag."""
+from fish.machines.shapes import check_machine
 
 WILDCARD = "*"
 
@@ -24,16 +22,6 @@ DONE, ERROR, CHILD_DONE, STATE_DONE = "done.invoke.", "error.invoke.", "done.chi
 
 _TOLD = (DONE, ERROR, CHILD_DONE, STATE_DONE, WILDCARD)
 """What nobody sends from outside."""
-
-SHAPES: dict[str, type | tuple[type, ...]] = {
-    "string": str,
-    "number": (int, float),
-    "boolean": bool,
-    "array": list,
-    "object": dict,
-    "any": object,
-}
-"""The JSON types that fields of an event may be said to have."""
 
 
 @dataclass(eq=False, slots=True)
@@ -128,6 +116,7 @@ class Chart:
     """A machine, ready to be folded."""
 
     def __init__(self, machine: Machine) -> None:
+        check_machine(machine)
         self.machine = machine
         self.nodes: dict[str, Node] = {}
         self.root = self._grow("", "", machine.root, None)
@@ -293,7 +282,6 @@ class Chart:
         ]
 
     def _check(self) -> None:
-        _check_names(self.machine)
         for node in self.nodes.values():
             self._check_node(node)
         parents = {node.parent.path for node in self.cyclic if node.parent is not None}
@@ -330,28 +318,8 @@ class Chart:
                 raise InvalidMachine(
                     "no-candidates", f"{place} on {type_}", "there is no candidate"
                 )
-        for one in state.after:
-            if isinstance(one.delay, int | float) and (
-                one.delay < 0 or isinstance(one.delay, bool)
-            ):
-                raise InvalidMachine("bad-delay", f"{place} after", f"no delay: {one.delay!r}")
         if len({one.id for one in state.invoke}) < len(state.invoke):
             raise InvalidMachine("bad-invoke", place, "two of its invokes share an id")
-
-
-def _check_names(machine: Machine) -> None:
-    place = f"machine {machine.id!r}"
-    name = machine.id
-    if not name or ":" in name or "/" in name or len(name.encode()) > MAX_NAME_BYTES:
-        raise InvalidMachine(
-            "bad-name", place, f"a name has 1 to {MAX_NAME_BYTES} bytes, and no colon or slash"
-        )
-    if not machine.root.states:
-        raise InvalidMachine("bad-initial", place, "it has no states")
-    for type_, fields in machine.events:
-        for name, shape in fields:
-            if shape not in SHAPES:
-                raise InvalidMachine("bad-shape", f"{place} event {type_}", f"{name}: {shape!r}")
 
 
 def _below(node: Node, path: str) -> Node | None:
@@ -375,28 +343,39 @@ def way(scope: Node, leaf: Node) -> tuple[Node, ...]:
 
 
 def components(leads: dict[str, list[str]]) -> list[tuple[str, ...]]:
-    """Strongly connected groups of a graph (Tarjan), each in the order of the graph's nodes."""
+    """Strongly connected groups of a graph (Tarjan), each in the order of the graph's nodes.
+
+    Without recursion: a generated machine may be a chain of thousands of states.
+    """
     order: dict[str, int] = {}
     low: dict[str, int] = {}
-    stack: list[str] = []
+    stack: dict[str, None] = {}
     groups: list[tuple[str, ...]] = []
-
-    def visit(node: str) -> None:
-        order[node] = low[node] = len(order)
-        stack.append(node)
-        for other in leads.get(node, ()):
-            if other not in order:
-                visit(other)
-                low[node] = min(low[node], low[other])
+    places = {node: place for place, node in enumerate(leads)}
+    for start, first in leads.items():
+        path = [] if start in order else [(start, iter(first))]
+        while path:
+            node, others = path[-1]
+            if node not in order:
+                order[node] = low[node] = len(order)
+                stack[node] = None
+            other = next(others, None)
+            if other is None:
+                path.pop()
+                if path:
+                    low[path[-1][0]] = min(low[path[-1][0]], low[node])
+                if low[node] == order[node]:
+                    groups.append(_cut_off(stack, node, places))
+            elif other not in order:
+                path.append((other, iter(leads.get(other, ()))))
             elif other in stack:
                 low[node] = min(low[node], order[other])
-        if low[node] == order[node]:
-            place = stack.index(node)
-            group = stack[place:]
-            del stack[place:]
-            groups.append(tuple(one for one in leads if one in group))
-
-    for node in leads:
-        if node not in order:
-            visit(node)
     return groups
+
+
+def _cut_off(stack: dict[str, None], node: str, places: Mapping[str, int]) -> tuple[str, ...]:
+    """Take a node, and all that lie above it, off the stack."""
+    group: list[str] = []
+    while not group or group[-1] != node:
+        group.append(stack.popitem()[0])
+    return tuple(sorted((one for one in group if one in places), key=places.__getitem__))

@@ -35,13 +35,15 @@ class Route:
     feedback: bool = False
 
 
-def load_route(data: Mapping[str, Any]) -> Route:
+def load_route(data: Any) -> Route:
     """A route from JSON data: `from`, `emit`, `to`, `event`, and optionally `to_instance`, `map`, `feedback`.
 
     Raises:
         InvalidCoordination: a field is missing or means nothing.
     """
     known = {"from", "emit", "to", "event", "to_instance", "map", "feedback"}
+    if not isinstance(data, Mapping) or not isinstance(data.get("map") or {}, Mapping):
+        raise InvalidCoordination("bad-shape", f"a route, and its map, are objects: {data!r}")
     for name in data:
         if name not in known:
             raise InvalidCoordination("unknown-word", f"a route has no field {name!r}")
@@ -198,21 +200,19 @@ def _type_of(event: Any) -> str:
 def _cycle(leads: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """The first way from a node back to itself, or nothing."""
     done: set[str] = set()
-
-    def visit(node: str, path: tuple[str, ...]) -> tuple[str, ...]:
-        if node in path:
-            return (*path[path.index(node) :], node)
-        if node in done:
-            return ()
-        for other in leads.get(node, ()):
-            if found := visit(other, (*path, node)):
-                return found
-        done.add(node)
-        return ()
-
-    for node in leads:
-        if found := visit(node, ()):
-            return found
+    for start in leads:
+        path = {} if start in done else {start: iter(leads[start])}
+        while path:
+            node = next(reversed(path))
+            other = next(path[node], None)
+            if other is None:
+                done.add(node)
+                del path[node]
+            elif other in path:
+                names = list(path)
+                return (*names[names.index(other) :], other)
+            elif other not in done:
+                path[other] = iter(leads.get(other, ()))
     return ()
 
 

@@ -75,6 +75,7 @@ _OPERATIONS: dict[str, _Operation] = {
 }
 
 _ONE = {"$len", "$not", "$throw"}
+_TWO = {"$append", "$remove", "$eq", "$gt", "$lt", "$in"}
 _ROOTS: dict[str, Compute] = {
     "$ctx": lambda scope: scope.context,
     "$event": lambda scope: scope.event,
@@ -144,6 +145,8 @@ def _operation(name: str, parts: Any, place: str) -> Compute:
     several = [parts] if name in _ONE and not isinstance(parts, list) else parts
     if not isinstance(several, list):
         raise InvalidMachine("unknown-operation", place, f"{name} takes a list of values")
+    if len(several) != (1 if name in _ONE else 2 if name in _TWO else max(1, len(several))):
+        raise InvalidMachine("unknown-operation", place, f"{name} takes no {len(several)} values")
     computes = [compiled(one, place) for one in several]
     if name in ("$and", "$or"):
         decide = all if name == "$and" else any

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from fish.machines.addresses import derived
-from fish.machines.chart import CHILD_DONE, SHAPES, STATE_DONE, Chart
+from fish.machines.chart import CHILD_DONE, STATE_DONE, Chart
 from fish.machines.chart import DONE as DONE_TYPE
 from fish.machines.chart import ERROR as ERROR_TYPE
 from fish.machines.coordination import Carrier
@@ -46,6 +46,7 @@ from fish.machines.instance import (
 )
 from fish.machines.migrating import migration
 from fish.machines.register import Register
+from fish.machines.shapes import SHAPES
 from fish.machines.stepping import Emission, Message, Step, attempt
 
 MAX_DELIVERIES = 1_000

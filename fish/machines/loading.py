@@ -67,10 +67,10 @@ def load_machine(data: Mapping[str, Any], *, strict: bool = False) -> Machine:
     made = Machine(
         _text(data.get("id"), place),
         _state(inner, place),
-        dict(data.get("context") or {}),
-        tuple((data.get("guards") or {}).items()),
-        tuple((name, _actions(one, place)) for name, one in (data.get("actions") or {}).items()),
-        tuple((type_, tuple(one.items())) for type_, one in (data.get("events") or {}).items()),
+        dict(_items(data, "context", place)),
+        tuple(_items(data, "guards", place)),
+        tuple((name, _actions(one, place)) for name, one in _items(data, "actions", place)),
+        tuple((type_, _shape(one, type_, place)) for type_, one in _items(data, "events", place)),
         data.get("version", 1),
         None,
         strict or bool(data.get("strict", False)),
@@ -78,6 +78,13 @@ def load_machine(data: Mapping[str, Any], *, strict: bool = False) -> Machine:
     )
     Chart.of(made)
     return made
+
+
+def _shape(data: Any, type_: str, place: str) -> tuple[tuple[str, str], ...]:
+    if not isinstance(data, Mapping):
+        text = f"an object of fields and their types is wanted, not {data!r}"
+        raise InvalidMachine("bad-shape", f"{place} event {type_}", text)
+    return tuple(data.items())
 
 
 def _state(data: Any, place: str) -> State:
@@ -173,6 +180,10 @@ def _action(data: Any, place: str) -> Action:
     for word, (known, make) in _ACTIONS.items():
         if isinstance(data, Mapping) and word in data:
             _known(data, known | {word}, f"{place} {word}")
+            for name in _REQUIRED.get(word, ()):
+                if name not in data:
+                    raise InvalidMachine("bad-shape", f"{place} {word}", f"it lacks {name!r}")
+            _items(data, "assign", place)
             return make(data)
     raise InvalidMachine("unknown-action", place, f"this is no action: {data!r}")
 
@@ -202,6 +213,9 @@ _ACTIONS: dict[str, tuple[set[str], Callable[[Mapping[str, Any]], Action]]] = {
     ),
     "log": (set(), lambda data: Log(data["log"])),
 }
+
+
+_REQUIRED: dict[str, tuple[str, ...]] = {"send_to": ("event",), "spawn": ("ref",)}
 
 
 def _known(data: Any, known: set[str], place: str) -> None:
