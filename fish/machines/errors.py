@@ -48,3 +48,7 @@ class NoSuchMachine(MachineError):
 
 class AccessDenied(MachineError):
     """A gate refused a look at a machine."""
+
+
+class SelfCancelled(MachineError):
+    """A service or an effect ended with a cancellation that nobody here had asked for: it has failed."""

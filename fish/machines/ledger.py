@@ -21,7 +21,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from fish.machines.instance import KEPT_INTENTS, Entry, Instance, Intent
-from fish.machines.office import FIRST_PAUSE_S, LOGGER, LONGEST_PAUSE_S, Call, Office, Run
+from fish.machines.office import (
+    FIRST_PAUSE_S,
+    LOGGER,
+    LONGEST_PAUSE_S,
+    Call,
+    Office,
+    Run,
+    performed,
+)
 from fish.machines.stability import Stability
 from lamport.errors import InvalidInput
 
@@ -209,7 +217,7 @@ class Effects:
         try:
             if run is None:
                 raise KeyError(name)  # noqa: TRY301 - as if it had failed itself
-            await run(call)
+            await performed(run, call)
         except Exception:  # noqa: BLE001 - it is the user's: whatever it raises is told, and tried again
             LOGGER.exception(
                 "the effect %r of %s failed and will be tried again", name, call.address

@@ -5,6 +5,7 @@ belongs to this node. They publish records, and never change anything else.
 """
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from fish.definition import Fish
 from fish.errors import FishStopped, PondClosed
 from fish.log import Log
 from fish.machines.addresses import tags_of
+from fish.machines.errors import SelfCancelled
 from fish.machines.folding import World
 from fish.machines.instance import Instance
 from fish.machines.system import System
@@ -48,8 +50,25 @@ class Call:
     undoes: str | None = None
 
 
-Run = Callable[[Call], Awaitable[Any]]
-"""What does it. Whatever a service returns is its output; it must be a payload."""
+Run = Callable[[Call], Awaitable[Any] | Any]
+"""What does it: a coroutine function, or a plain one that is quick. What a service returns is its output, a payload."""
+
+
+async def performed(run: Run, call: Call) -> Any:
+    """Let it be done; returns what it returns.
+
+    Raises:
+        SelfCancelled: it was cancelled, and not by us.
+        Exception: whatever it raises.
+    """
+    try:
+        outcome = run(call)
+        return await outcome if inspect.isawaitable(outcome) else outcome
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise SelfCancelled("it cancelled itself") from None
 
 
 Look = Callable[[Instance], None]

@@ -27,6 +27,7 @@ from fish.machines.errors import AccessDenied, NotReady
 from fish.machines.expressions import Meta
 from fish.machines.folding import World
 from fish.machines.instance import WAITING, Instance, Passage
+from fish.machines.inventory import effects_of, services_of
 from fish.machines.ledger import Effects, Orphaned
 from fish.machines.office import LOGGER, Office, Run
 from fish.machines.services import TIMEOUT_S, Services, abort
@@ -368,14 +369,28 @@ class Machines:
         self._opened.set()
 
     def _warn(self) -> None:
-        """Say which machines only one node may write, as they are not `strict`."""
+        """Say which machines only one node may write, as they are not `strict`; and what nobody here can do."""
         for name in self._system.parts.charts:
+            self._warn_of_missing(name)
             for group in self._system.newest(name).unprotected_cycles:
                 LOGGER.warning(
                     "machine %r: the states %s lead to each other and none of them is cyclic: nodes that are cut off"
                     " can end each other's work",
                     name,
                     ", ".join(sorted(group)),
+                )
+
+    def _warn_of_missing(self, name: str) -> None:
+        machine = self._system.newest(name).machine
+        services = [one for one in services_of(machine) if one not in self._services_runs]
+        effects = [one for one in effects_of(machine) if one not in self._effects_runs]
+        for kind, missing in (("services", services), ("effects", effects)):
+            if missing:
+                LOGGER.warning(
+                    "machine %r: nobody here does the %s %s; those of events logged here fail or wait",
+                    name,
+                    kind,
+                    ", ".join(map(repr, missing)),
                 )
 
     async def _follow(self) -> None:

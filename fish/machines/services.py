@@ -12,7 +12,7 @@ from typing import Any
 
 from fish.machines.errors import MachineError
 from fish.machines.instance import Flight, Instance
-from fish.machines.office import LOGGER, Call, Office, Record, Run
+from fish.machines.office import LOGGER, Call, Office, Record, Run, performed
 from lamport.errors import InvalidInput
 
 TIMEOUT_S = 90.0
@@ -133,7 +133,7 @@ class Services:
             run = self._runs.get(flight.src)
             if run is None:
                 raise ServiceFailed({"reason": "no-service"})  # noqa: TRY301 - as if it had failed itself
-            record = {"type": "$done", "inv": flight.id, "output": await run(call)}
+            record = {"type": "$done", "inv": flight.id, "output": await performed(run, call)}
         except ServiceFailed as failed:
             record = {"type": "$error", "inv": flight.id, "error": failed.error}
         except Exception as error:  # noqa: BLE001 - it is the user's: whatever it raises is its end
