@@ -16,6 +16,13 @@ LINE, PAD, GAP, WIDTH, LANE, LABEL = 18, 10, 26, 220, 14, 170
 """Pixels: a line of text, the rim of a box, between boxes, a box, between arrows, an arrow's label."""
 
 
+LETTER = 7.5
+"""Pixels: a letter of a name, rather too many."""
+
+_MEANT = frozenset('"#;:<>{}%&|`\\')
+"""Characters that have a meaning in Mermaid texts."""
+
+
 class Arrow(NamedTuple):
     """One transition as drawn; without a target it stays in its state."""
 
@@ -28,10 +35,15 @@ def mermaid(machine: Machine) -> str:
     """The chart as Mermaid text (`stateDiagram-v2`)."""
     chart = Chart(machine)
     lines = ["stateDiagram-v2", *_mermaid_states(chart.root, 1)]
-    for arrow in arrows(chart):
+    drawn = arrows(chart)
+    for arrow in drawn:
         if arrow.target is not None and arrow.source.parent is not None:
-            label = arrow.label.replace(":", "#colon;")
+            label = _text(arrow.label)
             lines.append(f"    {_id(arrow.source)} --> {_id(arrow.target)} : {label}")
+    if anywhere := _anywhere(chart, drawn):
+        beside = _id(next(iter(chart.root.children.values())))
+        texts = [f"        {_text(text)}" for text in anywhere]
+        lines += [f"    note right of {beside}", *texts, "    end note"]
     return "\n".join(lines) + "\n"
 
 
@@ -42,13 +54,18 @@ def _mermaid_states(node: Node, depth: int) -> Iterator[str]:
     for child in node.children.values():
         name = f"{child.name} (work ids)" if child.is_cyclic else child.name
         if child.children:
-            yield f'{indent}state "{name}" as {_id(child)} {{'
+            yield f'{indent}state "{_text(name)}" as {_id(child)} {{'
             yield from _mermaid_states(child, depth + 1)
             yield f"{indent}}}"
         else:
-            yield f'{indent}state "{name}" as {_id(child)}'
+            yield f'{indent}state "{_text(name)}" as {_id(child)}'
         if child.state.is_final:
             yield f"{indent}{_id(child)} --> [*]"
+
+
+def _text(text: str) -> str:
+    """A text as Mermaid takes it: what would mean something to it, or to a page around it, by its number."""
+    return "".join(f"#{ord(one)};" if one in _MEANT else one for one in text)
 
 
 def _id(node: Node) -> str:
@@ -91,12 +108,15 @@ def svg(machine: Machine) -> str:
     drawn = arrows(chart)
     boxes: dict[str, _Box] = {}
     lanes = len([one for one in drawn if one.target is not None])
-    left = PAD + LABEL + LANE * (lanes + 1)
-    bottom = GAP
+    longest = max((len(one.label) for one in drawn if one.target is not None), default=0)
+    room = max(LABEL, round(LETTER * longest))
+    beside = room + LANE * (lanes + 1)
+    left = PAD + beside
+    bottom = GAP + LINE * len(_anywhere(chart, drawn))
     for child in chart.root.children.values():
         bottom = _place(child, left, bottom, drawn, boxes) + GAP
     right = max(box.x + box.width for box in boxes.values())
-    width = right + LABEL + LANE * (lanes + 1) + PAD
+    width = right + beside + PAD
     parts = [
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{bottom}"'
@@ -105,7 +125,8 @@ def svg(machine: Machine) -> str:
         f"<title>{escape(machine.id)}</title>",
         *_ARROW_HEAD,
         *(_drawn_box(chart.nodes[path], box) for path, box in boxes.items()),
-        *_drawn_arrows(drawn, boxes, left, right),
+        *_drawn_anywhere(chart, drawn, left),
+        *_drawn_arrows(drawn, boxes, left - room, right + room),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
@@ -122,12 +143,14 @@ _ARROW_HEAD = (
 def _place(node: Node, x: int, y: int, drawn: list[Arrow], boxes: dict[str, _Box]) -> int:
     """Give a state and those in it their places; returns where the next may begin."""
     lines = tuple(_written(node, drawn))
+    widest = max(len(one) for one in (f"● {node.name}", *lines))
+    width = max(WIDTH, 2 * PAD + round(LETTER * widest))
     boxes[node.path] = _Box(
-        x, y, WIDTH, 0, lines
+        x, y, width, 0, lines
     )  # a place in the order: what is around is drawn first
     leaving = sum(1 for one in drawn if one.source is node and one.target is not None)
     bottom = y + PAD + LINE * (1 + max(len(lines), leaving))
-    right = x + WIDTH
+    right = x + width
     for child in node.children.values():
         bottom = _place(child, x + PAD, bottom + PAD, drawn, boxes)
         inner = boxes[child.path]
@@ -164,10 +187,24 @@ def _drawn_box(node: Node, box: _Box) -> str:
     return "\n".join(parts)
 
 
+def _anywhere(chart: Chart, drawn: list[Arrow]) -> list[str]:
+    """What the machine itself does about events, whatever state it is in."""
+    mine = [one for one in drawn if one.source is chart.root]
+    return [
+        f"anywhere: {one.label}" + (f" → {one.target.path}" if one.target is not None else "")
+        for one in mine
+    ]
+
+
+def _drawn_anywhere(chart: Chart, drawn: list[Arrow], left: int) -> Iterator[str]:
+    for number, text in enumerate(_anywhere(chart, drawn)):
+        yield f'<text x="{left}" y="{GAP // 2 + LINE * number + 4}">{escape(text)}</text>'
+
+
 def _drawn_arrows(
     drawn: list[Arrow], boxes: dict[str, _Box], left: int, right: int
 ) -> Iterator[str]:
-    """Arrows in lanes of their own beside the boxes."""
+    """Arrows in lanes of their own, to the left and the right of everything else."""
     lane = 0
     leaving: dict[str, int] = {}
     for arrow in drawn:
@@ -175,13 +212,13 @@ def _drawn_arrows(
         if arrow.target is not None:
             target = boxes.get(arrow.target.path)
         if source is None or target is None:
-            continue  # from the root, or without a target: written, not drawn
+            continue  # from anywhere, or without a target: written, not drawn
         lane += 1
         down = target.y > source.y
         number = leaving[arrow.source.path] = leaving.get(arrow.source.path, 0) + 1
         start, end = source.y + PAD + LINE * number, target.y + LINE // 2
         near = (source.x + source.width, target.x + target.width) if down else (source.x, target.x)
-        far = right + LABEL + LANE * lane if down else left - LABEL - LANE * lane
+        far = right + LANE * lane if down else left - LANE * lane
         yield (
             f'<path d="M{near[0]} {start}H{far}V{end}H{near[1]}" fill="none" stroke="#555"'
             ' marker-end="url(#head)"/>'

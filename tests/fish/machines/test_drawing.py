@@ -2,7 +2,9 @@
 
 from xml.etree import ElementTree as ET
 
-from fish.machines import cyclic, final, invoke, machine, state, to
+import pytest
+
+from fish.machines import assign, cyclic, final, invoke, machine, state, to
 from fish.machines.drawing import mermaid, svg
 
 DOOR = machine(
@@ -61,3 +63,48 @@ def test_names_are_escaped() -> None:
     odd = machine("a<b", initial="x&y", states={"x&y": state(on={"<": to("x&y")})})
     ET.fromstring(svg(odd))  # noqa: S314 - our own output
     assert "s_x_26_y --> s_x_26_y" in mermaid(odd)
+
+
+ODD = [
+    'say "hi"',
+    "a;b#c",
+    "<b>",
+    "{x}",
+    "[*]",
+    "end",
+    "über 日本",
+    "a-->b",
+    "very " * 20,
+    "%%",
+    "`",
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_names_break_neither_picture(name: str) -> None:
+    odd = machine(
+        "m", initial=name, states={name: state(on={name: "z"}), "z": state(on={"B": name})}
+    )
+    text = mermaid(odd)
+    lines = text.splitlines()
+    assert all(line.count('"') in (0, 2) for line in lines)
+    assert [line.count(" : ") for line in lines].count(1) == 2
+    assert not any(
+        mark in line.partition(" : ")[2] for line in lines for mark in ";:{}<>" if "#" not in line
+    )
+    tree = ET.fromstring(svg(odd))  # noqa: S314 - our own output
+    boxes = list(tree.iter("{http://www.w3.org/2000/svg}rect"))
+    assert all(int(box.attrib["width"]) >= 7 * len(name) for box in boxes[:1])
+
+
+def test_what_a_machine_does_anywhere_is_written_beside_it() -> None:
+    calm = machine(
+        "m",
+        initial="a",
+        on={"RESET": "a", "COUNT": to(do=assign(n=1)), "NO": None},
+        states={"a": state(on={"GO": "b"}), "b": state()},
+    )
+    texts = [one.text for one in ET.fromstring(svg(calm)).iter() if one.text]  # noqa: S314 - our own output
+    for said in ("anywhere: RESET → a", "anywhere: COUNT", "anywhere: NO (forbidden)"):
+        assert said in texts
+        assert said.replace(":", "#58;") in mermaid(calm)
