@@ -5,7 +5,7 @@ come, first served. What comes out is the next `World`; where deliveries never e
 
 Types that begin with a dollar sign are records of the runtime:
 
-    $init {context, version}          start this instance        $stop {}                       end it
+    $init {context}                   start this instance        $stop {}                       end it
     $done {inv, output}               a service has ended        $error {inv, error}            it has failed
     $abort {inv, reason, deliver}     it was given up; the error comes `now`, or before the `next_event`
     $after {timer}                    a timer is due             $migrate {version}        go by a newer definition

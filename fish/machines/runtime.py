@@ -247,6 +247,32 @@ class Machines:
         """The registry's newest part: what the latest events did to which machine, in order."""
         return self._office.world.passages
 
+    async def create(
+        self, address: str, context: Mapping[str, Any] | None = None, *, sender: Any = None
+    ) -> Answer:
+        """Begin an instance, with parts of its context; returns at once, without waiting for what that leads to.
+
+        Not necessary where nothing is to be given along: the first event begins an instance, too. The gate is asked
+        about the event `$init`.
+
+        Raises:
+            NotReady, NoSuchMachine, InvalidInput: as in `send`.
+        """
+        self._require_ready()
+        name, instance_name = split(address)
+        self._system.newest(name)
+        address = f"{name}/{instance_name}"
+        record = {"type": "$init", "context": _context(context)}
+        async with self._turns.setdefault(address, asyncio.Lock()):
+            world = await self._office.catch_up()
+            instance = self._system.instance(world, address)
+            reason = None if self._may(instance, record, sender) else "not-allowed"
+            reason = reason or self._system.why_not(world, address, record, self._now())
+            if reason is not None:
+                enabled = self._system.enabled(instance)
+                return Answer(False, instance, instance.is_settled, reason, enabled)  # noqa: FBT003 - a field
+            return await self._logged(instance, record, TIMEOUT_S, migrates=False)
+
     async def send(
         self,
         address: str,
@@ -460,6 +486,12 @@ def _misformed(event: Any) -> str | None:
     return "reserved" if event["type"].startswith("$") else None
 
 
+def _context(given: Any) -> dict[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise InvalidInput(f"a context is an object, not {type(given).__name__}")
+    return dict(given or {})
+
+
 def _require_limit(seconds: Any) -> None:
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if not is_number or not 0 <= seconds < math.inf:
@@ -485,6 +517,12 @@ class Handle:
         return await self.machines.send(
             self.address, event, timeout=timeout, sender=sender, waits=waits
         )
+
+    async def create(
+        self, context: Mapping[str, Any] | None = None, *, sender: Any = None
+    ) -> Answer:
+        """As `Machines.create`."""
+        return await self.machines.create(self.address, context, sender=sender)
 
     async def publish(self, event: Mapping[str, Any], *, dedupe: str | None = None) -> Event:
         """As `Machines.publish`."""

@@ -160,3 +160,29 @@ async def test_both_sides_of_a_cut_take_a_command_and_one_of_them_learns_that_it
         lost = [item async for item in one.machines.history() if item.kind == "dropped"]
         assert [item.reason for item in lost] == ["not-enabled"]
         assert isinstance(one, Crew)
+
+
+@swarm_test(nodes=2, seeds=1)
+async def test_an_instance_is_begun_with_a_context_at_once_and_only_once(sim: Sim) -> None:
+    def gate(_: Instance, event: Mapping[str, Any], sender: Any) -> bool:
+        return bool(event["type"] != "$init" or sender == "boss")
+
+    slow = machine(
+        "m",
+        initial="on",
+        context={"a": 1, "b": 2},
+        states={"on": state(invoke=invoke("get", done="off")), "off": state()},
+    )
+    more = {"may_send": gate}
+    async with crewed(sim, System((slow,)), services={"get": never}, more=more) as [one, two]:
+        refused = await one.machines.create("m/1", {"b": 3})
+        assert (refused.is_accepted, refused.reason) == (False, "not-allowed")
+        begun = await one.machines.machine("m/1").create({"b": 3}, sender="boss")
+        assert (begun.is_accepted, begun.value, begun.is_settled) == (True, "on", False)
+        assert begun.instance.context == {"a": 1, "b": 3}
+        again = await one.machines.create("m/1", {"b": 4}, sender="boss")
+        assert (again.is_accepted, again.reason) == (False, "already-started")
+        with pytest.raises(InvalidInput, match="a context is an object"):
+            await one.machines.create("m/2", "x", sender="boss")  # type: ignore[arg-type]
+        await sim.converge()
+        assert (await two.machines.view("m/1")).context == {"a": 1, "b": 3}
