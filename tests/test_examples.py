@@ -17,6 +17,7 @@ LAST_LINE = {
     "08_a_counter.py": "pieces 7",
     "09_a_worker.py": "open 0",
     "10_a_shift_board.py": "{'ada': 'paint shop', 'bob': 'mill', 'eve': 'press'}",
+    "15_a_workflow.py": "refused: not-enabled",
 }
 TESTS = {
     "05_partition_test.py": "2 passed",

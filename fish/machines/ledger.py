@@ -86,6 +86,8 @@ class Effects:
         self._first: dict[tuple[str, bool], _Deed] = {}
         self._waiting: list[_Deed] = []
         self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._resting: set[str] = set()
         self._pauses: dict[str, float] = {}
 
@@ -94,7 +96,17 @@ class Effects:
         self.stability.look(instance)
         if instance.intents or instance.ledger:
             self._dirty[instance.address] = None
+            self._idle.clear()
             self._wake.set()
+
+    async def idle(self) -> None:
+        """Wait until nothing is under way or due; what rests because it failed, or waits to be stable, is neither."""
+        await self._idle.wait()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way or due."""
+        return self._idle.is_set()
 
     async def work(self) -> None:
         """Begin what is to be done, in its order, for ever; for one instance one after the other."""
@@ -104,6 +116,8 @@ class Effects:
             while len(self._busy) < MAX_AT_ONCE and (deed := self._next()) is not None:
                 self._busy.add(deed.address)
                 self._office.spawn(self._do(deed), f"effect {deed.id}")
+            if not self._busy and not self._dirty:
+                self._idle.set()
 
     def _next(self) -> _Deed | None:
         """The next deed. Of each instance the first undoing and the first effect wait in a heap."""
@@ -236,6 +250,7 @@ class Effects:
     def _rested(self, id_: str, address: str) -> None:
         self._resting.discard(id_)
         self._dirty[address] = None
+        self._idle.clear()
         self._wake.set()
 
     async def _record(self, address: str, type_: str, about: Intent | Entry, attempt: int) -> None:

@@ -445,6 +445,22 @@ class Machines:
             except Exception:  # noqa: BLE001 - it only looks: whatever it raises must not hold up the machines
                 LOGGER.exception("a hook raised at %s", passage.key)
 
+    async def idle(self) -> None:
+        """Wait until this node owes nothing that it could do now: for a program that ends when its commands are given.
+
+        Services in flight here are waited for, and effects; not those that failed and will be tried again, nor those
+        that wait to be stable, nor timers. What is left is done at the next start, or by who claims it.
+
+        Raises:
+            NotReady: not all machines are started and caught up.
+        """
+        self._require_ready()
+        await self._office.catch_up()
+        while not (self._services.is_idle and self._effects.is_idle):
+            await self._effects.idle()
+            if not self._services.is_idle:
+                await self._office.changed()
+
     async def abandon(self, address: str) -> None:
         """Give up what another node has in flight for an instance: that node is gone for good.
 

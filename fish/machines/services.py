@@ -46,6 +46,11 @@ class Services:
         self._limits: dict[str, float] = {}
         self._alarms: dict[str, asyncio.TimerHandle] = {}
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether none is in flight here."""
+        return not self._running
+
     async def recover(self) -> None:
         """Abort what was in flight when the program ended."""
         records: list[Record] = [

@@ -97,3 +97,29 @@ def test_what_nobody_here_can_do_is_told_when_the_machines_start(
     assert (
         sorted({name for name in ("dig", "ring", "hush") if repr(name) in " ".join(words)}) == told
     )
+
+
+@swarm_test(nodes=1, seeds=2)
+async def test_a_program_that_ends_at_once_waits_until_it_owes_nothing(sim: Sim) -> None:
+    done: list[str] = []
+
+    async def slow(call: Call) -> None:
+        await asyncio.sleep(3)
+        done.append(call.name)
+
+    async def broken(_: Call) -> None:
+        raise ValueError
+
+    [device] = sim.nodes
+    services, effects = {"dig": slow}, {"ring": slow, "hush": slow}
+    async with device.node.machines(WORK, services=services, effects=effects) as machines:
+        await machines.idle()
+        await machines.send("work/1", {"type": "GO"}, waits=False)
+        await machines.send("work/2", {"type": "GO"}, waits=False)
+        await machines.idle()
+        assert sorted(done) == ["dig", "dig", "ring", "ring"]
+        assert [(await machines.view(f"work/{n}")).value for n in (1, 2)] == ["done", "done"]
+    failing = {"ring": broken, "hush": broken}
+    async with device.node.machines(WORK, services=services, effects=failing) as machines:
+        await machines.send("work/3", {"type": "GO"})
+        await machines.idle()  # what fails again and again is not waited for
