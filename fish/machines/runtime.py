@@ -365,7 +365,8 @@ class Machines:
                 while self._in_flight(address):
                     await self._office.changed()
         except TimeoutError:
-            await self._services.give_up(address)
+            if self._services.is_due(address):
+                await self._services.give_up(address)
 
     def _in_flight(self, address: str) -> bool:
         known = self._office.world.instances.get(address)

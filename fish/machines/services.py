@@ -104,6 +104,14 @@ class Services:
                     [(address, abort(one, "timeout", "next_event")) for one in flights]
                 )
 
+    def is_due(self, address: str) -> bool:
+        """Whether the limit is over: that of the last event from outside, which may be a later one."""
+        if address not in self._begun:
+            return False
+        external, begun = self._begun[address]
+        limit = self._limits.get(external, TIMEOUT_S)
+        return asyncio.get_running_loop().time() >= begun + limit
+
     def _mine(self, instance: Instance) -> list[Flight]:
         return [one for one in instance.flights if one.owner == self._office.node]
 

@@ -9,6 +9,7 @@ import pytest
 
 from fish.machines import (
     AccessDenied,
+    Call,
     Instance,
     System,
     assign,
@@ -186,3 +187,20 @@ async def test_an_instance_is_begun_with_a_context_at_once_and_only_once(sim: Si
             await one.machines.create("m/2", "x", sender="boss")  # type: ignore[arg-type]
         await sim.converge()
         assert (await two.machines.view("m/1")).context == {"a": 1, "b": 3}
+
+
+async def half_a_minute(_: Call) -> None:
+    await asyncio.sleep(30)
+
+
+@swarm_test(nodes=1, seeds=1)
+async def test_a_later_event_from_outside_begins_the_limit_anew(sim: Sim) -> None:
+    busy = state(on={"PING": to()}, invoke=invoke("get", done="off", error="failed"))
+    states = {"on": state(on={"RUN": "busy"}), "busy": busy, "off": state(), "failed": state()}
+    system = System((machine("m", initial="on", states=states),))
+    async with crewed(sim, system, services={"get": half_a_minute}) as [crew]:
+        first = asyncio.create_task(crew.machines.send("m/1", {"type": "RUN"}, timeout=20))
+        await sim.run(seconds=15)
+        second = asyncio.create_task(crew.machines.send("m/1", {"type": "PING"}, timeout=90))
+        assert ((await first).value, (await first).is_settled) == ("busy", False)
+        assert ((await second).value, (await second).is_settled) == ("off", True)
