@@ -13,6 +13,7 @@ from fish.machines.chart import Chart, Edge, Node
 from fish.machines.definition import Action, Emit, Machine, Raise, State
 from fish.machines.errors import InvalidCoordination
 from fish.machines.expressions import Compute, compiled
+from fish.machines.inventory import actions_of
 
 ANYTHING = "*"
 """The type of an event that a function computes: it may be any."""
@@ -98,6 +99,26 @@ def check_routes(charts: Mapping[str, Chart], routes: Sequence[Route]) -> None:
         )
     if any(route.feedback for route in routes):
         _check_events(charts, routes)
+    for route in routes:
+        _check_types(charts, route)
+
+
+def _check_types(charts: Mapping[str, Chart], route: Route) -> None:
+    """See that a route carries what is emitted: one with a misspelt type would carry nothing, for ever."""
+    place = f"the route {route.source} {route.emit!r} -> {route.target} {route.event!r}"
+    types: tuple[Any, ...] = route.emit, route.event
+    for type_ in types:
+        if not isinstance(type_, str) or not type_ or type_.startswith("$"):
+            raise InvalidCoordination("bad-event", f"{place}: {type_!r} is no event's type")
+    emits = {
+        _type_of(one.event)
+        for one in actions_of(charts[route.source].machine)
+        if isinstance(one, Emit)
+    }
+    if not emits & {route.emit, ANYTHING}:
+        known = ", ".join(sorted(emits)) or "nothing"
+        text = f"{place}: {route.source!r} never emits {route.emit!r}, but {known}"
+        raise InvalidCoordination("unknown-event", text)
 
 
 def _check_events(charts: Mapping[str, Chart], routes: Sequence[Route]) -> None:

@@ -42,7 +42,10 @@ HOUSE = System(
             initial="on",
             states={
                 "on": state(
-                    invoke=invoke("dig", done="off"), entry=Effect("bell"), after=[after(5, "off")]
+                    on={"GO": to()},
+                    invoke=invoke("dig", done="off"),
+                    entry=Effect("bell"),
+                    after=[after(5, "off")],
                 ),
                 "off": state(),
             },

@@ -108,3 +108,23 @@ def test_a_final_instance_takes_no_more_but_the_next_is_another() -> None:
         f"s/{key(3)}",
     }
     assert isinstance(world, World)
+
+
+@pytest.mark.parametrize(
+    ("route", "kind", "told"),
+    [
+        (Route("m", "SAD", "o", "HEAR"), "unknown-event", "never emits 'SAD', but SAID"),
+        (Route("o", "SAID", "m", "GO"), "unknown-event", "'o' never emits 'SAID', but nothing"),
+        (Route("m", "SAID", "o", "$stop"), "bad-event", "'$stop'"),
+        (Route("m", "", "o", "HEAR"), "bad-event", "''"),
+    ],
+)
+def test_a_route_that_would_never_carry_anything_is_refused(
+    route: Route, kind: str, told: str
+) -> None:
+    said = machine("m", initial="a", states={"a": state(on={"GO": to(do=Emit({"type": "SAID"}))})})
+    other = machine("o", initial="a", states={"a": state(on={"HEAR": to()})})
+    System((said, other), (Route("m", "SAID", "o", "HEAR"),))
+    with pytest.raises(InvalidCoordination) as caught:
+        System((said, other), (route,))
+    assert (caught.value.kind, told in str(caught.value)) == (kind, True), caught.value
