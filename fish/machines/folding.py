@@ -16,8 +16,9 @@ Types that begin with a dollar sign are records of the runtime:
 Fields of any event: `$dedupe`, a key that lets it count once, and `$version`, the definition that a first event means.
 """
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fish.machines.addresses import derived
@@ -73,6 +74,15 @@ class World(NamedTuple):
     def passages(self) -> tuple[Passage, ...]:
         """The newest passages, oldest first."""
         return tuple(passage for chunk in self.chunks for passage in chunk)
+
+    def backwards(self) -> Iterator[Passage]:
+        """The newest passages, newest first."""
+        return (passage for chunk in reversed(self.chunks) for passage in reversed(chunk))
+
+    def dropped(self, key: str) -> str | None:
+        """Why the event with this key was dropped, if it was, and not long ago."""
+        later = itertools.takewhile(lambda one: one.root >= key, self.backwards())
+        return next((one.reason for one in later if (one.key, one.kind) == (key, "dropped")), None)
 
 
 class Parts:

@@ -331,8 +331,8 @@ class Machines:
 
     def _now(self) -> Meta:
         """What guards may ask about an event that this node would log next."""
-        newest = self.passages()[-1:]
-        lamport = 1 + (EventKey.parse(newest[0].root).lamport if newest else 0)
+        newest = next(self._office.world.backwards(), None)
+        lamport = 1 + (EventKey.parse(newest.root).lamport if newest is not None else 0)
         node = self._office.node
         return Meta(f"{lamport:016d}/{node}-0", lamport, f"{node}-0", self._wall_clock(), node)
 
@@ -349,12 +349,9 @@ class Machines:
         if migrates:
             records.insert(0, (address, {"type": "$migrate", "version": version}))
         events = await self._office.publish(records, seen=self._limited(limit))
-        logged, key = events[-1], str(events[-1].key)
-        dropped = [one.reason for one in self.passages() if (one.key, one.kind) == (key, "dropped")]
-        after = self._system.instance(self._office.world, address)
-        return Answer(
-            not dropped, after, after.is_settled, dropped[0] if dropped else None, (), logged
-        )
+        world, logged = self._office.world, events[-1]
+        dropped, after = world.dropped(str(logged.key)), self._system.instance(world, address)
+        return Answer(dropped is None, after, after.is_settled, dropped, (), logged)
 
     def _limited(self, limit: float) -> Callable[[tuple[Event, ...]], None]:
         return lambda events: self._services.limit(str(events[-1].key), limit)
