@@ -47,6 +47,7 @@ FLOORS = (
         " fish.protocols.parts"
         " fish.machines.addresses fish.machines.expressions fish.machines.definition fish.machines.acts"
         " fish.machines.inventory fish.machines.contexts fish.machines.migrating fish.machines.shapes"
+        " fish.machines.commands"
         " fish.machines.chart fish.machines.building fish.machines.loading"
         " fish.machines.instance fish.machines.register fish.machines.stepping"
         " fish.machines.folding fish.machines.coordination fish.machines.system"

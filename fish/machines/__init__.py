@@ -16,6 +16,7 @@ from fish.machines.building import (
     state,
     to,
 )
+from fish.machines.commands import Answer, Filter, Gate, Hook
 from fish.machines.coordination import Route, load_route
 from fish.machines.definition import (
     Cancel,
@@ -41,7 +42,7 @@ from fish.machines.folding import World
 from fish.machines.instance import Instance, Passage
 from fish.machines.loading import load_machine
 from fish.machines.office import Call
-from fish.machines.runtime import Answer, Feed, Handle, Machines
+from fish.machines.runtime import Feed, Handle, Machines
 from fish.machines.services import ServiceFailed
 from fish.machines.system import System
 
@@ -53,7 +54,10 @@ __all__ = [
     "Effect",
     "Emit",
     "Feed",
+    "Filter",
+    "Gate",
     "Handle",
+    "Hook",
     "Instance",
     "InvalidCoordination",
     "InvalidMachine",

@@ -90,6 +90,7 @@ class Office:
         self._log, self._pond, self._fish, self._group = log, pond, fish, tasks
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
+        self.is_closed = False
 
     async def publish(
         self, records: Sequence[Record], *, seen: Callable[[tuple[Event, ...]], None] | None = None
@@ -177,7 +178,9 @@ class Office:
         return task
 
     async def close(self) -> None:
-        """End everything that runs beside."""
+        """End everything that runs beside, and the waiting of all who wait for a change."""
+        self.is_closed = True
+        self._changed.set()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

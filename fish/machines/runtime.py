@@ -12,7 +12,6 @@ closes, appends it, and waits until no service is in flight or the time limit is
 """
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -23,6 +22,16 @@ from fish.definition import Metadata
 from fish.errors import FishStopped, PondClosed
 from fish.log import Log
 from fish.machines.addresses import split
+from fish.machines.commands import (
+    Answer,
+    Filter,
+    Gate,
+    Hook,
+    given_context,
+    is_event,
+    misformed,
+    require_limit,
+)
 from fish.machines.errors import AccessDenied, NotReady
 from fish.machines.expressions import Meta
 from fish.machines.folding import World
@@ -39,35 +48,6 @@ from lamport.event import Event
 from lamport.ids import EventKey
 
 _Shown = TypeVar("_Shown")
-
-Gate = Callable[[Instance, Mapping[str, Any], Any], bool]
-"""Whether a sender may send this event to this instance; the event is empty for a look."""
-
-Filter = Callable[[Instance, Mapping[str, Any], Any], Mapping[str, Any] | None]
-"""What becomes of an event that a sender commands: the event as it goes on, or None where it ends here."""
-
-Hook = Callable[[Passage, bool], None]
-"""Is told each passage, and whether it is live: at the head of the log, not changed by an event that came late."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of a command. One that was refused was not logged; `reason` says why, `enabled` what would be taken.
-
-    In a race with another node the log may drop what was taken here: then there are a reason and the `event`.
-    """
-
-    is_accepted: bool
-    instance: Instance
-    is_settled: bool
-    reason: str | None = None
-    enabled: tuple[str, ...] = ()
-    event: Event | None = None
-
-    @property
-    def value(self) -> str:
-        """The state that the machine is in."""
-        return self.instance.value
 
 
 class Machines:
@@ -104,6 +84,7 @@ class Machines:
         self._orphaned, self._members, self._filters = orphaned, members, filters
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._missing = dict.fromkeys(system.parts.charts) if not starts else {}
+        self._is_entered = False
         self._group = asyncio.TaskGroup()
         self._opened = asyncio.Event()
         self._told: frozenset[Passage] = frozenset()
@@ -112,6 +93,7 @@ class Machines:
     async def __aenter__(self) -> Self:
         """Catch up, unless machines are to be started one by one."""
         await self._group.__aenter__()
+        self._is_entered = True
         self._office = Office(self._log, self._pond, self._fish, self._system, self._group)
         self._services = Services(self._office, self._services_runs)
         self._timers = Timers(self._office, self._wall_clock)
@@ -127,6 +109,7 @@ class Machines:
         trace: TracebackType | None,
     ) -> None:
         """Stop; services under way are cancelled and say nothing."""
+        self._is_entered = False
         self._services.close()
         self._timers.close()
         await self._office.close()
@@ -166,7 +149,9 @@ class Machines:
         Raises:
             InvalidInput: the log does not take it.
             NoSuchMachine: there is no such machine.
+            NotReady: the machines are not open.
         """
+        self._require_entered()
         if not isinstance(event, Mapping):
             raise InvalidInput(f"an event is an object with a type, not {type(event).__name__}")
         name, instance = split(address)
@@ -214,6 +199,8 @@ class Machines:
     ) -> AsyncIterator[_Shown]:
         """A projection of an instance now, and whenever it has changed; steps between may be skipped.
 
+        It ends with the machines.
+
         Raises:
             NotReady, AccessDenied, NoSuchMachine: as in `view`; the gate is asked again whenever something changed.
         """
@@ -222,6 +209,8 @@ class Machines:
         yield shown
         while True:
             latest = projection(self._looked_at(self._office.world, address, sender))
+            if self._office.is_closed:
+                return
             if latest == shown:
                 await self._office.changed()
             else:
@@ -262,7 +251,7 @@ class Machines:
         name, instance_name = split(address)
         self._system.newest(name)
         address = f"{name}/{instance_name}"
-        record = {"type": "$init", "context": _context(context)}
+        record = {"type": "$init", "context": given_context(context)}
         async with self._turns.setdefault(address, asyncio.Lock()):
             world = await self._office.catch_up()
             instance = self._system.instance(world, address)
@@ -290,7 +279,7 @@ class Machines:
             InvalidInput: the log does not take the event, or the limit is none.
         """
         self._require_ready()
-        _require_limit(timeout)
+        require_limit(timeout)
         name, instance_name = split(address)
         self._system.newest(name)
         address = f"{name}/{instance_name}"
@@ -312,12 +301,12 @@ class Machines:
             LOGGER.warning("%s stays with its older definition: %s", address, failed)
         instance = self._system.instance(upgraded, address)
         refused = Answer(False, instance, instance.is_settled)  # noqa: FBT003 - a field
-        for filter_ in self._filters if _is_event(event) else ():
+        for filter_ in self._filters if is_event(event) else ():
             passed = filter_(instance, event, sender)
             if passed is None:
                 return replace(refused, reason="filtered")
             event = passed
-        reason = _misformed(event)
+        reason = misformed(event)
         stamped = event if reason else self._system.stamped(instance, event)
         if reason is None and not self._may(instance, stamped, sender):
             reason = "not-allowed"
@@ -359,7 +348,7 @@ class Machines:
     async def _settle(self, address: str, limit: float) -> None:
         try:
             async with asyncio.timeout(limit):
-                while self._in_flight(address):
+                while self._in_flight(address) and not self._office.is_closed:
                     await self._office.changed()
         except TimeoutError:
             if self._services.is_due(address):
@@ -373,7 +362,14 @@ class Machines:
         instance = self._system.instance(self._office.world, answer.instance.address)
         return replace(answer, instance=instance, is_settled=instance.is_settled)
 
+    def _require_entered(self) -> None:
+        if not self._is_entered:
+            raise NotReady(
+                "machines work inside of `async with node.machines(...) as machines`, not before or behind it"
+            )
+
     def _require_ready(self) -> None:
+        self._require_entered()
         if not self.is_ready:
             missing = ", ".join(self._missing) or "nothing, but the log is still being read"
             raise NotReady(f"not all machines are started and caught up; missing: {missing}")
@@ -456,6 +452,8 @@ class Machines:
         await self._office.catch_up()
         while not (self._services.is_idle and self._effects.is_idle):
             await self._effects.idle()
+            if self._office.is_closed:
+                return
             if not self._services.is_idle:
                 await self._office.changed()
 
@@ -485,31 +483,6 @@ class Machines:
         instance = await self.view(address)
         owner = self._office.node if node is None else node
         await self._office.publish([(instance.address, {"type": "$owner", "node": owner})])
-
-
-def _is_event(event: Any) -> bool:
-    """Whether it is an object with a type."""
-    type_ = event.get("type") if isinstance(event, Mapping) else None
-    return isinstance(type_, str) and bool(type_)
-
-
-def _misformed(event: Any) -> str | None:
-    """Why this can be no command."""
-    if not _is_event(event):
-        return "bad-payload"
-    return "reserved" if event["type"].startswith("$") else None
-
-
-def _context(given: Any) -> dict[str, Any]:
-    if given is not None and not isinstance(given, Mapping):
-        raise InvalidInput(f"a context is an object, not {type(given).__name__}")
-    return dict(given or {})
-
-
-def _require_limit(seconds: Any) -> None:
-    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not is_number or not 0 <= seconds < math.inf:
-        raise InvalidInput(f"a time limit is a number of seconds, 0 or more, not {seconds!r}")
 
 
 @dataclass(frozen=True, slots=True)

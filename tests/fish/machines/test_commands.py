@@ -11,6 +11,7 @@ from fish.machines import (
     AccessDenied,
     Call,
     Instance,
+    NotReady,
     System,
     assign,
     invoke,
@@ -204,3 +205,24 @@ async def test_a_later_event_from_outside_begins_the_limit_anew(sim: Sim) -> Non
         second = asyncio.create_task(crew.machines.send("m/1", {"type": "PING"}, timeout=90))
         assert ((await first).value, (await first).is_settled) == ("busy", False)
         assert ((await second).value, (await second).is_settled) == ("off", True)
+
+
+@swarm_test(nodes=1, seeds=1)
+async def test_who_waits_when_the_machines_close_is_let_go(sim: Sim) -> None:
+    [device] = sim.nodes
+    runtime = device.node.machines(SALE, services={"get": never})
+    with pytest.raises(NotReady, match="async with"):
+        await runtime.publish("sale/1", {"type": "BUY"})
+    async with runtime as machines:
+        watching = machines.watch("sale/1", lambda one: one.value)
+        assert await anext(watching) == "open"
+        last = asyncio.create_task(anext(watching, "over"))
+        sent = asyncio.create_task(machines.send("sale/2", {"type": "WAIT"}, timeout=3_600))
+        idle = asyncio.create_task(machines.idle())
+        await sim.run(seconds=1)
+    async with asyncio.timeout(5):
+        assert await last == "over"
+        assert (await sent).is_settled is False
+        await idle
+    with pytest.raises(NotReady, match="async with"):
+        await runtime.send("sale/1", {"type": "BUY"})
