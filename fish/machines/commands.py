@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fish.machines.instance import Instance, Passage
+from fish.machines.instance import MAX_DEDUPE_KEY, Instance, Passage
 from lamport.errors import InvalidInput
 from lamport.event import Event
 
@@ -76,3 +76,14 @@ def require_limit(seconds: Any) -> None:
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if not is_number or not 0 <= seconds < math.inf:
         raise InvalidInput(f"a time limit is a number of seconds, 0 or more, not {seconds!r}")
+
+
+def require_dedupe(key: Any) -> None:
+    """See that an idempotency key is one, or none is given.
+
+    Raises:
+        InvalidInput: it is something else, or too long.
+    """
+    if key is not None and (not isinstance(key, str) or len(key) > MAX_DEDUPE_KEY):
+        text = f"an idempotency key is a text of at most {MAX_DEDUPE_KEY} characters"
+        raise InvalidInput(f"{text}, not {key!r:.60}")

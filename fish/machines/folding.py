@@ -32,6 +32,7 @@ from fish.machines.instance import (
     KEPT_DEDUPE_KEYS,
     KEPT_DEFERRED,
     KEPT_INTENTS,
+    MAX_DEDUPE_KEY,
     STOPPED,
     WAITING,
     Deferred,
@@ -264,6 +265,9 @@ class Turn:
                 return
             instance = self._start(instance, {}, meta._replace(key=f"{meta.key}!start"), "started")
         key = event.get("$dedupe")
+        if key is not None and (not isinstance(key, str) or len(key) > MAX_DEDUPE_KEY):
+            self._note(instance, meta, type_, "dropped", "bad-payload:$dedupe")
+            return
         if key is not None and key in instance.seen:
             self._note(instance, meta, type_, "dropped", "duplicate")
             return

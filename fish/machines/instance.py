@@ -24,6 +24,10 @@ KEPT_DEDUPE_KEYS = 1_024
 """Idempotency keys of one instance that are remembered: a message is repeated soon or never."""
 
 
+MAX_DEDUPE_KEY = 256
+"""Longest idempotency key in characters: an event's own key has a third of that."""
+
+
 class Token(NamedTuple):
     """An open work id, and the cyclic state that it is in."""
 

@@ -30,6 +30,7 @@ from fish.machines.commands import (
     given_context,
     is_event,
     misformed,
+    require_dedupe,
     require_limit,
 )
 from fish.machines.errors import AccessDenied, NotReady
@@ -154,6 +155,7 @@ class Machines:
         self._require_entered()
         if not isinstance(event, Mapping):
             raise InvalidInput(f"an event is an object with a type, not {type(event).__name__}")
+        require_dedupe(dedupe)
         name, instance = split(address)
         version = self._system.newest(name).machine.version
         more: dict[str, Any] = {} if dedupe is None else {"$dedupe": dedupe}

@@ -52,6 +52,8 @@ class System:
     parts: Parts = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "machines", _all(Machine, self.machines, "machines"))
+        object.__setattr__(self, "routes", _all(Route, self.routes, "routes"))
         charts = machines_of(self.machines)
         newest = {name: versions[max(versions)] for name, versions in charts.items()}
         check_routes(newest, self.routes)
@@ -158,6 +160,14 @@ class System:
             return instance._replace(status=ACTIVE)
         begun = step.finished()
         return begun._replace(flights=(), timers=(), intents=(), children=())
+
+
+def _all(kind: type, given: Any, what: str) -> tuple[Any, ...]:
+    """What was given, one or several, as several."""
+    several = (given,) if isinstance(given, kind) else given
+    if not isinstance(several, list | tuple) or not all(isinstance(one, kind) for one in several):
+        raise InvalidCoordination("bad-shape", f"{what} are given as a tuple, not {given!r:.60}")
+    return tuple(several)
 
 
 def _children(charts: Mapping[str, Chart]) -> frozenset[str]:

@@ -105,6 +105,8 @@ def test_what_is_no_event_is_refused_and_asks_no_gate(event: Any, gated: Any) ->
             if not isinstance(event, Mapping):
                 with pytest.raises(InvalidInput, match="object with a type"):
                     await crew.machines.publish("sale/1", event)
+            with pytest.raises(InvalidInput, match="idempotency key"):
+                await crew.machines.publish("sale/1", {"type": "BUY"}, dedupe="x" * 257)
 
     story()
 

@@ -1,5 +1,7 @@
 """The pitfalls of machines that talk to each other, and what keeps one from them."""
 
+from typing import Any
+
 import pytest
 
 from fish.machines import (
@@ -16,7 +18,7 @@ from fish.machines import (
     state,
     to,
 )
-from tests.fish.machines.benches import fold, key
+from tests.fish.machines.benches import fold, key, reasons
 
 
 def relay(name: str, hears: str, says: str | None = None) -> Machine:
@@ -128,3 +130,21 @@ def test_a_route_that_would_never_carry_anything_is_refused(
     with pytest.raises(InvalidCoordination) as caught:
         System((said, other), (route,))
     assert (caught.value.kind, told in str(caught.value)) == (kind, True), caught.value
+
+
+def test_one_machine_is_a_system_and_what_is_none_is_refused() -> None:
+    odd: Any = A
+    assert System(odd) == System((A,)) == System([A])  # type: ignore[arg-type]
+    for wrong in (None, "a", [A, 3]):
+        with pytest.raises(InvalidCoordination, match="machines are given as a tuple"):
+            System(wrong)  # type: ignore[arg-type]
+    with pytest.raises(InvalidCoordination, match="routes are given as a tuple"):
+        System((A, B), ("a", "b"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("key", [3, ["x"], {"x": 1}, "x" * 257])
+def test_an_idempotency_key_is_a_short_text(key: Any) -> None:
+    system = System((A,))
+    world = fold(system, (1, "A", "a/1", {"type": "GO", "n": 1, "$dedupe": key}))
+    assert reasons(world) == ["bad-payload:$dedupe"]
+    assert world.instances["a/1"].seen == ()
