@@ -208,7 +208,12 @@ def stopped(before: Instance) -> Instance:
 
 
 def owned(before: Instance, node: str) -> Instance:
-    """An instance whose work belongs to a node from now on: what is under way, and what nobody has done."""
+    """An instance whose work belongs to a node from now on: what is under way, and what nobody has done.
+
+    Where it is given back (an empty text) that stays with whoever has it: else nobody would do it.
+    """
+    if not node:
+        return before._replace(owner="")
     done = {one.id for one in before.ledger if one.state == "done"}
     return before._replace(
         owner=node,

@@ -46,7 +46,7 @@ from fish.machines.timers import Timers
 from fish.pond import Pond
 from lamport.errors import InvalidInput
 from lamport.event import Event
-from lamport.ids import EventKey
+from lamport.ids import EventKey, NodeId
 
 _Shown = TypeVar("_Shown")
 
@@ -476,12 +476,15 @@ class Machines:
         """From now on a node, this one by default, does what is to be done for an instance: all that nobody has done.
 
         The last claim in the log counts. What the former owner had done by then without telling it undoes again.
-        With an empty text it is up to the node that logs an event, as it was.
+        With an empty text it is up to the node that logs an event, as it was; what is under way stays where it is.
 
         Raises:
+            InvalidInput: the text is no node id.
             NotReady: not all machines are started and caught up.
             NoSuchMachine: there is no such machine.
         """
+        if node:
+            NodeId.parse(node)
         instance = await self.view(address)
         owner = self._office.node if node is None else node
         await self._office.publish([(instance.address, {"type": "$owner", "node": owner})])

@@ -5,7 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from fish.machines import Call, Effect, System, after, invoke, machine, state, tags_of, to
+from lamport.errors import InvalidInput
 from simulations import Sim, swarm_test
 from tests.fish.machines.benches import fold, one, reasons
 from tests.fish.machines.crews import Crew
@@ -106,6 +109,26 @@ def test_the_last_claim_counts_and_an_empty_one_gives_it_back() -> None:
     ]
     world = fold(JOB, *pays, *claims)
     owners = [intent.owner for intent in world.instances["job/x"].intents]
-    assert owners[:3] == ["", "", ""]  # nobody has done them: they go with the claim
+    assert owners[:3] == [
+        "m",
+        "m",
+        "m",
+    ]  # nobody has done them: they went with the claim, and stay there
     assert owners[3] == one(JOB, "job/x", "PAY").intents[0].owner
     assert reasons(world) == ["bad-payload"]
+
+
+@swarm_test(nodes=2, seeds=2)
+async def test_what_is_under_way_stays_with_its_owner_when_a_claim_is_given_back(sim: Sim) -> None:
+    async def get(_: Call) -> None:
+        await asyncio.Event().wait()
+
+    async with crewed(sim, services={"get": get}) as [first, other]:
+        await first.machines.send("job", {"type": "RUN"}, waits=False)
+        await sim.converge()
+        with pytest.raises(InvalidInput, match="node id"):
+            await other.machines.claim("job", "b")
+        await other.machines.claim("job")
+        await other.machines.claim("job", "")
+        await sim.run(seconds=65)
+        assert (await first.machines.view("job")).value == "late"
