@@ -163,3 +163,31 @@ async def test_a_migration_that_fails_is_not_logged_again_and_again(sim: Sim) ->
     types = [passage.event async for passage in crew.machines.history()]
     assert types == ["$init", "PING", "PING", "PING", "PING"]
     await crew.close()
+
+
+@swarm_test(nodes=2, seeds=2)
+async def test_nodes_that_get_a_newer_definition_one_after_the_other_agree_in_the_end(
+    sim: Sim,
+) -> None:
+    newer = second({"wait": state(on={"NEW": "late"}, after=[after(30, "late")]), "late": state()})
+    one_, two = [await Crew(device, System((FIRST,))).open() for device in sim.nodes]
+    await one_.machines.send("m/x", {"type": "PING"})
+    await sim.converge()
+    two.system, two.more = System((FIRST, newer)), {"name": "newer"}
+    await two.crash()
+    await two.restart()
+    assert (await two.machines.send("m/x", {"type": "NEW"})).value == "late"
+    assert (await two.machines.send("m/y", {"type": "NEW"})).instance.version == 2
+    await sim.converge()
+    behind = await one_.machines.view("m/x")
+    assert (behind.version, behind.value) == (1, "wait"), "it knows no better yet"
+    assert (await one_.machines.send("m/x", {"type": "GO"})).value == "late"
+    await sim.run(seconds=5)
+    one_.system, one_.more = two.system, two.more
+    await one_.crash()
+    await one_.restart()
+    await sim.converge()
+    assert one_.machines.world.instances == two.machines.world.instances
+    assert (await one_.machines.view("m/x")).version == 2
+    for crew in (one_, two):
+        await crew.close()
