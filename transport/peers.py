@@ -565,8 +565,9 @@ class Peers:
     def _push_range(self, sealed: SealedRange) -> None:
         """Send what we appended: to all neighbours in a small swarm, along the tree in a large one."""
         self._rooting.consider(len(self._log.store.authors))
+        to_all = not self._tree.shared or self._rooting.spares(len(self._links))
         for link in self._links.values():
-            if not self._tree.shared or link.session.edge.carries(self._log.node):
+            if to_all or link.session.edge.carries(self._log.node):
                 link.session.push(sealed, self._now())
                 link.wake()
 
@@ -578,8 +579,11 @@ class Peers:
         self._tree.came()
         author = sealed.stream.node
         whole = replace(sealed, certificate=self._log.store.authors[author])
+        to_all = (
+            source == author and self._tree.shared and self._rooting.spares(len(self._links) ** 2)
+        )
         for node, link in self._links.items():
-            if node != source and link.session.edge.carries(author):
+            if node != source and (to_all or link.session.edge.carries(author)):
                 link.session.push(whole, self._now())
                 link.wake()
 

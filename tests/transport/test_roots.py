@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lamport.ids import NodeId
 from transport.messages import MAX_COST_US, MAX_RANK, MAX_SEQUENCE, ROOT_BYTES, Root
+from transport.rooting import Rooting
 from transport.roots import (
     BEAT_S,
     BETTER_BY,
@@ -429,3 +430,12 @@ def test_a_round_trip_is_measured_until_one_may_be_trusted_and_the_shortest_coun
     assert wanted == [False, True, True, True]
     assert branch.latency_us == 20_000
     assert not branch.wants_measuring
+
+
+@pytest.mark.parametrize(("links", "authors"), [(0, 17), (5, 20), (6, 24), (25, 100)])
+def test_copies_are_spared_where_they_are_at_most_one_for_every_four_authors(
+    links: int, authors: int
+) -> None:
+    rooting = Rooting(Place(node_id(1), Random(1)), {})
+    rooting.consider(authors)
+    assert (rooting.spares(links), rooting.spares(authors // 4 + 1)) == (True, False)
