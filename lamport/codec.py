@@ -50,6 +50,9 @@ _odd_float = re.compile(rb"\xcb[\x7f\xff]").search
 _odd_integer = re.compile(rb"\xcf[\x80-\xff]").search
 """Find every number that breaks a limit in a payload's bytes; what they find is looked at more closely."""
 
+_KEPT_RECEIVED = 1_024
+"""So many tags and application ids of events from elsewhere are remembered as checked: 4 MB of the longest."""
+
 _KEPT_TAG_LISTS = 4_096
 """Tags of a draft are remembered as checked and encoded: a device publishes with the same ones again and again."""
 
@@ -244,7 +247,10 @@ def verify_event(stream: StreamId, offset: int, data: bytes) -> Event:
     if fault is not None:
         raise CorruptRange(f"event {offset} of stream {stream}: {fault}")
     lamport, timestamp, tags, app_id, payload = fields[:_FIELDS]
-    return Event(EventKey(lamport, stream), offset, timestamp, tuple(tags), app_id, payload)
+    event: Event = _new(
+        Event, (_new(EventKey, (lamport, stream)), offset, timestamp, tuple(tags), app_id, payload)
+    )
+    return event
 
 
 def _read(data: bytes) -> tuple[str | None, Any]:
@@ -309,9 +315,7 @@ def _event_fault(fields: Any, data: bytes) -> str | None:
         return f"a Lamport timestamp is between 1 and {MAX_LAMPORT}"
     if not _is_integer(timestamp) or not MIN_INTEGER <= timestamp <= MAX_INTEGER:
         return "a timestamp is an integer of 64 bits signed"
-    return (
-        _tags_fault(tags) or tag_fault(app_id, "an application id") or _payload_fault(payload, data)
-    )
+    return _received_tags_fault(tags) or _app_id_fault(app_id) or _payload_fault(payload, data)
 
 
 def _payload_fault(payload: Any, data: bytes) -> str | None:
@@ -331,6 +335,28 @@ def _is_plain(payload: Any) -> bool:
     except _NotPlain:
         return False
     return True
+
+
+def _received_tags_fault(tags: Any) -> str | None:
+    """What is wrong with the tags of an event from elsewhere: mostly they came before."""
+    if type(tags) is list and len(tags) <= MAX_TAGS and _TEXT.issuperset(map(type, tags)):
+        return _known_tags_fault(tuple(tags))
+    return _tags_fault(tags)
+
+
+@lru_cache(maxsize=_KEPT_RECEIVED)
+def _known_tags_fault(tags: tuple[str, ...]) -> str | None:
+    return _tags_fault(list(tags))
+
+
+@lru_cache(maxsize=_KEPT_RECEIVED)
+def _known_app_id_fault(app_id: str) -> str | None:
+    return tag_fault(app_id, "an application id")
+
+
+def _app_id_fault(app_id: Any) -> str | None:
+    is_text = type(app_id) is str
+    return _known_app_id_fault(app_id) if is_text else tag_fault(app_id, "an application id")
 
 
 def _tags_fault(tags: Any, *, sort: bool = False) -> str | None:
