@@ -11,7 +11,7 @@ before the event that it died of.
 
 import asyncio
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol
 
 from fish.definition import Fish, State
@@ -22,8 +22,8 @@ from fish.timeline import Grown, Head, Timeline
 from lamport.event import Event
 
 SLICE_S = 0.005
-"""A replay lets others run after so long; it looks at the clock when it has folded twice as many events as when it last
-did, and so after twice as long where the reducer is slow."""
+"""A replay lets others run after so long; it looks at the clock whenever it has folded a few events, and after the very
+first of a slice: it is late by the time that these few take."""
 
 PORTION_EVENTS = 256
 """Events that are sent to a cell at a time: enough to make the way worth it, and few states to send back."""
@@ -65,15 +65,16 @@ class Here:
 
     async def fold(self, timeline: Timeline[Any], events: Iterable[Event]) -> None:
         """See `Folding.fold`."""
-        rest = iter(events)
-        while not self._slice(timeline, rest):  # noqa: ASYNC110 - see below
+        rest = list(events)
+        while len(rest) > (done := self._slice(timeline, rest)):
+            rest = rest[done:]
             await asyncio.sleep(0)  # it waits for nothing, it lets others run
 
     def close(self) -> None:
         """There is nothing to close."""
 
-    def _slice(self, timeline: Timeline[Any], events: Iterator[Event]) -> bool:
-        """Fold for a slice of time; returns whether that was all."""
+    def _slice(self, timeline: Timeline[Any], events: Sequence[Event]) -> int:
+        """Fold for a slice of time; returns how many of the events were dealt with."""
         fish = timeline.fish
 
         def place() -> str:

@@ -24,12 +24,14 @@ change nothing but what is covered.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from operator import length_hint
 from typing import Generic, NamedTuple
 
 from fish.definition import Fish, Metadata, State
 from fish.errors import FishStopped
+from fish.given import given_with, reached_by
 from lamport.errors import UpcastFailed
 from lamport.event import Event
 from lamport.ids import EventKey, NodeId, StreamId
@@ -49,8 +51,20 @@ _NOWHERE = OffsetMap()
 _NONE: dict[StreamId, int] = {}
 """Offsets of a timeline that has folded nothing since it was last told what it covers; one for all, never filled."""
 
-STRIDE = 256
+_OVER: Iterator[object] = iter(())
+"""What is left when all is folded."""
+
+STRIDE = 32
 """Events that are folded at most before it is asked whether to pause."""
+
+CHUNK = 1_024
+"""Events that are folded as one piece at most: what is made ready for them is lost where they are not reached."""
+
+_LOOKS = {n for n in range(1, CHUNK + 1) if n % STRIDE == 0 or (n < STRIDE and n & n - 1 == 0)}
+"""Behind so many events of a chunk it is asked whether to pause."""
+
+MANY = 8
+"""Fewer events are folded one by one: that takes no preparations."""
 
 PRUNE_EVERY = 32
 """Checkpoints are weeded out once in so many events: so many more than necessary may be there at any time."""
@@ -93,11 +107,11 @@ class Timeline(Generic[State]):
         "_examine",
         "_fish",
         "_folded",
+        "_folding",
         "_horizon",
         "_is_plain",
         "_node",
         "_upcast",
-        "at",
         "calls",
         "skipped",
     )
@@ -112,8 +126,6 @@ class Timeline(Generic[State]):
         """Where there is `examine`, it calls the reducer in the place of the timeline: in development mode."""
         self.calls = 0
         """Reducer calls so far: what the folding has cost."""
-        self.at: Event | None = None
-        """The event that was looked at last, for those who see from outside that it takes long."""
         self.skipped: tuple[FishStopped, ...] = ()
         """Events that were skipped since the keeper last took these."""
         self._fish = fish
@@ -126,11 +138,18 @@ class Timeline(Generic[State]):
         self._horizon: EventKey | None = None
         self._covered = _NOWHERE
         self._folded: dict[StreamId, int] = _NONE
+        self._folding: tuple[Sequence[Event], Iterator[object]] = (), _OVER
 
     @property
     def fish(self) -> Fish[State]:
         """Whose events these are."""
         return self._fish
+
+    @property
+    def at(self) -> Event | None:
+        """The event that was looked at last; other threads may ask while it is folded."""
+        events, rest = self._folding
+        return events[max(0, len(events) - length_hint(rest) - 1)] if events else None
 
     @property
     def state(self) -> State:
@@ -174,28 +193,32 @@ class Timeline(Generic[State]):
         """The checkpoints behind the head, oldest first."""
         return tuple(self._checkpoints[:-1])
 
-    def advance(self, events: Iterable[Event], pause: Callable[[], bool] | None = None) -> bool:
+    def advance(self, events: Sequence[Event], pause: Callable[[], bool] | None = None) -> int:
         """Fold the events that are new; those already covered and those below the horizon change no state.
 
-        Returns whether it came to their end: `pause` is asked after the first event, and whenever twice as many were
-        folded, and ends this early where it says so. The rest of an iterator is then still in it.
+        Returns how many of them it has dealt with: `pause` is asked after one, two, four events, and so on up to
+        `STRIDE`, and then whenever so many more were folded, and ends this early where it says so.
 
         Raises:
             FishStopped: a reducer raised. The state is that of the event before; the rest was not looked at.
             ValueError: an event is late, and the timeline was not rewound before.
         """
-        rest, size = iter(events), STRIDE if pause is None else 1
-        while chunk := list(islice(rest, size)):
-            if self._folded is _NONE:
-                self._folded = {}
-            if self._is_plain:
-                self._fold_plainly(chunk)
-            else:
-                self._fold_each(chunk)
-            if pause is not None and pause():
-                return False
-            size = min(2 * size, STRIDE)
-        return True
+        done = 0
+        is_plain = self._is_plain and len(events) >= MANY
+        fold = self._fold_plainly if is_plain else self._fold_each
+        try:
+            while done < len(events):
+                if self._folded is _NONE:
+                    self._folded = {}
+                chunk = events[done : done + CHUNK]
+                folded = fold(chunk, pause)
+                done += folded
+                if folded < len(chunk):
+                    break
+        finally:
+            if self.at is not None:  # a fish at rest holds one event, and not a chunk of them
+                self._folding = (self.at,), _OVER
+        return done
 
     def cover(self, offsets: OffsetMap) -> None:
         """Note that every matching event up to these offsets was handed in."""
@@ -282,9 +305,9 @@ class Timeline(Generic[State]):
             if event.offset > self._folded.get(event.stream, -1):
                 self._folded[event.stream] = event.offset
 
-    def _fold_each(self, events: Iterable[Event]) -> None:
-        for event in events:
-            self.at = event
+    def _fold_each(self, events: Sequence[Event], pause: Callable[[], bool] | None) -> int:
+        self._folding = events, (rest := iter(events))
+        for number, event in enumerate(rest, 1):
             head = self.key
             if self._fish.commutative:
                 if not self._covers(event):
@@ -296,49 +319,71 @@ class Timeline(Generic[State]):
                 self._require_covered(event)
             if event.offset > self._folded.get(event.stream, -1):
                 self._folded[event.stream] = event.offset
+            if pause is not None and number in _LOOKS and pause():
+                return number
+        return len(events)
 
-    def _fold_plainly(self, events: list[Event]) -> None:
-        """The same for a fish that is nothing special, many times as fast: most of a start's time is spent here."""
-        events = self._ahead(events)
-        base, state = self.count, self.state
-        done, fresh = base, list[_Checkpoint[State]]()
+    def _fold_plainly(self, events: Sequence[Event], pause: Callable[[], bool] | None) -> int:
+        """The same for a fish that is nothing special, many times as fast: most of a start's time is spent here.
+
+        `good` is what was given for the last event that is in the state: whatever is raised, and wherever, the state
+        is never said to be that of another event.
+        """
+        known, events = len(events), self._ahead(events)
+        known -= len(events)
+        if not events:
+            return known
+        base, state, on_event = self.count, self.state, self._fish.on_event
         wanted = _worth_between(base + 1, base + len(events))
-        on_event, new, stream, is_local = self._fish.on_event, tuple.__new__, None, False
+        fresh, number = list[_Checkpoint[State]](), base
+        every = given_with(events, self._node)
+        self._folding = events, (payloads := iter(every.payloads))
+        pairs = zip(payloads, every.metadata, strict=True)
+        given = good = None
         try:
-            for number, event in enumerate(events, base + 1):
-                self.at = event
-                key, offset, timestamp, tags, app_id, payload = event
-                if key[1] is not stream:
-                    stream = key[1]
-                    is_local = stream.node == self._node
-                named = EventKey(key[0], stream.base) if stream[2] else key  # see `Metadata.of`
-                given = new(Metadata, (named, offset, timestamp, tags, app_id, is_local))
-                self.calls += 1
-                try:
-                    state = on_event(state, payload, given)
-                except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises is the fish's affair
-                    self._fail("on_event", event, error)
-                done = number
-                if number in wanted:
-                    fresh.append(_Checkpoint(key, state, number))
+            for stop in _stops(wanted, base, len(events), looks=pause is not None):
+                for payload, given in islice(pairs, stop - number):
+                    try:
+                        state = on_event(state, payload, given)
+                    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises is the fish's affair
+                        self._fail("on_event", error)
+                    good = given
+                number = stop
+                if stop in wanted:
+                    fresh.append(_Checkpoint(events[stop - base - 1][0], state, stop))
+                if pause is not None and pause():
+                    break
         finally:
-            self._grow(events[: done - base], state, fresh)
+            begun = len(events) - length_hint(payloads)
+            self.calls += begun
+            folded = begun - (good is not given)
+            is_all = folded == len(events)
+            self._grow(events[:folded], state, fresh, every.reached if is_all else None)
+        return known + folded
 
-    def _ahead(self, events: list[Event]) -> list[Event]:
-        """Those behind the head; the others must be covered."""
+    def _ahead(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Those behind the head; the others, which come first, must be covered."""
         head = self.key
         if head is None or events[0].key > head:
             return events
-        for event in events:
-            if event.key <= head:
-                self._require_covered(event)
-        return [event for event in events if event.key > head]
+        known = 0
+        for known, event in enumerate(events):
+            if event.key > head:
+                return events[known:]
+            self._require_covered(event)
+        return ()
 
     def _require_covered(self, event: Event) -> None:
         if self._is_late(event):
             raise ValueError(f"event {event.key} sorts before the head {self.key}: rewind first")
 
-    def _grow(self, events: Sequence[Event], state: State, fresh: list[_Checkpoint[State]]) -> None:
+    def _grow(
+        self,
+        events: Sequence[Event],
+        state: State,
+        fresh: list[_Checkpoint[State]],
+        reached: dict[StreamId, int] | None,
+    ) -> None:
         """Stand behind these events; `fresh` are the checkpoints among them that are worth their place."""
         if not events:
             return
@@ -349,8 +394,7 @@ class Timeline(Generic[State]):
         self._checkpoints += fresh
         if count // PRUNE_EVERY != before // PRUNE_EVERY:
             self._prune(count)
-        latest = {event[0][1]: event[1] for event in events}
-        for stream, offset in latest.items():
+        for stream, offset in (reached or reached_by(events)).items():
             if offset > self._folded.get(stream, -1):
                 self._folded[stream] = offset
 
@@ -385,7 +429,7 @@ class Timeline(Generic[State]):
             try:
                 event = self._upcast(event)
             except UpcastFailed as error:
-                self._fail("upcaster", event, error)
+                self._fail("upcaster", error)
                 return False, self.state
         if self._fish.mutates:
             event = event._replace(payload=copy.deepcopy(event.payload))
@@ -399,7 +443,7 @@ class Timeline(Generic[State]):
         try:
             return bool(self._fish.is_reset(event.payload, metadata))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises is the fish's affair
-            self._fail("is_reset", event, error)
+            self._fail("is_reset", error)
             return False
 
     def _next(self, state: State, event: Event, metadata: Metadata) -> State:
@@ -411,11 +455,13 @@ class Timeline(Generic[State]):
                 return self._fish.on_event(copy.deepcopy(state), event.payload, metadata)
             return self._fish.on_event(state, event.payload, metadata)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises is the fish's affair
-            self._fail("on_event", event, error)
+            self._fail("on_event", error)
             return state
 
-    def _fail(self, function: str, event: Event, error: BaseException) -> None:
-        """Stop, or note that the event is skipped."""
+    def _fail(self, function: str, error: BaseException) -> None:
+        """Stop at the event that is looked at, or note that it is skipped."""
+        event = self.at
+        assert event is not None, "it failed at an event"
         stopped = FishStopped(self._fish.name, function, event.key, error)
         if self._fish.on_error == "stop":
             raise stopped from error
@@ -432,6 +478,13 @@ def _is_worth(number: int, count: int) -> bool:
     power = number & -number
     reach = DENSE_REACH if power >= DENSE_FROM else REACH
     return count - number <= reach * power
+
+
+def _stops(wanted: set[int], base: int, count: int, *, looks: bool) -> list[int]:
+    """Where the folding of `count` events behind `base` comes to a stop: at checkpoints, and to look at the clock."""
+    if not looks:
+        return sorted(wanted)
+    return sorted(wanted.union(base + number for number in _LOOKS if number < count))
 
 
 def _worth_between(first: int, count: int) -> set[int]:

@@ -1,7 +1,9 @@
 """The fold with time travel, against the fold of everything in order from scratch."""
 
 import itertools
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fish import Fish, FishStopped, Metadata
-from fish.timeline import PRUNE_EVERY, STRIDE, Timeline
+from fish.timeline import CHUNK, MANY, PRUNE_EVERY, STRIDE, Timeline
 from lamport.event import Event
 from lamport.offsets import OffsetMap
 from lamport.tags import Tag
@@ -364,17 +366,62 @@ def test_what_is_folded_fast_is_folded_as_everything_else(
         assert seen(fast) == seen(slow)
 
 
-def test_the_clock_is_looked_at_after_one_event_and_then_after_twice_as_many() -> None:
-    timeline = Timeline(COUNT, NODE)
-    asked: list[int] = []
+@pytest.mark.parametrize("fish", [COUNT, replace(COUNT, mutates=True)])
+def test_the_clock_is_looked_at_after_one_event_then_after_twice_as_many_and_then_often(
+    fish: Fish[int],
+) -> None:
+    calls, asked = itertools.count(1), list[int]()
+    last = [0]
 
-    def pause() -> bool:
-        asked.append(timeline.count)
-        return timeline.count == 31
+    def numbered(state: int, _event: Any, _metadata: Metadata) -> int:
+        last[0] = next(calls)
+        return state + 1
 
-    rest = iter([event_of(1, n + 1, n, n) for n in range(2_000)])
-    assert not timeline.advance(rest, pause)
-    assert asked == [1, 3, 7, 15, 31]
-    assert timeline.advance(rest, pause)
+    def paused() -> bool:
+        asked.append(last[0])
+        return last[0] > CHUNK and len(asked) % 50 == 0
+
+    timeline = Timeline(replace(fish, on_event=numbered), NODE)
+    events = line(3 * CHUNK)
+    done = timeline.advance(events, paused)
+    assert CHUNK < done < len(events)
+    assert done == asked[-1] == timeline.state == timeline.count
+    assert {1, 2, 4, 8, 16, 32, 64} <= set(asked)
+    while done < len(events):
+        done += timeline.advance(events[done:], paused)
     assert max(b - a for a, b in itertools.pairwise(asked)) == STRIDE
-    assert timeline.state == 2_000
+    assert timeline.state == len(events)
+    assert timeline.calls == len(events), "none is folded twice"
+
+
+@pytest.mark.parametrize("count", [MANY - 1, 2 * CHUNK])
+def test_a_fish_at_rest_holds_the_event_looked_at_last_and_no_other(count: int) -> None:
+    timeline, events = Timeline(COUNT, NODE), line(count)
+    timeline.advance(events)
+    assert timeline.at is events[-1]
+    assert all(sys.getrefcount(one) <= 4 for one in events[:-1])
+
+
+class Struck(BaseException):
+    """As what a watchdog raises."""
+
+
+@pytest.mark.parametrize("where", [0, 3, MANY, CHUNK + 5])
+def test_one_that_is_interrupted_stands_before_the_event_it_was_at(where: int) -> None:
+    seen: list[Event | None] = []
+
+    def interrupted(state: int, _event: Any, metadata: Metadata) -> int:
+        if metadata.offset == where:
+            seen.append(timeline.at)
+            raise Struck
+        return state + 1
+
+    timeline = Timeline(replace(COUNT, on_event=interrupted), NODE)
+    events = line(2 * CHUNK)
+    with pytest.raises(Struck):
+        timeline.advance(events)
+    assert seen == [events[where]] == [timeline.at]
+    assert timeline.state == timeline.count == where
+    assert timeline.key == (events[where - 1].key if where else None)
+    assert timeline.offsets.of(events[0].stream) == where - 1
+    assert timeline.calls == where + 1

@@ -112,7 +112,7 @@ def test_any_order_of_arrival_leads_to_the_same_machines(
             timeline.advance([arrived])
         else:
             after = timeline.rewind_to(late)
-            timeline.advance(one for one in known if after is None or one.key > after)
+            timeline.advance([one for one in known if after is None or one.key > after])
     assert timeline.state == fold(WORKER, *said(history))
 
 
