@@ -11,9 +11,9 @@ the head. An event that is late by `d` positions finds one less than `2 d` behin
 `2**k >= d / 2`; the greatest multiple of it at or below `n - d` lies within `d + 2**k <= 3 * 2**k` of the head. Hence
 at most `2 d` calls of the reducer, and at most `n + 1` where `d` is about `n`.
 
-Far behind the head they stand closer (`DENSE_REACH`), so that what a whole catch-up costs is little more than the span
-it lands in. A commutative fish has no late events, and needs no checkpoint but the head: whatever is not covered yet is
-folded on, wherever it sorts.
+Through a long history others stand at even distances (`SPREAD`), so that what a whole catch-up costs is little more
+than the span it lands in, wherever that begins. A commutative fish has no late events, and needs no checkpoint but the
+head: whatever is not covered yet is folded on, wherever it sorts.
 
 An event that is retracted after it was folded is handled like one that arrives late at its own key: back to before it,
 and then everything is read again, without it. A commutative fish begins anew then, for its head holds that event.
@@ -41,11 +41,13 @@ from lamport.upcasters import NO_UPCASTERS, Upcasters
 REACH = 3
 """A checkpoint is kept for so many times the power of two that divides its number: late by d costs at most 2 d …"""
 
-DENSE_REACH = 12
-"""… and for so many times from the power below on: there, at most d (1 + 2 / 11), for six more states a power."""
+SPREAD = 256
+"""… and where its power is large enough that there are at most so many of them, for ever: going back to any place costs
+less than 1 / 128 of all events above the distance. Ten streams that have ten chunks each of ten events for a history of
+100,000 then cost 1.5 times that, and the span."""
 
 DENSE_FROM = 256
-"""Where replays begin to be long, states closer to each other are worth their place."""
+"""States closer to each other than this are not worth a place for ever: a replay of so many events is short."""
 
 _NOWHERE = OffsetMap()
 _NONE: dict[StreamId, int] = {}
@@ -67,7 +69,7 @@ MANY = 8
 """Fewer events are folded one by one: that takes no preparations."""
 
 PRUNE_EVERY = 32
-"""Checkpoints are weeded out once in so many events: so many more than necessary may be there at any time."""
+"""Checkpoints are weeded out once there may be so many more than necessary."""
 
 
 class _Checkpoint(NamedTuple, Generic[State]):
@@ -110,6 +112,7 @@ class Timeline(Generic[State]):
         "_folding",
         "_horizon",
         "_is_plain",
+        "_most",
         "_node",
         "_upcast",
         "calls",
@@ -135,6 +138,7 @@ class Timeline(Generic[State]):
         special = fish.commutative or fish.mutates or fish.is_reset is not None or upcasters
         self._is_plain = not special and examine is None
         self._checkpoints: list[_Checkpoint[State]] = []
+        self._most = PRUNE_EVERY
         self._horizon: EventKey | None = None
         self._covered = _NOWHERE
         self._folded: dict[StreamId, int] = _NONE
@@ -387,12 +391,11 @@ class Timeline(Generic[State]):
         """Stand behind these events; `fresh` are the checkpoints among them that are worth their place."""
         if not events:
             return
-        before = self.count
-        count = before + len(events)
+        count = self.count + len(events)
         if not fresh or fresh[-1].number != count:
             fresh.append(_Checkpoint(events[-1].key, state, count))
         self._checkpoints += fresh
-        if count // PRUNE_EVERY != before // PRUNE_EVERY:
+        if len(self._checkpoints) > self._most:
             self._prune(count)
         for stream, offset in (reached or reached_by(events)).items():
             if offset > self._folded.get(stream, -1):
@@ -420,7 +423,7 @@ class Timeline(Generic[State]):
             self._horizon = event.key
             self._checkpoints.clear()
         self._checkpoints.append(_Checkpoint(event.key, state, count))
-        if count % PRUNE_EVERY == 0:
+        if len(self._checkpoints) > self._most:
             self._prune(count)
 
     def _outcome(self, event: Event) -> tuple[bool, State]:
@@ -470,14 +473,22 @@ class Timeline(Generic[State]):
     def _prune(self, count: int) -> None:
         """Weed out the checkpoints. The first stays: below a reset or a restored state there is no other."""
         first, *others = self._checkpoints
-        self._checkpoints = [first, *(one for one in others if _is_worth(one.number, count))]
+        lasting = _lasting(count)
+        self._checkpoints = [
+            first,
+            *(
+                one
+                for one in others
+                if (power := one.number & -one.number) >= lasting
+                or count - one.number <= REACH * power
+            ),
+        ]
+        self._most = len(self._checkpoints) + PRUNE_EVERY
 
 
-def _is_worth(number: int, count: int) -> bool:
-    """Whether the checkpoint behind the `number`-th of `count` events is kept."""
-    power = number & -number
-    reach = DENSE_REACH if power >= DENSE_FROM else REACH
-    return count - number <= reach * power
+def _lasting(count: int) -> int:
+    """The least power of two that makes a checkpoint last while there are `count` events. It never falls."""
+    return max(DENSE_FROM, 1 << ((count - 1) // SPREAD).bit_length())
 
 
 def _stops(wanted: set[int], base: int, count: int, *, looks: bool) -> list[int]:
@@ -489,10 +500,10 @@ def _stops(wanted: set[int], base: int, count: int, *, looks: bool) -> list[int]
 
 def _worth_between(first: int, count: int) -> set[int]:
     """The numbers from `first` to `count` whose checkpoints are kept behind `count` events; the last among them."""
-    numbers, power = {count}, 1
-    while power <= count:
-        reach = DENSE_REACH if power >= DENSE_FROM else REACH
-        start = max(first, count - reach * power)
+    lasting, power = _lasting(count), 1
+    numbers = {count, *range(first + -first % lasting, count + 1, lasting)}
+    while power < lasting:
+        start = max(first, count - REACH * power)
         numbers.update(range(start + -start % power, count + 1, power))
         power *= 2
     return numbers

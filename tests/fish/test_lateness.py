@@ -105,7 +105,7 @@ def test_right_after_a_restart_it_costs_at_most_4d_and_1024_calls(
     story(act, log)
 
 
-@pytest.mark.parametrize("span", [100_000, 50_000, 10_000])
+@pytest.mark.parametrize("span", [100_000, 70_000, 60_000, 10_000])
 def test_a_catch_up_is_folded_once(span: int) -> None:
     """100 chunks from 10 streams into 100,000 known events; they land among the last `span` of these."""
     size, streams, chunks = 100_000, 10, 10
@@ -134,7 +134,7 @@ def test_a_catch_up_is_folded_once(span: int) -> None:
                 await turns(2)
             assert shown == []
         await pond.current_state(counted.fish)
-        assert counted.taken() <= 1.5 * new + span + new
+        assert counted.taken() <= 1.5 * new + span
         assert len(shown) == 1
         await current(pond, counted, log)
 

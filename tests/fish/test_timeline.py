@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fish import Fish, FishStopped, Metadata
-from fish.timeline import CHUNK, MANY, PRUNE_EVERY, STRIDE, Timeline
+from fish.timeline import CHUNK, DENSE_FROM, MANY, PRUNE_EVERY, SPREAD, STRIDE, Timeline
 from lamport.event import Event
 from lamport.offsets import OffsetMap
 from lamport.tags import Tag
@@ -178,7 +178,18 @@ def test_the_bound_holds_for_one_late_event_after_the_other(lates: list[int], co
 def test_few_checkpoints_are_kept(count: int) -> None:
     keeper = Timeline(COUNT, NODE)
     keeper.advance(line(count))
-    assert len(keeper.checkpoints) <= 2 * count.bit_length() + 2 + PRUNE_EVERY
+    assert len(keeper.checkpoints) <= 2 * count.bit_length() + 2 + PRUNE_EVERY + count // DENSE_FROM
+
+
+def test_the_states_far_behind_a_long_history_lie_close_together_and_are_no_more_than_so_many() -> (
+    None
+):
+    count = 100_000
+    keeper = Timeline(COUNT, NODE)
+    keeper.advance(line(count))
+    numbers = [key.lamport // 10 for key in keeper.checkpoints]
+    assert max(b - a for a, b in itertools.pairwise([0, *numbers])) <= count / (SPREAD / 2)
+    assert len(numbers) <= SPREAD + 2 * count.bit_length() + 2 + PRUNE_EVERY
 
 
 def test_a_late_event_below_the_reset_calls_no_reducer_and_is_covered() -> None:
