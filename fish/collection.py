@@ -22,6 +22,7 @@ from fish.observation import Observation
 from fish.running import RunningFish
 from fish.shown import Shown
 from fish.snapshots import closing
+from fish.turns import Turns
 from lamport.errors import LogClosed
 from lamport.event import Event
 from lamport.ids import StreamId
@@ -133,14 +134,14 @@ class Collection(Shown[tuple[State, ...]], Generic[State]):
                 batch = await follower.next()
                 if any(not one.tags or self._is_seed(one) for one in batch.retracted):
                     self._withdraw(await self._stored(batch.offsets))
-                self._take(filter(self._is_seed, batch.events))
+                await self._take(filter(self._is_seed, batch.events))
 
     async def _stored(self, upper: OffsetMap) -> dict[tuple[str, int], tuple[Fish[State], int]]:
         seeds: dict[tuple[str, int], tuple[Fish[State], int]] = {}
         pages = self._log.read(self._seed, upper=upper, as_of=upper)
         async with closing(pages):
             async for page in pages:
-                seeds |= self._named(page)
+                seeds |= await self._named(page)
         return seeds
 
     def _is_seed(self, event: Event) -> bool:
@@ -172,20 +173,23 @@ class Collection(Shown[tuple[State, ...]], Generic[State]):
         super().end()
         self._wake.set()
 
-    def _take(self, events: Iterable[Event]) -> None:
-        seeds = self._named(events)
+    async def _take(self, events: Iterable[Event]) -> None:
+        seeds = await self._named(events)
         if seeds:
             self._admit(seeds)
             self._expire(max(at for _, at in seeds.values()))
             self._wake.set()
 
-    def _named(self, events: Iterable[Event]) -> dict[tuple[str, int], tuple[Fish[State], int]]:
+    async def _named(
+        self, events: Iterable[Event]
+    ) -> dict[tuple[str, int], tuple[Fish[State], int]]:
         """The fish that these seeds name; of several seeds of one fish the last counts."""
-        named = {}
+        named, turns = {}, Turns()
         for event in events:
             fish = made(self._make_fish, event, self._log)
             if fish is not None:
                 named[fish.name, fish.version] = fish, event.timestamp
+            await turns.give_way()
         return named
 
     def _admit(self, seeds: dict[tuple[str, int], tuple[Fish[State], int]]) -> None:
@@ -310,10 +314,10 @@ class FirstNamed(Shown[State], Generic[State]):
             pages = self._log.read(self._seed, upper=present)
             async with closing(pages):
                 async for page in pages:
-                    if self._settles_on(page):
+                    if await self._settles_on(page):
                         break
             while not (self.is_ended or self._inner is not None):
-                self._settles_on((await follower.next()).events)
+                await self._settles_on((await follower.next()).events)
         while not self.is_ended:
             await self.changed()
 
@@ -323,12 +327,13 @@ class FirstNamed(Shown[State], Generic[State]):
             self._inner.cancel()
         super().end()
 
-    def _settles_on(self, events: Iterable[Event]) -> bool:
-        node = self._log.node
+    async def _settles_on(self, events: Iterable[Event]) -> bool:
+        node, turns = self._log.node, Turns()
         for event in events:
             if self._seed.matches(event.tags, is_local=event.stream.node == node):
                 fish = made(self._make_fish, event, self._log)
                 if fish is not None:
                     self._inner = self._water.observe(fish, self.show, self.stop)
                     return True
+                await turns.give_way()
         return False

@@ -17,6 +17,7 @@ from fish.folding import Folding, Here
 from fish.log import Log
 from fish.snapshots import closing
 from fish.timeline import Timeline
+from fish.turns import Turns
 from lamport.event import Event
 from lamport.ids import EventKey
 from lamport.offsets import OffsetMap
@@ -112,7 +113,7 @@ async def explain(
     timeline = Timeline(fish, log.node, log.upcasters)
     folding = here.of(fish, lambda: Timeline(fish, log.node, log.upcasters))
     steps: deque[Step[State]] = deque(maxlen=limit)
-    count = 0
+    count, turns = 0, Turns()
     events = _events(log, fish, known)
     try:
         async with aclosing(events):
@@ -121,6 +122,7 @@ async def explain(
                     break
                 steps.append(step := await _stepped(folding, timeline, event))
                 count += 1
+                await turns.give_way()
                 if step.error is not None and fish.on_error == "stop":
                     break
     finally:

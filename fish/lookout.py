@@ -20,6 +20,7 @@ from fish.log import Log, horizons_behind
 from fish.oversight import NO_OVERSIGHT, Oversight
 from fish.shown import Shown
 from fish.snapshots import closing
+from fish.turns import Turns
 from lamport.errors import LogClosed, UpcastFailed
 from lamport.event import Event
 from lamport.ids import StreamId
@@ -82,14 +83,20 @@ class Lookout(Shown[State], Generic[State]):
                     self._forget()
                     await self._read(batch.offsets)
                 else:
-                    self._take(self._today(one) for one in batch.events if self._selects(one))
+                    await self._take_all(filter(self._selects, batch.events))
                 self._show_news(is_first=False)
 
     async def _read(self, upper: OffsetMap) -> None:
         pages = self._log.read(self._where, upper=upper, as_of=upper)
         async with closing(pages):
             async for page in pages:
-                self._take(map(self._today, page))
+                await self._take_all(page)
+
+    async def _take_all(self, events: Iterable[Event]) -> None:
+        turns = Turns()
+        for event in events:
+            self._take(self._today(event))
+            await turns.give_way()
 
     def _today(self, event: Event) -> Event:
         """An event in today's version."""
@@ -98,7 +105,7 @@ class Lookout(Shown[State], Generic[State]):
         except UpcastFailed as error:
             raise FishStopped(str(self._where), "upcaster", event.key, error) from error
 
-    def _take(self, events: Iterable[Event]) -> None:
+    def _take(self, event: Event) -> None:
         raise NotImplementedError
 
     def _forget(self) -> None:
@@ -128,10 +135,9 @@ class BestMatch(Lookout[Event | None]):
         self._best: Event | None = None
         self._shown: Event | None = None
 
-    def _take(self, events: Iterable[Event]) -> None:
-        for event in events:
-            if self._best is None or self._should_replace(event, self._best):
-                self._best = event
+    def _take(self, event: Event) -> None:
+        if self._best is None or self._should_replace(event, self._best):
+            self._best = event
 
     def _forget(self) -> None:
         self._best = None
@@ -163,14 +169,13 @@ class Reduced(Lookout[State], Generic[State]):
         self._result = initial
         self._is_new = False
 
-    def _take(self, events: Iterable[Event]) -> None:
-        for event in events:
-            metadata = Metadata.of(event, self._log.node)
-            try:
-                self._result = self._called(event, metadata)
-            except (Exception, Overran) as error:
-                raise FishStopped(str(self._where), "on_event", event.key, error) from error
-            self._is_new = True
+    def _take(self, event: Event) -> None:
+        metadata = Metadata.of(event, self._log.node)
+        try:
+            self._result = self._called(event, metadata)
+        except (Exception, Overran) as error:
+            raise FishStopped(str(self._where), "on_event", event.key, error) from error
+        self._is_new = True
 
     def _called(self, event: Event, metadata: Metadata) -> State:
         return self._oversight.watched(
