@@ -409,8 +409,9 @@ class Pond:
     def _look(self, shown: Shown[Any], *work: Work) -> None:
         if self._closed is not None:
             raise PondClosed("the pond is closed")
-        for one in work:
-            self._start(_looking(shown, one), "lookout").add_done_callback(lambda _: shown.end())
+        shown.tasks = tuple(self._start(_looking(shown, one), "lookout") for one in work)
+        for task in shown.tasks:
+            task.add_done_callback(lambda _: shown.end())
 
     async def close(self) -> None:
         """Stop all fish and keep snapshots of them. Observations end; closing twice is fine.

@@ -22,6 +22,8 @@ class Shown(Generic[State]):
         self.version = 0
         self.stopped: FishStopped | None = None
         self.is_ended = False
+        self.tasks: tuple[asyncio.Task[None], ...] = ()
+        """What is behind it, and ends with it."""
         self._state: State | None = None
         self._observation: Observation[State] | None = None
         self._changed = asyncio.Event()
@@ -65,6 +67,8 @@ class Shown(Generic[State]):
         """The pond is closed, or nobody looks any more."""
         self.is_ended = True
         self._pulse()
+        for task in self.tasks:
+            task.cancel()
 
     async def changed(self) -> None:
         """Wait for the next state, or an end."""

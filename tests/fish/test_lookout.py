@@ -1,13 +1,14 @@
 """Lookouts, chunks, ready-made fish, and tags that come from payloads."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fish import InvalidFish, Pond
+from fish import InvalidFish, Observation, Pond
 from fish.emission import IdTag
 from fish.ready import events_ascending, events_descending, latest_event
 from lamport.event import Event
@@ -16,7 +17,7 @@ from lamport.reader import Order
 from lamport.tags import Tag, Tags
 from tests.fish.histories import arriving_histories, patient
 from tests.fish.memory_log import MemoryLog
-from tests.fish.ponds import story, turns
+from tests.fish.ponds import LIST, story, turns
 
 A = Tag("a")
 
@@ -154,5 +155,37 @@ def test_what_is_retracted_is_shown_no_more() -> None:
         again = log.receive(1, 4, "again")
         await turns(20)
         assert (latest[-1], earliest[-1]) == (again, again)
+
+    story(act)
+
+
+LOOKOUTS: tuple[Callable[[Pond], Observation[Any]], ...] = (
+    lambda pond: pond.observe_latest(A),
+    lambda pond: pond.observe_unordered_reduce(A, lambda state, *_: state, 0),
+    lambda pond: pond.observe_all(A, lambda *_: LIST),
+    lambda pond: pond.observe_groups(A, lambda *_: "one", lambda _: LIST),
+    lambda pond: pond.observe_one(A, lambda *_: LIST),
+    lambda pond: pond.observe_one(Tag("none"), lambda *_: LIST),
+)
+
+
+@pytest.mark.parametrize("looks", range(20))
+@pytest.mark.parametrize("look", LOOKOUTS)
+def test_one_that_is_cancelled_leaves_nothing_behind_although_nothing_comes(
+    look: Callable[[Pond], Observation[Any]], looks: int
+) -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        log.receive(1, 1, "x")
+        await pond.current_state(LIST)
+        await turns(20)
+        before = asyncio.all_tasks()
+        observation = look(pond)
+        await turns(looks)
+        observation.cancel()
+        await turns(20)
+        assert asyncio.all_tasks() == before
+        assert pond.running_fish(LIST).is_idle
+        log.receive(1, 2, "y")
+        assert await pond.current_state(LIST) == ("x", "y")
 
     story(act)
