@@ -180,6 +180,15 @@ class Fish(Generic[State_co]):
         return _digest(self.definition, upcasters.version_key, described).hex()
 
 
+def _refuse(_fish: object, name: str, _value: Any) -> None:
+    raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
+
+
+Fish.__setattr__ = _refuse  # type: ignore[method-assign]
+# The one that `dataclass` writes speaks of the class before it had slots (Python 3.11), and `Fish[int](...)`, where
+# `typing` tries to leave a note on what is made and minds no AttributeError, would raise a TypeError by it.
+
+
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or not name:
         raise InvalidFish(f"a fish has a name, a non-empty text, not {name!r}")
