@@ -6,7 +6,7 @@ just that: a `Travel` says what a fish covered before and after an event that ca
 """
 
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple
@@ -14,12 +14,12 @@ from typing import Any, Generic, NamedTuple
 from fish.definition import Fish, State
 from fish.errors import FishStopped
 from fish.folding import Folding, Here
-from fish.log import Log
+from fish.log import Log, horizons_behind
 from fish.snapshots import closing
 from fish.timeline import Timeline
 from fish.turns import Turns
 from lamport.event import Event
-from lamport.ids import EventKey
+from lamport.ids import EventKey, StreamId
 from lamport.offsets import OffsetMap
 
 USUAL_STEPS = 100
@@ -77,7 +77,9 @@ class Step(NamedTuple, Generic[State]):
 class Explanation(Generic[State]):
     """The last steps to a state, without what is retracted; `left_out` counts those before them that are not shown.
 
-    `offsets` is what was known. `travels` are the time travels of the running fish that its pond remembers.
+    `offsets` is what was known. `travels` are the time travels of the running fish that its pond remembers. `pruned` is
+    the first offset kept, of each stream whose author pruned its beginning and which the fish may select from: the
+    running fish may have folded what stood there, and this fold cannot.
     """
 
     fish: str
@@ -90,6 +92,7 @@ class Explanation(Generic[State]):
     left_out: int
     steps: tuple[Step[State], ...]
     travels: tuple[Travel, ...]
+    pruned: Mapping[StreamId, int]
 
 
 async def explain(
@@ -138,6 +141,7 @@ async def explain(
         count - len(steps),
         tuple(steps),
         travels.of(fish),
+        horizons_behind(log, fish.where),
     )
 
 

@@ -23,6 +23,7 @@ def explanation_to_json(explanation: Explanation[Any]) -> dict[str, Any]:
         "leftOut": explanation.left_out,
         "steps": [_step_to_json(step) for step in explanation.steps],
         "travels": [_travel_to_json(travel) for travel in explanation.travels],
+        "pruned": {stream.address: first for stream, first in sorted(explanation.pruned.items())},
     }
 
 
@@ -30,6 +31,8 @@ def explanation_to_text(explanation: Mapping[str, Any]) -> Iterator[str]:
     """The same, from that shape, as lines."""
     yield f"{explanation['fish']} version {explanation['version']}: {explanation['where']}"
     yield f"{'':16} begins as {_short(explanation['initial'])}"
+    for stream, first in explanation["pruned"].items():
+        yield f"{'':16} pruned: {stream} before offset {first}; what stood there is not explained"
     if explanation["leftOut"]:
         yield f"{'':16} ... {explanation['leftOut']} events that are not shown"
     for step in explanation["steps"]:

@@ -1,12 +1,16 @@
 """The debugger: steps to a state, what came late, and what was believed before."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
-from fish import Pond
+from fish import Fish, Pond
 from fish.explaining import MAX_STEPS
+from lamport.ids import StreamId
 from lamport.tags import Tag
-from tests.fish.memory_log import MemoryLog
-from tests.fish.ponds import LIST, named, story
+from tests.fish.memory_log import MemoryLog, stream_of
+from tests.fish.ponds import LIST, listed, named, story
 
 
 def test_the_events_behind_a_state_are_told_in_order_with_the_state_after_each() -> None:
@@ -56,3 +60,21 @@ def test_resets_and_errors_are_told() -> None:
                 await pond.explain(LIST, limit=limit)
 
     story(act)
+
+
+class Pruned(MemoryLog):
+    """A log whose stream 1 has lost its first event, as its author wanted."""
+
+    @property
+    def horizons(self) -> Mapping[StreamId, int]:
+        return {stream_of(1): 1}
+
+
+def test_it_says_behind_which_horizons_there_may_have_been_events() -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        log.receive(2, 1, "x")
+        assert (await pond.explain(LIST)).pruned == {stream_of(1): 1}
+        own: Fish[Any] = Fish("own", Tag("a").local(), (), listed)
+        assert not (await pond.explain(own)).pruned
+
+    story(act, Pruned())

@@ -1,10 +1,11 @@
 """Explanations as JSON and as text."""
 
 import json
+from dataclasses import replace
 
 from fish import Fish, Pond
 from shoal.explaining import SHOWN, explanation_to_json, explanation_to_text
-from tests.fish.memory_log import MemoryLog
+from tests.fish.memory_log import MemoryLog, stream_of
 from tests.fish.ponds import State, named, story
 
 
@@ -43,5 +44,16 @@ def test_resets_and_time_travels_stand_in_the_text() -> None:
         text = "\n".join(explanation_to_text(explanation_to_json(await pond.explain(fish))))
         assert "resets: what is before it does not count" in text
         assert "time travel: " in text
+
+    story(act)
+
+
+def test_what_is_pruned_stands_in_both() -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        log.receive(1, 20, "x")
+        explanation = replace(await pond.explain(named("list")), pruned={stream_of(1): 7})
+        shown = explanation_to_json(explanation)
+        assert shown["pruned"] == {str(stream_of(1)): 7}
+        assert f"pruned: {stream_of(1)} before offset 7" in "\n".join(explanation_to_text(shown))
 
     story(act)
