@@ -17,7 +17,7 @@ from fish.collection import Collection, FirstNamed, GroupKey, Groups, MakeFish, 
 from fish.definition import Fish, OnEvent, State
 from fish.effects import Effect, EffectQueue
 from fish.errors import FishConflict, FishStopped, PondClosed
-from fish.explaining import USUAL_STEPS, Explanation, Travels, explain
+from fish.explaining import USUAL_STEPS, Explanation, Travel, Travels, explain
 from fish.feed import Feed
 from fish.folding import Here
 from fish.log import Follower, Log
@@ -222,6 +222,10 @@ class Pond:
         return await explain(
             self._log, fish, self._travels, self._here, at=at, offsets=offsets, limit=limit
         )
+
+    def travels(self, fish: Fish[Any]) -> tuple[Travel, ...]:
+        """The time travels of a fish that this pond remembers, oldest first."""
+        return self._travels.of(fish)
 
     def catching_up(self) -> AbstractContextManager[None]:
         """Announce that many events are about to come: while the context is open they are held, and folded once.

@@ -16,7 +16,8 @@ cross-site fetch, a body that is not declared as JSON.
     POST /api/v2/log/import               an archive, as application/x-shoal-archive
     GET  /api/v2/fish                     names of the fish hosted here
     GET  /api/v2/fish/NAME                state and the offsets it covers
-    GET  /api/v2/fish/NAME/explain        the events behind it, and the state after each; ?at=KEY&limit=NUMBER
+    GET  /api/v2/fish/NAME/explain        the events behind it, and the state after each;
+                                          ?at=KEY&limit=NUMBER&before=KEY (what was believed before that came late)
 
 What the admin's commands ask for besides stands in `shoal.membership_api`.
 
@@ -93,6 +94,9 @@ SHUTDOWN_S = 1.0
 """How long open requests may take to end when the node stops."""
 
 _UNAVAILABLE = 503
+
+_MAX_DIGITS = 5
+"""Of the number of steps."""
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -362,16 +366,27 @@ class ControlApi:
             return self._no_such_fish(name)
         return web.json_response(snapshot_to_json(name, await self._node.pond.snapshot(fish)))
 
+    def _believed(self, fish: Fish[Any], late: EventKey) -> OffsetMap:
+        """What a fish covered before it travelled back to this event, the last time it did."""
+        for travel in reversed(self._node.pond.travels(fish)):
+            if travel.late == late:
+                return travel.before
+        raise InvalidInput(f"no time travel of {fish.name!r} to {late} is remembered here")
+
     async def _get_explanation(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         fish = self._fish.get(name)
         if fish is None:
             return self._no_such_fish(name)
         at, limit = request.query.get("at"), request.query.get("limit", str(USUAL_STEPS))
-        if not limit.isdecimal() or not 0 < int(limit) <= MAX_STEPS:
-            raise InvalidInput(f"limit is a number from 1 to {MAX_STEPS}, not {limit!r}")
+        if not limit.isdecimal() or len(limit) > _MAX_DIGITS or not 0 < int(limit) <= MAX_STEPS:
+            raise InvalidInput(f"limit is a number from 1 to {MAX_STEPS}, not {limit[:40]!r}")
+        before = request.query.get("before")
         explanation = await self._node.pond.explain(
-            fish, at=None if at is None else EventKey.parse(at), limit=int(limit)
+            fish,
+            at=None if at is None else EventKey.parse(at),
+            offsets=None if before is None else self._believed(fish, EventKey.parse(before)),
+            limit=int(limit),
         )
         return web.json_response(explanation_to_json(explanation))
 

@@ -191,6 +191,9 @@ def _add_asking(sub: Any) -> None:
     )
     explain.add_argument("name", metavar="FISH")
     explain.add_argument("--at", metavar="KEY", help="end behind the event at this key")
+    explain.add_argument(
+        "--before", metavar="KEY", help="what was believed before this event came late, or went"
+    )
     explain.add_argument("--limit", type=int, default=100, help="events to show (100)")
     explain.add_argument("--json", dest="as_json", action="store_true")
 

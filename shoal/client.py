@@ -134,10 +134,14 @@ class Client:
         return await self._get(f"/api/v2/fish/{quote(name, safe='')}")
 
     async def explain(
-        self, name: str, *, at: str | None = None, limit: int = 100
+        self, name: str, *, at: str | None = None, limit: int = 100, before: str | None = None
     ) -> dict[str, Any]:
-        """Why a hosted fish has its state: the last events behind it (up to the key `at`), and the state after each."""
+        """Why a hosted fish has its state: the last events behind it (up to the key `at`), and the state after each.
+
+        With `before`, the key of an event that came late or was retracted, it is what was believed before that.
+        """
         end = "" if at is None else f"&at={quote(at, safe='')}"
+        end += "" if before is None else f"&before={quote(before, safe='')}"
         return await self._get(f"/api/v2/fish/{quote(name, safe='')}/explain?limit={limit}{end}")
 
     async def fish_names(self) -> list[str]:

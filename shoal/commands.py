@@ -140,7 +140,9 @@ def explain(arguments: Namespace) -> int:
     """Print the events behind the state of a fish, and the state after each."""
 
     async def act(client: Client) -> None:
-        found = await client.explain(arguments.name, at=arguments.at, limit=arguments.limit)
+        found = await client.explain(
+            arguments.name, at=arguments.at, limit=arguments.limit, before=arguments.before
+        )
         if arguments.as_json:
             print(json.dumps(found, indent=2, ensure_ascii=False))
         else:

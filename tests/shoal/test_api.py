@@ -381,6 +381,27 @@ async def test_a_fish_tells_its_state_and_the_offsets_it_covers(tmp_path: Path) 
 
 
 @story
+async def test_what_was_believed_before_an_event_went_is_explained(tmp_path: Path) -> None:
+    async with serving(tmp_path) as serve:
+        tags = list(worker.status_tags("w1", "FOO").names)
+        payload = {"type": "started", "worker": "w1", "activity": "FOO"}
+        data = [{"tags": tags, "payload": payload}] * 2
+        keys = [
+            one["key"]
+            for one in (await serve.post("events/publish", {"data": data})).json()["data"]
+        ]
+        assert (await serve.get("fish/workers")).json()["state"] == {"w1": keys}
+        await serve.node.retract(keys[0], reason="a slip")
+        assert (await serve.get("fish/workers")).json()["state"] == {"w1": keys[1:]}
+        at = quote(keys[0], safe="")
+        now = (await serve.get(f"fish/workers/explain?at={quote(keys[1], safe='')}")).json()
+        assert now["state"] == {"w1": keys[1:]}
+        before = (await serve.get(f"fish/workers/explain?before={at}")).json()
+        assert before["state"] == {"w1": keys}
+        assert [travel["late"] for travel in before["travels"]] == keys[:1]
+
+
+@story
 async def test_a_fish_is_explained_event_by_event(tmp_path: Path) -> None:
     async with serving(tmp_path) as serve:
         tags = list(worker.status_tags("w1", "FOO").names)
@@ -397,7 +418,14 @@ async def test_a_fish_is_explained_event_by_event(tmp_path: Path) -> None:
         path = f"fish/workers/explain?at={quote(keys[0], safe='')}"
         assert (await serve.get(path)).json()["state"] == {"w1": keys[:1]}
         refused(await serve.get("fish/whale/explain"), 404, "ERR_NOT_FOUND")
-        for bad in ("limit=0", "limit=x", "at=nonsense"):
+        for bad in (
+            "limit=0",
+            "limit=x",
+            f"limit={'1' * 5_000}",
+            "at=nonsense",
+            "before=x",
+            f"before={quote(keys[0], safe='')}",
+        ):
             refused(await serve.get(f"fish/workers/explain?{bad}"), 400, "ERR_BAD_REQUEST")
 
 

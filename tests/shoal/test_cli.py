@@ -185,6 +185,8 @@ def test_fish_prints_the_state_and_what_it_covers(running: Daemon) -> None:
     assert key in succeeded(running.ask("explain", "workers"))
     explained = json.loads(succeeded(running.ask("explain", "workers", "--at", key, "--json")))
     assert explained["key"] == key
+    before = running.ask("explain", "workers", "--before", key)
+    failed(before, os.EX_DATAERR, "no time travel of 'workers'", key)
     naive = json.loads(succeeded(running.ask("fish", "naive-workers")))
     assert naive["state"] == {"w1": "working"}
 
