@@ -9,8 +9,9 @@ several times with inputs that are equal but not the same objects: under a watch
 as it is; with the state as it comes back from a snapshot; with sets laid out in another order and the payload's objects
 written in another order. Inputs must be left as they were and all results must have the same bytes.
 
-What cannot be seen in one process is an order by the hash of texts in a set that the reducer makes for itself;
-`pytest --swarm-hash-seeds` plays a test in processes with other hash seeds for that.
+A set that the reducer makes for itself is walked the other way round (`fish.walks`). What cannot be seen in one process
+is an order by the hash of texts in the functions that it calls; `pytest --swarm-hash-seeds` plays a test in processes
+with other hash seeds for that.
 
 A pond in development mode examines every event in this way, as it folds it (`examined`).
 """
@@ -31,6 +32,7 @@ from typing import Any
 from fish.definition import Fish, Metadata, State
 from fish.errors import FishImpure, StateCodecError
 from fish.states import decode_state, encode_state
+from fish.walks import place_that_matters
 from lamport.event import Event
 from lamport.ids import NodeId
 
@@ -65,6 +67,7 @@ _PUBLIC_NAME = {
 _DATES = {"now", "utcnow", "today"}
 _IDENTITY = {"id", "hash"}
 _ENVIRONMENT: CodeType = type(os.environ).__getitem__.__code__
+_OF_SETS = "the result depends on the order of a set's elements, which differs between processes"
 _LIBRARY = sysconfig.get_paths()["stdlib"] + os.sep
 _PACKAGES = sysconfig.get_paths()["purelib"] + os.sep
 
@@ -117,8 +120,11 @@ def examined(fish: Fish[State], state: State, event: Event, metadata: Metadata) 
         Exception: whatever the reducer raises.
     """
     checked = _Checked(fish, state, event.offset, event)
+    payload = encode_state(event.payload, ordered=True)
     try:
-        result: State = _look(checked, encode_state(event.payload, ordered=True), metadata)
+        if fish.is_reset is not None:
+            _resets(checked, payload, metadata, looks=True)
+        result: State = _look(checked, payload, metadata)
     except _Raised as raised:
         raise raised.error from None
     return result
@@ -147,7 +153,18 @@ def _resets(checked: _Checked, payload: bytes, metadata: Metadata, *, looks: boo
             raise checked.impure("it changes the payload it is given", is_reset)
         if bool(_called(is_reset, decode_state(payload), metadata)) is not first:
             raise checked.impure("two calls with equal inputs give different answers", is_reset)
+        line = place_that_matters(is_reset, lambda one: _answer(one, payload, metadata), first)
+        if line is not None:
+            raise checked.impure(f"{_OF_SETS} (line {line})", is_reset)
     return first
+
+
+def _answer(is_reset: Callable[..., Any], payload: bytes, metadata: Metadata) -> bool | None:
+    """What it says; None where it raises now."""
+    try:
+        return bool(_called(is_reset, decode_state(payload), metadata))
+    except _Raised:
+        return None
 
 
 def _look(checked: _Checked, payload: bytes, metadata: Metadata) -> Any:
@@ -166,8 +183,15 @@ def _look(checked: _Checked, payload: bytes, metadata: Metadata) -> Any:
         raise checked.impure("it changes the payload it is given", on_event)
     expected = encode_state(_encodable(checked, result))
     for what, make in _ways(before, payload, state, checked.number):
-        if _next(checked, make, metadata) != expected:
+        if _next(on_event, make, metadata) != expected:
             raise checked.impure(what, on_event)
+    line = place_that_matters(
+        on_event,
+        lambda one: _next(one, lambda: (decode_state(before), decode_state(payload)), metadata),
+        expected,
+    )
+    if line is not None:
+        raise checked.impure(f"{_OF_SETS} (line {line})", on_event)
     return result
 
 
@@ -179,14 +203,13 @@ def _ways(
         "two calls with equal inputs give different states",
         lambda: (state, decode_state(payload)),
     )
-    of_sets = "the result depends on the order of a set's elements, which differs between processes"
     yield (
-        of_sets
+        _OF_SETS
         if _holds_set(state)
         else "a state that comes back from a snapshot goes on differently",
         lambda: (decode_state(before), decode_state(payload)),
     )
-    yield of_sets, lambda: (_shuffled(decode_state(before), number), decode_state(payload))
+    yield _OF_SETS, lambda: (_shuffled(decode_state(before), number), decode_state(payload))
     yield (
         "the result depends on the order in which the payload's keys were written",
         lambda: (decode_state(before), _reversed(decode_state(payload))),
@@ -194,12 +217,12 @@ def _ways(
 
 
 def _next(
-    checked: _Checked, make: Callable[[], tuple[Any, Any]], metadata: Metadata
+    on_event: Callable[..., Any], make: Callable[[], tuple[Any, Any]], metadata: Metadata
 ) -> bytes | None:
     """The bytes of what the reducer makes of these inputs; None where it raises now."""
     state, payload = make()
     try:
-        return encode_state(_called(checked.fish.on_event, state, payload, metadata))
+        return encode_state(_called(on_event, state, payload, metadata))
     except (_Raised, StateCodecError):
         return None
 

@@ -38,6 +38,14 @@ def counting(state: list[Any], _payload: Any, _: Metadata) -> list[Any]:
     return [*state, next(CALLS)]
 
 
+def listing_a_set(state: list[Any], _payload: Any, metadata: Metadata) -> list[Any]:
+    return [*state, *{"set", f"of {metadata.offset}"}]
+
+
+def resetting_by_a_set(_payload: Any, metadata: Metadata) -> bool:
+    return next(iter({"set", f"of {metadata.offset}"})) == "set"
+
+
 def pure(state: list[Any], payload: Any, _: Metadata) -> list[Any]:
     return [*state, payload]
 
@@ -71,6 +79,7 @@ def state_of(on_event: Any, *, development: bool, **more: Any) -> Any:
         (timed, "time.time"),
         (drawn, "random"),
         (counting, "different states"),
+        (listing_a_set, "order of a set"),
     ],
 )
 def test_an_impure_reducer_stops_its_fish_and_its_line_is_named(on_event: Any, told: str) -> None:
@@ -78,6 +87,12 @@ def test_an_impure_reducer_stops_its_fish_and_its_line_is_named(on_event: Any, t
     assert isinstance(stopped.__cause__, FishImpure)
     assert told in str(stopped)
     assert f"test_development.py:{on_event.__code__.co_firstlineno}" in str(stopped)
+
+
+def test_is_reset_is_examined_too() -> None:
+    stopped = state_of(pure, development=True, is_reset=resetting_by_a_set)
+    assert isinstance(stopped.__cause__, FishImpure)
+    assert "order of a set" in str(stopped)
 
 
 def test_a_pure_one_goes_on_and_what_it_raises_is_its_own() -> None:

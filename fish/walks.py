@@ -1,0 +1,222 @@
+"""Whether a function leans on the order of a set that it makes for itself.
+
+Texts hash differently in every process, and so the sets of texts that a reducer makes are walked in another order on
+every node: what it lists, joins or picks by that order is another state there. Nothing of it shows in one process. So
+the function is made once more from its source, with every place that walks over something (a loop, a comprehension, a
+star, `list(...)`, `join`, `pop` ...) led through `_Walks`, which turns sets around; called with the same inputs it must
+give the same. Where it does not, each place is turned alone, until the one is found that makes the difference.
+
+It is about the function's own lines, not about the functions it calls. A function whose source cannot be had, or is not
+what runs here, is left in peace; so are lambdas.
+"""
+
+import __future__
+
+import ast
+import dataclasses
+import functools
+import inspect
+import textwrap
+from collections.abc import Callable
+from types import CellType, CodeType, FunctionType, MethodType
+from typing import Any
+
+KNOWN_FUNCTIONS = 1_024
+"""Functions that are remembered as they were made once more."""
+
+_NAME = "__walks__"
+_AGAIN = "__again__"
+
+_WALKERS = {
+    *("list", "tuple", "iter", "enumerate", "zip", "map", "filter", "min", "max", "sum"),
+    *("sorted", "deque", "reduce", "join", "extend", "fromkeys"),
+}
+"""Functions and methods that walk over what they are given; a `sorted` may be by a key that others share."""
+
+
+def place_that_matters(
+    function: Callable[..., Any],
+    result_of: Callable[[Callable[..., Any]], object],
+    expected: object,
+) -> int | None:
+    """The line of the function that walks over a set in an order that makes a difference; None if there is none.
+
+    `result_of` calls it with the same inputs each time, and returns what can be compared; of the function as it is that
+    gives `expected`.
+    """
+    every = _Walks(None)
+    turned = _turned(function, every)
+    if turned is None or result_of(turned) == expected:
+        return None
+    for line in every.met:
+        if result_of(_turned(function, _Walks(line))) != expected:  # type: ignore[arg-type]  # it could be made before
+            return line
+    return next(iter(every.met), None)
+
+
+class _Walks:
+    """Through this goes whatever is walked over: sets come out the other way round, at one line or at all."""
+
+    def __init__(self, line: int | None) -> None:
+        self.met: dict[int, None] = {}
+        """The lines where there was a set with an order."""
+        self._line = line
+
+    def __call__(self, value: Any, line: int) -> Any:
+        return list(value)[::-1] if self._turns(value, line) else value
+
+    def pop(self, value: Any, line: int) -> Any:
+        """What `value.pop()` gives: of a set the last element and not the first."""
+        if not (type(value) is set and self._turns(value, line)):
+            return value.pop()
+        *_, last = value
+        value.remove(last)
+        return last
+
+    def _turns(self, value: Any, line: int) -> bool:
+        if type(value) not in (set, frozenset) or len(value) <= 1:
+            return False
+        self.met[line] = None
+        return self._line in (None, line)
+
+
+def _turned(function: Any, walks: _Walks) -> Callable[..., Any] | None:
+    """The function, with all that it walks over led through `walks`."""
+    if isinstance(function, FunctionType):
+        return _made_again(function, walks)
+    if isinstance(function, MethodType):
+        inner = _turned(function.__func__, walks)
+        return None if inner is None else MethodType(inner, function.__self__)
+    if isinstance(function, functools.partial):
+        inner = _turned(function.func, walks)
+        return inner and functools.partial(inner, *function.args, **function.keywords)
+    if dataclasses.is_dataclass(function) and hasattr(function, "reduce"):  # of typed events
+        inner = _turned(function.reduce, walks)
+        return inner and dataclasses.replace(function, reduce=inner)  # type: ignore[type-var, return-value]  # see above
+    return None
+
+
+def _made_again(function: FunctionType, walks: _Walks) -> FunctionType | None:
+    code = _led(function.__code__)
+    if code is None:
+        return None
+    names = function.__code__.co_freevars
+    cells = dict(zip(names, function.__closure__ or (), strict=True)) | {_NAME: CellType(walks)}
+    closure = tuple(cells[name] for name in code.co_freevars)
+    made = FunctionType(
+        code, function.__globals__, function.__name__, function.__defaults__, closure
+    )
+    made.__kwdefaults__ = function.__kwdefaults__
+    return made
+
+
+@functools.lru_cache(maxsize=KNOWN_FUNCTIONS)
+def _led(code: CodeType) -> CodeType | None:
+    """The code with all walks led through a variable around it; None where it cannot be made."""
+    try:
+        lines, first = inspect.getsourcelines(code)
+        tree = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, SyntaxError):
+        return None
+    match tree.body:
+        case [ast.FunctionDef() as definition]:
+            ast.increment_lineno(tree, first - 1)
+            definition.decorator_list, definition.name = [], _AGAIN
+        case _:
+            return None
+    as_it_is = _compiled(definition, code)
+    if as_it_is is None or not _is_same(as_it_is, code):
+        return None
+    led = _Leading().visit(definition)
+    return _compiled(ast.fix_missing_locations(led), code)
+
+
+def _compiled(definition: ast.FunctionDef, code: CodeType) -> CodeType | None:
+    """The code of a function that stands within another one, with the variables that it has from there."""
+    around = [ast.arg(name) for name in (*code.co_freevars, _NAME)]
+    arguments = ast.arguments([], around, None, [], [], None, [])
+    outer = ast.FunctionDef("around", arguments, [definition], [])
+    module = ast.fix_missing_locations(ast.Module([outer], []))
+    try:
+        compiled = compile(module, code.co_filename, "exec", dont_inherit=True, flags=_flags(code))
+    except SyntaxError:
+        return None
+    [inner] = [one for one in compiled.co_consts if isinstance(one, CodeType)]
+    found = [one for one in inner.co_consts if isinstance(one, CodeType)]
+    return next((one for one in found if one.co_name == _AGAIN), None)
+
+
+def _is_same(one: CodeType, other: CodeType) -> bool:
+    """Whether they do the same, as far as is seen outside of the functions within."""
+    plain, others = (
+        [repr(const) for const in code.co_consts if not isinstance(const, CodeType | frozenset)]
+        for code in (one, other)
+    )
+    return (one.co_code, one.co_names, plain) == (other.co_code, other.co_names, others)
+
+
+def _flags(code: CodeType) -> int:
+    """Of the future statements of the module, those that it was compiled with."""
+    features = (getattr(__future__, name) for name in __future__.all_feature_names)
+    return sum(one.compiler_flag for one in features if code.co_flags & one.compiler_flag)
+
+
+class _Leading(ast.NodeTransformer):
+    """Leads what is walked over through the variable."""
+
+    def visit_For(self, node: ast.For) -> ast.AST:
+        """Lead what a loop walks over."""
+        self.generic_visit(node)
+        node.iter = _through(node.iter)
+        return node
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
+        """Lead what a comprehension walks over."""
+        self.generic_visit(node)
+        node.iter = _through(node.iter)
+        return node
+
+    def visit_Starred(self, node: ast.Starred) -> ast.AST:
+        """Lead what is spread; what is assigned to stays."""
+        self.generic_visit(node)
+        if isinstance(node.ctx, ast.Load):
+            node.value = _through(node.value)
+        return node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        """Lead what is taken apart."""
+        self.generic_visit(node)
+        if any(isinstance(target, ast.Tuple | ast.List) for target in node.targets):
+            node.value = _through(node.value)
+        return node
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
+        """Lead what a list is made longer by."""
+        self.generic_visit(node)
+        if isinstance(node.op, ast.Add):
+            node.value = _through(node.value)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Lead what is given to what walks over it."""
+        self.generic_visit(node)
+        called = node.func
+        name = getattr(called, "attr", getattr(called, "id", None))
+        if name == "pop" and isinstance(called, ast.Attribute) and not (node.args or node.keywords):
+            method = ast.Attribute(_walks(), "pop", ast.Load())
+            return ast.copy_location(
+                ast.Call(method, [called.value, ast.Constant(node.lineno)], []), node
+            )
+        if name in _WALKERS:
+            node.args = [
+                one if isinstance(one, ast.Starred) else _through(one) for one in node.args
+            ]
+        return node
+
+
+def _through(node: ast.expr) -> ast.expr:
+    return ast.copy_location(ast.Call(_walks(), [node, ast.Constant(node.lineno)], []), node)
+
+
+def _walks() -> ast.Name:
+    return ast.Name(_NAME, ast.Load())

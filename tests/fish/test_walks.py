@@ -1,0 +1,208 @@
+"""Functions that lean on the order of a set that they make, and functions that do not."""
+
+import functools
+import linecache
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fish.typed import _Typed
+from fish.walks import place_that_matters
+
+WORDS = ("press", "mill", "saw", "oven")
+
+
+def looped(words: tuple[str, ...]) -> str:
+    text = ""
+    for word in set(words):
+        text += word
+    return text
+
+
+def listed(words: tuple[str, ...]) -> list[str]:
+    return list({*words, "more"})
+
+
+def comprehended(words: tuple[str, ...]) -> tuple[str, ...]:
+    chosen = frozenset(words)
+    return tuple([word.upper() for word in chosen])
+
+
+def spread(words: tuple[str, ...]) -> list[str]:
+    return [*set(words)]
+
+
+def joined(words: tuple[str, ...]) -> str:
+    return ",".join(set(words))
+
+
+def popped(words: tuple[str, ...]) -> str:
+    return set(words).pop()
+
+
+def taken_apart(words: tuple[str, ...]) -> str:
+    first, *_ = set(words)
+    return first
+
+
+def lengthened(words: tuple[str, ...]) -> list[str]:
+    found = ["a"]
+    found += set(words)
+    return found
+
+
+def extended(words: tuple[str, ...]) -> list[str]:
+    found: deque[str] = deque()
+    found.extend(set(words))
+    return list(found)
+
+
+def first(words: tuple[str, ...]) -> str:
+    return next(iter(set(words)))
+
+
+def longest(words: tuple[str, ...]) -> str:
+    return max(set(words[:2]) | {"abcde"}, key=len)
+
+
+def sorted_by_what_others_share(words: tuple[str, ...]) -> list[str]:
+    return sorted({*words, "abcde"}, key=len)
+
+
+def keyed(words: tuple[str, ...]) -> list[str]:
+    return list(dict.fromkeys(set(words)))
+
+
+def summed(_words: tuple[str, ...]) -> float:
+    return sum({0.1, 0.2, 0.3})
+
+
+def the_second(words: tuple[str, ...]) -> list[str]:
+    count = 0
+    for _ in set(words):
+        count += 1
+    return list(set(words))[:count]
+
+
+LEANING: tuple[tuple[Callable[..., Any], int], ...] = (
+    (looped, 2),
+    (listed, 1),
+    (comprehended, 2),
+    (spread, 1),
+    (joined, 1),
+    (popped, 1),
+    (taken_apart, 1),
+    (lengthened, 2),
+    (extended, 2),
+    (first, 1),
+    (longest, 1),
+    (sorted_by_what_others_share, 1),
+    (keyed, 1),
+    (summed, 1),
+    (the_second, 4),
+)
+
+
+def ordered(words: tuple[str, ...]) -> list[str]:
+    return sorted(set(words))
+
+
+def asked(words: tuple[str, ...]) -> tuple[int, bool, bool, str]:
+    chosen = set(words) - {"saw"}
+    return len(chosen), "mill" in chosen, any(word == "oven" for word in chosen), max(chosen)
+
+
+def rebuilt(words: tuple[str, ...]) -> set[str]:
+    return {word.upper() for word in set(words)}
+
+
+def counted(words: tuple[str, ...]) -> int:
+    return sum(len(word) for word in set(words))
+
+
+def of_lists(words: tuple[str, ...]) -> list[str]:
+    found = list(words)
+    found.pop()
+    last, *rest = found
+    return [last, *rest]
+
+
+def alone(words: tuple[str, ...]) -> list[str]:
+    return list({words[0]})
+
+
+def recursive(words: tuple[str, ...], depth: int = 2, *, more: int = 1) -> int:
+    return depth * more if not depth else recursive(words, depth - 1) + len(set(words))
+
+
+def around(offset: int) -> Callable[..., Any]:
+    def inner(words: tuple[str, ...]) -> list[str]:
+        return list(set(words))[offset:]
+
+    return inner
+
+
+class Board:
+    """A reducer may be a method."""
+
+    start = 1
+
+    def rows(self, words: tuple[str, ...]) -> list[str]:
+        return list(set(words))[self.start :]
+
+
+REDUCER: Any = listed
+TYPED: Any = _Typed(REDUCER, (), ())
+
+
+def looked(function: Callable[..., Any]) -> int | None:
+    def result_of(one: Callable[..., Any]) -> object:
+        called: Any = one.reduce if isinstance(one, _Typed) else one
+        result = called(WORDS)
+        return repr(sorted(result) if isinstance(result, set) else result)
+
+    return place_that_matters(function, result_of, result_of(function))
+
+
+@pytest.mark.parametrize(("function", "line"), LEANING)
+def test_whoever_leans_on_the_order_of_a_set_is_told_at_which_line(
+    function: Callable[..., Any], line: int
+) -> None:
+    assert looked(function) == function.__code__.co_firstlineno + line
+
+
+@pytest.mark.parametrize(
+    "function", [ordered, asked, rebuilt, counted, of_lists, alone, recursive, len]
+)
+def test_whoever_does_not_is_left_in_peace(function: Callable[..., Any]) -> None:
+    assert looked(function) is None
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        around(1),
+        Board().rows,
+        functools.partial(around(0)),
+        TYPED,
+    ],
+)
+def test_it_is_found_behind_closures_methods_and_partials(function: Callable[..., Any]) -> None:
+    assert looked(function) is not None
+
+
+def test_a_source_that_is_not_what_runs_here_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "changed.py"
+    text = "def fold(words):\n    return list(set(words))\n"
+    path.write_text(text)
+    space: dict[str, Any] = {}
+    exec(compile(text, str(path), "exec"), space)  # noqa: S102 - as an import would
+    assert looked(space["fold"]) == 2
+    path.write_text("def fold(words):\n    return [*set(words)]\n")
+    linecache.clearcache()
+    again: dict[str, Any] = {}
+    exec(compile(text.replace("list", "tuple"), str(path), "exec"), again)  # noqa: S102 - as above
+    assert looked(again["fold"]) is None
