@@ -5,23 +5,19 @@ A `Fish` is a definition and holds no state. The pond runs it: it hands every se
 are pure, and states are never changed in place: the engine calls a reducer as often as it likes, and keeps earlier
 states as they are.
 
-The `definition` is a fingerprint of selection, initial state and code. It tells two fish apart that claim the same
-name and version, and keeps a stored snapshot from being read by other code than wrote it. It sees the reducer and what
-the reducer closes over, not the functions it calls; whoever changes those raises the version.
+The `definition` is a fingerprint of selection, initial state and code (`fish.fingerprint`). It tells two fish apart
+that claim the same name and version, and keeps a stored snapshot from being read by other code than wrote it.
 """
 
 import dataclasses
 import datetime as dt
-import functools
-import hashlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import CodeType, FunctionType, MethodType
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from fish.errors import InvalidFish, StateCodecError
-from fish.states import encode_state
+from fish.errors import InvalidFish
+from fish.fingerprint import described_by, digest
 from lamport.event import Event
 from lamport.ids import EventKey, NodeId, StreamId
 from lamport.tags import Where
@@ -176,8 +172,8 @@ class Fish(Generic[State_co]):
         """The fingerprint of this fish where these upcasters change what its reducer is given."""
         if not upcasters:
             return self.definition
-        described = [(one.tag, one.version, _described(one.change, ())) for one in upcasters]
-        return _digest(self.definition, upcasters.version_key, described).hex()
+        described = [(one.tag, one.version, described_by(one.change)) for one in upcasters]
+        return digest(self.definition, upcasters.version_key, described).hex()
 
 
 def _refuse(_fish: object, name: str, _value: Any) -> None:
@@ -210,89 +206,4 @@ def _check_version(version: object) -> None:
 def _fingerprint(fish: Fish[Any]) -> str:
     resets = fish.is_reset if fish.reset_where is None else str(fish.reset_where)
     parts = (str(fish.where), fish.initial, fish.on_event, resets, fish.commutative, fish.on_error)
-    return _digest("fish", *(_described(part, ()) for part in parts)).hex()
-
-
-def _digest(*parts: object) -> bytes:
-    """One digest for each level, so that what is described may be nested as deeply as it likes."""
-    return hashlib.sha256(encode_state(parts)).digest()
-
-
-def _described(value: object, above: tuple[object, ...]) -> bytes:
-    """A digest of a value, or of the code behind it, that is the same in every process.
-
-    `above` is what is being described around it: what contains itself is not described for ever.
-    """
-    if any(value is one for one in above):
-        return _digest("above")
-    inside = _inside(value)
-    if inside is None:
-        return _digest("value", _name(value), _encoded(value))
-    above = (*above, value)
-    return _digest(_name(type(value)), *(_described(part, above) for part in inside))
-
-
-def _inside(value: Any) -> Iterable[object] | None:
-    """What a value is made of, where that may contain code; None where its own bytes tell all there is to tell."""
-    if isinstance(value, CodeType):
-        return _inside_code(value)
-    if isinstance(value, FunctionType):
-        return _inside_function(value)
-    if isinstance(value, MethodType):
-        return value.__func__, value.__self__
-    if isinstance(value, functools.partial):
-        return value.func, value.args, value.keywords
-    if type(value) in (list, tuple):
-        return tuple(value)
-    if type(value) is dict:
-        return tuple(value.items())
-    return None if isinstance(value, type) else _inside_object(value)
-
-
-def _inside_code(code: CodeType) -> Iterable[object]:
-    """What the code does: neither its file nor its lines, which change when something else does."""
-    return (
-        code.co_code,
-        code.co_exceptiontable,
-        (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags),
-        code.co_names,
-        code.co_consts,
-    )
-
-
-def _inside_function(function: FunctionType) -> Iterable[object]:
-    cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
-    return function.__code__, function.__defaults__, function.__kwdefaults__, cells
-
-
-def _inside_object(value: Any) -> Iterable[object] | None:
-    """The fields of a dataclass, and the code of an object that is called like a function."""
-    call = getattr(type(value), "__call__", None)  # noqa: B004 - its code is wanted
-    code = [call] if isinstance(call, FunctionType) else []
-    if dataclasses.is_dataclass(value):
-        return (
-            _name(value),
-            code,
-            [getattr(value, one.name, None) for one in dataclasses.fields(value)],
-        )
-    return (_name(value), code, _encoded(value)) if code else None
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        _ = cell.cell_contents
-    except ValueError:  # a variable that is assigned only later
-        return False
-    return True
-
-
-def _encoded(value: object) -> bytes | None:
-    try:
-        return encode_state(value)
-    except StateCodecError:
-        return None
-
-
-def _name(value: object) -> str:
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{getattr(named, '__module__', '')}:{getattr(named, '__qualname__', '')}"
+    return digest("fish", *map(described_by, parts)).hex()

@@ -41,7 +41,7 @@ FLOORS = (
         " lamport.fields lamport.leaps lamport.notices lamport.revocation lamport.cuts"
         " lamport.commit lamport.requests lamport.doorbell lamport.stream_check lamport.archive"
         " lamport.postings"
-        " fish.states fish.work fish.definition fish.given fish.timeline"
+        " fish.states fish.fingerprint fish.work fish.definition fish.given fish.timeline"
         " fish.protocols.values fish.protocols.problems fish.protocols.wellformed"
         " fish.protocols.equivalence fish.protocols.projection fish.protocols.reading fish.protocols.roles"
         " fish.protocols.parts"

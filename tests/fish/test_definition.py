@@ -145,6 +145,62 @@ class Reducer:
         return state - self.step
 
 
+PROGRAM = """
+from functools import lru_cache
+STEP = 1
+calls = 0
+def helper(number):
+    return deeper(number)
+def deeper(number):
+    return number + STEP
+@lru_cache
+def cached(number):
+    return number
+def stranger(number):
+    return number
+def odd(number):
+    return even(number - 1)
+def even(number):
+    return number == 0 or odd(number - 1)
+def on_event(state, _event, _metadata):
+    global calls
+    calls += 1
+    return [cached(one) for one in [helper(state), even(2)]][0]
+"""
+
+
+def in_program(changed: str = "", to: str = "", package: str = "app") -> str:
+    """The definition of a fish of a program where a few characters are others."""
+    assert changed in PROGRAM
+    space: dict[str, Any] = {"__name__": f"{package}.rules"}
+    exec(PROGRAM.replace(changed, to) if changed else PROGRAM, space)  # noqa: S102 - as an import would
+    definition = fish_of(space["on_event"]).definition
+    space["on_event"](0, None, None)
+    assert fish_of(space["on_event"]).definition == definition, "calls do not change it"
+    return definition
+
+
+def test_functions_and_constants_of_its_own_program_that_a_reducer_uses_are_seen() -> None:
+    changes = (
+        ("STEP = 1", "STEP = 2"),
+        ("number + STEP", "number - STEP"),
+        ("deeper(number)\n", "deeper(number + 1)\n"),
+        ("def cached(number):\n    return number", "def cached(number):\n    return -number"),
+        ("number == 0", "number <= 0"),
+    )
+    definitions = [in_program(), *(in_program(*change) for change in changes)]
+    assert len(set(definitions)) == len(definitions)
+
+
+def test_what_a_reducer_does_not_use_is_not_seen() -> None:
+    assert in_program() == in_program()
+    stranger = "def stranger(number):\n    return number"
+    assert in_program() == in_program(stranger, f"{stranger} * 2")
+    assert in_program() == in_program("calls = 0", "calls = 7")
+    ours = in_program(package="fish")
+    assert ours == in_program("STEP = 1", "STEP = 2", package="fish")
+
+
 def test_a_reducer_that_closes_over_itself_has_a_fingerprint() -> None:
     def count_down(state: int, event: Any, metadata: Metadata) -> int:
         return state if event == 0 else count_down(state + 1, event - 1, metadata)
