@@ -5,7 +5,8 @@ the latest. So nothing queues up behind a slow observer, and intermediate states
 """
 
 import logging
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -60,8 +61,29 @@ class Source(Protocol[_Shown_co]):
         ...
 
 
+Held = Callable[[], "Observation[Any] | None"]
+"""Gives an observation, as long as it is held."""
+
+
+def held(observation: "Observation[Any]", let_go: Callable[[], object] | None = None) -> Held:
+    """Hold an observation that calls back; one that does not lives as long as whoever iterates over it holds it.
+
+    So `async for` may be left by `break` without a word. `let_go` is called when that has happened.
+    """
+    if observation.calls_back:
+        return lambda: observation
+    return weakref.ref(observation, None if let_go is None else lambda _: let_go())
+
+
+def present(holds: Iterable[Held]) -> Iterator["Observation[Any]"]:
+    """Those that are still there."""
+    return (one for hold in holds if (one := hold()) is not None)
+
+
 class Observation(Generic[State]):
     """One look at a fish. Iterate over it, or let its callback be called; leaving `with` or `cancel` ends it.
+
+    It ends, too, when it has no callback and nobody holds it any more.
 
     Iterating gives the latest state whenever there is a newer one than the last it gave. It ends when the observation
     is cancelled or the pond closed, and raises `FishStopped` behind the last good state of a fish that stopped. It is
@@ -69,6 +91,7 @@ class Observation(Generic[State]):
     """
 
     __slots__ = (
+        "__weakref__",
         "_callback",
         "_called",
         "_given",
@@ -105,6 +128,11 @@ class Observation(Generic[State]):
         differ in what the pruned events did.
         """
         return self._source.pruned
+
+    @property
+    def calls_back(self) -> bool:
+        """Whether there is something to call."""
+        return self._callback is not None or self._on_stop is not None
 
     def cancel(self) -> None:
         """End this observation; no callback is called any more. The fish runs on."""

@@ -16,14 +16,7 @@ further than the feed has heard: whatever is hidden of what it has folded is tol
 
 import asyncio
 import logging
-from collections.abc import (
-    AsyncIterator,
-    Callable,
-    Coroutine,
-    Iterable,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic
 
@@ -33,7 +26,7 @@ from fish.explaining import Travel, Travels
 from fish.feed import Feed
 from fish.folding import Here
 from fish.log import Log, horizons_behind
-from fish.observation import Observation
+from fish.observation import Held, Observation, held, present
 from fish.purity import examined
 from fish.reports import Report, ReportKind, Reports
 from fish.snapshots import Snapshot, SnapshotShelf, closing
@@ -57,6 +50,7 @@ class Limits:
 
     idle_fish: int = 1_024
     """Fish that nobody watches and that are kept running all the same: the next question costs them nothing."""
+
     snapshot_bytes_per_call: int = 256
     """A large state is stored more seldom, one reducer call for each so many of its bytes: encoding these takes about
     as long as a call, and all snapshots together no longer than the folding."""
@@ -158,7 +152,7 @@ class RunningFish(Generic[State]):
         self._calls, self._saved_calls = 0, 0
         self._news: _News | None = None
         self._ended: BaseException | None = None
-        self._observations: tuple[Observation[State], ...] = ()
+        self._observations: tuple[Held, ...] = ()
         self._task: asyncio.Task[None] | None = None
         self._is_due = False
         self._is_hydrated = False
@@ -178,7 +172,8 @@ class RunningFish(Generic[State]):
     @property
     def is_idle(self) -> bool:
         """Whether nobody watches it or waits for it, and it has nothing to do."""
-        return not (self._observations or self.keepers or self._waiting or self.is_busy)
+        is_watched = any(present(self._observations))
+        return not (is_watched or self.keepers or self._waiting or self.is_busy)
 
     @property
     def is_busy(self) -> bool:
@@ -263,13 +258,14 @@ class RunningFish(Generic[State]):
 
     def watch(self, observation: Observation[State]) -> None:
         """Deliver to this observation from the next turn of the task on."""
-        self._observations = (*self._observations, observation)
+        self._observations = (*map(held, present(self._observations)), held(observation))
         self._is_due = True
         self._rouse()
 
     def forget(self, observation: Observation[State]) -> None:
         """Deliver no more to this observation, and let it see that it was cancelled."""
-        self._observations = tuple(one for one in self._observations if one is not observation)
+        others = (one for one in present(self._observations) if one is not observation)
+        self._observations = tuple(map(held, others))
         self.pulse()
 
     def confirm(self) -> None:
@@ -596,5 +592,5 @@ class RunningFish(Generic[State]):
         self._around.reports.add(Report(self.fish.name, self.fish.version, kind, key, text))
 
     def _deliver(self) -> None:
-        for observation in self._observations:
+        for observation in present(self._observations):
             observation.deliver()

@@ -10,7 +10,7 @@ from typing import Generic
 
 from fish.definition import State
 from fish.errors import FishStopped
-from fish.observation import Observation
+from fish.observation import Held, Observation, held
 from fish.snapshots import Snapshot
 from lamport.ids import StreamId
 
@@ -25,7 +25,7 @@ class Shown(Generic[State]):
         self.tasks: tuple[asyncio.Task[None], ...] = ()
         """What is behind it, and ends with it."""
         self._state: State | None = None
-        self._observation: Observation[State] | None = None
+        self._observation: Held = _nobody
         self._changed = asyncio.Event()
 
     @property
@@ -49,8 +49,9 @@ class Shown(Generic[State]):
         on_stop: Callable[[FishStopped], object] | None = None,
     ) -> Observation[State]:
         """The one observation of this."""
-        self._observation = Observation(self, callback, on_stop)
-        return self._observation
+        observation = Observation(self, callback, on_stop)
+        self._observation = held(observation, self.end)
+        return observation
 
     def show(self, state: State) -> None:
         """Make this the current state, and tell."""
@@ -76,14 +77,19 @@ class Shown(Generic[State]):
 
     def forget(self, observation: Observation[State]) -> None:  # noqa: ARG002 - there is only one
         """Nobody looks any more."""
-        self._observation = None
+        self._observation = _nobody
         self.end()
 
     def _tell(self) -> None:
         self._pulse()
-        if self._observation is not None:
-            self._observation.deliver()
+        observation = self._observation()
+        if observation is not None:
+            observation.deliver()
 
     def _pulse(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _nobody() -> None:
+    """Nobody looks."""

@@ -28,10 +28,6 @@ LIST = named("list")
 RESET = named("reset", is_reset=lambda event, _: event[1])
 
 
-LIST = named("list")
-RESET = named("reset", is_reset=lambda event, _: event[1])
-
-
 def from_scratch(definition: Fish[State], events: Sequence[Event]) -> State:
     state = definition.initial
     for event in events:

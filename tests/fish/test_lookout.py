@@ -189,3 +189,41 @@ def test_one_that_is_cancelled_leaves_nothing_behind_although_nothing_comes(
         assert await pond.current_state(LIST) == ("x", "y")
 
     story(act)
+
+
+@pytest.mark.parametrize("look", [lambda pond: pond.observe(LIST), *LOOKOUTS[:5]])
+def test_one_that_nobody_holds_any_more_leaves_nothing_behind(
+    look: Callable[[Pond], Observation[Any]],
+) -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        log.receive(1, 1, "x")
+        await pond.current_state(LIST)
+        await turns(20)
+        before = asyncio.all_tasks()
+        for _ in range(3):
+            async for _state in look(pond):
+                break
+        held = look(pond)
+        await anext(held)
+        assert not pond.running_fish(LIST).is_idle or look is not LOOKOUTS[2]
+        log.receive(1, 2, "y")
+        assert await anext(held) is not None
+        del held
+        await turns(20)
+        assert asyncio.all_tasks() == before
+        assert pond.running_fish(LIST).is_idle
+
+    story(act)
+
+
+def test_one_that_calls_back_needs_nobody_to_hold_it() -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        states: list[Any] = []
+        pond.observe(LIST, states.append)
+        pond.observe_all(A, lambda *_: LIST, states.append)
+        pond.observe_latest(A, lambda event: states.append(event and event.payload))
+        log.receive(1, 1, "x")
+        await turns(50)
+        assert {"x", ("x",), (("x",),)} <= set(states)
+
+    story(act)

@@ -52,20 +52,24 @@ async def explain(pond: Pond, slow: Slow) -> None:
     await pond.explain(slow.fish)
 
 
-async def reduce(pond: Pond, slow: Slow) -> None:
-    await anext(pond.observe_unordered_reduce(A, slow.fold, 0))
+async def reduce(pond: Pond, slow: Slow) -> object:
+    await anext(observation := pond.observe_unordered_reduce(A, slow.fold, 0))
+    return observation
 
 
-async def best_match(pond: Pond, slow: Slow) -> None:
-    await anext(pond.observe_best_match(A, slow.is_better))
+async def best_match(pond: Pond, slow: Slow) -> object:
+    await anext(observation := pond.observe_best_match(A, slow.is_better))
+    return observation
 
 
-async def collection(pond: Pond, slow: Slow) -> None:
-    await anext(pond.observe_all(A, slow.named))
+async def collection(pond: Pond, slow: Slow) -> object:
+    await anext(observation := pond.observe_all(A, slow.named))
+    return observation
 
 
-async def groups(pond: Pond, slow: Slow) -> None:
-    await anext(pond.observe_groups(A, slow.group, lambda _: slow.fish))
+async def groups(pond: Pond, slow: Slow) -> object:
+    await anext(observation := pond.observe_groups(A, slow.group, lambda _: slow.fish))
+    return observation
 
 
 async def first_named(pond: Pond, slow: Slow) -> None:
@@ -79,7 +83,7 @@ WORK = (fold, explain, reduce, best_match, collection, groups, first_named)
 @pytest.mark.parametrize("is_live", [False, True])
 @pytest.mark.parametrize("work", WORK)
 def test_others_run_whenever_a_slice_of_time_is_over(
-    work: Callable[[Pond, Slow], Awaitable[None]],
+    work: Callable[[Pond, Slow], Awaitable[object]],
     is_live: bool,  # noqa: FBT001 - pytest's
 ) -> None:
     async def act(log: MemoryLog, pond: Pond) -> None:
@@ -103,9 +107,9 @@ def test_others_run_whenever_a_slice_of_time_is_over(
         await turns(20)
         if is_live:
             log.commit(events[1:])
-        await working
+        observation = await working
         await turns(COUNT)
         watching.cancel()
-        assert 0 < longest <= 2 * SLICE_S
+        assert 0 < longest <= 2 * SLICE_S, observation
 
     story(act, MemoryLog(page=1_000))
