@@ -1,0 +1,55 @@
+"""The test kit: what refutes a claim, and what does not."""
+
+from typing import Any
+
+import pytest
+
+from fish import Fish, Metadata, NotCommutative
+from fish.testing import check_commutative
+from lamport.tags import Tag
+from tests.fish.memory_log import NODE, event_of
+
+EVENTS = [event_of(1, 1, 0, "open"), event_of(2, 2, 0, "close")]
+
+
+def strict(count: int, payload: str, _: Metadata) -> int:
+    if payload == "close" and not count:
+        raise LookupError("nothing is open")
+    return count + 1
+
+
+def refusing(count: int, payload: str, _: Metadata) -> int:
+    if payload == "close":
+        raise LookupError("never")
+    return count + 1
+
+
+def gathering(state: list[str], payload: str, _: Metadata) -> list[str]:
+    state.append(payload)
+    state.sort()
+    return state
+
+
+def commutative(on_event: Any, initial: Any = 0, **more: Any) -> Fish[Any]:
+    return Fish("f", Tag("a"), initial, on_event, commutative=True, **more)
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_one_that_refuses_an_event_in_one_order_only_is_refuted(on_error: Any) -> None:
+    with pytest.raises(NotCommutative, match="is folded first"):
+        check_commutative(commutative(strict, on_error=on_error), EVENTS, NODE)
+
+
+def test_one_that_skips_the_same_event_in_every_order_is_not() -> None:
+    check_commutative(commutative(refusing, on_error="skip"), EVENTS, NODE)
+
+
+def test_events_at_which_it_stops_in_any_case_show_nothing() -> None:
+    with pytest.raises(LookupError, match="never"):
+        check_commutative(commutative(refusing), EVENTS, NODE)
+
+
+def test_one_that_mutates_is_given_copies() -> None:
+    fish = commutative(gathering, [], mutates=True)
+    check_commutative(fish, EVENTS, NODE)
+    assert fish.initial == []
