@@ -29,7 +29,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from fish.definition import MAX_NAME_BYTES, Fish, Metadata
 from fish.errors import InvalidFish, UnreadableEvent
@@ -39,6 +39,12 @@ _State = TypeVar("_State")
 _Event = TypeVar("_Event")
 
 _PLAIN = (str, int, float, bool, type(None))
+
+_AS_THEY_ARE = frozenset({str, int, float, bool})
+"""Types of fields whose values need no reading."""
+
+KNOWN_CLASSES = 1_024
+"""Classes of events whose fields are remembered."""
 
 
 def fish(
@@ -113,13 +119,13 @@ def decode_event(payload: Any, classes: Sequence[type]) -> Any:
     Raises:
         UnreadableEvent: it names one and does not fit it.
     """
-    if not isinstance(payload, Mapping):
+    if type(payload) is not dict and not isinstance(payload, Mapping):
         return None
     named = payload.get("type")
-    for cls in classes:
-        if event_type(cls) == named:
-            return _made(cls, payload, event_type(cls))
-    return None
+    if type(named) is not str:
+        return None
+    cls = _by_type(tuple(classes)).get(named)
+    return None if cls is None else _made(cls, payload, named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,21 +192,40 @@ def _plain(value: Any) -> Any:
     return value
 
 
-@lru_cache(maxsize=1_024)
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+class _Field(NamedTuple):
+    """A field of a class of events: its name, what it is annotated with, and whether a payload must have it."""
+
+    name: str
+    hint: Any
+    is_required: bool
+
+
+@lru_cache(maxsize=KNOWN_CLASSES)
+def _by_type(classes: tuple[type, ...]) -> dict[str, type]:
+    return {event_type(cls): cls for cls in reversed(classes)}
+
+
+@lru_cache(maxsize=KNOWN_CLASSES)
+def _fields(cls: type) -> tuple[_Field, ...]:
+    hints, missing = typing.get_type_hints(cls), dataclasses.MISSING
+    return tuple(
+        _Field(one.name, hints[one.name], one.default is missing is one.default_factory)
+        for one in dataclasses.fields(cls)
+    )
 
 
 def _made(cls: type, payload: Any, where: str) -> Any:
-    if not isinstance(payload, Mapping):
+    """An instance, from the values of an object; one that is just what is wanted is taken as it is."""
+    if type(payload) is not dict and not isinstance(payload, Mapping):
         raise UnreadableEvent(f"{where}: an object is wanted, not {payload!r}")
-    hints = _hints(cls)
     values = {}
-    for one in dataclasses.fields(cls):
-        if one.name in payload:
-            values[one.name] = _read(hints[one.name], payload[one.name], f"{where}.{one.name}")
-        elif one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING:
-            raise UnreadableEvent(f"{where}: {one.name!r} is missing")
+    for name, hint, is_required in _fields(cls):
+        if name in payload:
+            value = payload[name]
+            as_it_is = type(value) is hint and hint in _AS_THEY_ARE
+            values[name] = value if as_it_is else _read(hint, value, f"{where}.{name}")
+        elif is_required:
+            raise UnreadableEvent(f"{where}: {name!r} is missing")
     return cls(**values)
 
 

@@ -239,3 +239,8 @@ def test_an_observation_says_what_its_state_covers() -> None:
             assert not snapshot.provisional
 
     story(act)
+
+
+@pytest.mark.parametrize("named", [None, 5, True, [], {}, ["started"]])
+def test_a_type_that_is_no_text_names_no_class(named: Any) -> None:
+    assert decode_event({"type": named}, (Started,)) is None
