@@ -135,7 +135,7 @@ class Timeline(Generic[State]):
         self._node = node
         self._upcast = upcasters.upcast if upcasters else None
         self._examine = examine
-        special = fish.commutative or fish.mutates or fish.is_reset is not None or upcasters
+        special = fish.mutates or fish.is_reset is not None or upcasters
         self._is_plain = not special and examine is None
         self._checkpoints: list[_Checkpoint[State]] = []
         self._most = PRUNE_EVERY
@@ -333,12 +333,16 @@ class Timeline(Generic[State]):
         `good` is what was given for the last event that is in the state: whatever is raised, and wherever, the state
         is never said to be that of another event.
         """
-        known, events = len(events), self._ahead(events)
+        is_commutative = self._fish.commutative
+        if is_commutative and not self._are_new(events):
+            return self._fold_each(events, pause)
+        known, events = len(events), events if is_commutative else self._ahead(events)
         known -= len(events)
         if not events:
             return known
         base, state, on_event = self.count, self.state, self._fish.on_event
-        wanted = _worth_between(base + 1, base + len(events))
+        end = base + len(events)
+        wanted = {end} if is_commutative else _worth_between(base + 1, end)
         fresh, number = list[_Checkpoint[State]](), base
         every = given_with(events, self._node)
         self._folding = events, (payloads := iter(every.payloads))
@@ -377,6 +381,11 @@ class Timeline(Generic[State]):
             self._require_covered(event)
         return ()
 
+    def _are_new(self, events: Sequence[Event]) -> bool:
+        """Whether none of them is covered: those of a stream come in its order, and so its first one tells."""
+        firsts = {event[0][1]: event for event in reversed(events)}
+        return not any(map(self._covers, firsts.values()))
+
     def _require_covered(self, event: Event) -> None:
         if self._is_late(event):
             raise ValueError(f"event {event.key} sorts before the head {self.key}: rewind first")
@@ -392,7 +401,10 @@ class Timeline(Generic[State]):
         if not events:
             return
         count = self.count + len(events)
-        if not fresh or fresh[-1].number != count:
+        if self._fish.commutative:
+            keys = [event.key for event in events] + [one.key for one in self._checkpoints]
+            fresh, self._checkpoints = [_Checkpoint(max(keys), state, count)], []
+        elif not fresh or fresh[-1].number != count:
             fresh.append(_Checkpoint(events[-1].key, state, count))
         self._checkpoints += fresh
         if len(self._checkpoints) > self._most:

@@ -331,6 +331,42 @@ def telling(state: State, event: Any, metadata: Metadata) -> State:
     return (*state, (event, metadata))
 
 
+def falling(count: int) -> list[Event]:
+    """Events of streams that each sort before what the others brought."""
+    return [event_of(n, count - n, 0, n) for n in range(count)]
+
+
+@example(size=20, again=7, pausing=True, batches=[falling(40)])
+@example(size=20, again=0, pausing=False, batches=[falling(40)])
+@patient
+@given(arriving_histories(resets=False), st.integers(1, 40), st.integers(0, 20), st.booleans())
+def test_a_commutative_fish_folds_what_is_new_wherever_it_sorts_and_once(
+    batches: list[list[Event]],
+    size: int,
+    again: int,
+    pausing: bool,  # noqa: FBT001 - drawn
+) -> None:
+    """Pieces of the events in the order of their arrival, each beginning with some of those of the piece before."""
+    fish: Fish[State] = Fish("bag", Tag("a"), (), bagged, commutative=True)
+    timeline = Timeline(fish, NODE)
+    events = [one for batch in batches for one in batch if "a" in one.tags]
+    asked = itertools.count()
+    for start in range(0, len(events), size):
+        some = events[max(0, start - again) : start + size]
+        while some:
+            pause = (lambda: next(asked) % 3 == 0) if pausing else None
+            some = some[timeline.advance(some, pause) :]
+        known = events[: start + size]
+        assert timeline.state == tuple(sorted(str(one.key) for one in known))
+        assert timeline.calls == timeline.count == len(known)
+        assert timeline.key == max(one.key for one in known)
+        assert len(timeline.checkpoints) == 1
+
+
+def bagged(state: State, _event: Any, metadata: Metadata) -> State:
+    return tuple(sorted((*state, metadata.event_id), key=str))
+
+
 streamed = st.lists(
     st.tuples(st.sampled_from([0, 1, 5]), st.booleans(), st.integers(0, 20)), max_size=40
 )
