@@ -60,10 +60,11 @@ async def _observed(folder: Path, identity: Identity, count: int) -> int:
     async with running(folder, identity) as node:
         await node.publish("filler", None)
         tracemalloc.start()
+        watched = []
         try:
             for number in range(count):
                 fish: Fish[tuple[Any, ...]] = Fish(f"worker {number}", _where(number), (), _append)
-                node.pond.observe(fish)
+                watched.append(node.pond.observe(fish))  # or it would not be watched
                 await node.pond.current_state(fish)
             return tracemalloc.get_traced_memory()[0]
         finally:

@@ -56,6 +56,9 @@ _NONE: dict[StreamId, int] = {}
 _OVER: Iterator[object] = iter(())
 """What is left when all is folded."""
 
+_UNBEGUN: tuple[Sequence[Event], Iterator[object]] = (), _OVER
+"""What a fish is at that has folded nothing: one for all."""
+
 STRIDE = 32
 """Events that are folded at most before it is asked whether to pause."""
 
@@ -142,7 +145,7 @@ class Timeline(Generic[State]):
         self._horizon: EventKey | None = None
         self._covered = _NOWHERE
         self._folded: dict[StreamId, int] = _NONE
-        self._folding: tuple[Sequence[Event], Iterator[object]] = (), _OVER
+        self._folding: tuple[Sequence[Event], Iterator[object]] = _UNBEGUN
 
     @property
     def fish(self) -> Fish[State]:

@@ -55,7 +55,7 @@ async def run_daemon(settings: Settings, announce: Callable[[str], None]) -> Non
             )
         )
         for one in fish.values():
-            node.pond.observe(one)
+            stack.enter_context(node.pond.observe(one))
         token = draw_token(random.SystemRandom())
         api = ControlApi(node, fish, token, settings.data)
         address = await stack.enter_async_context(api.served(settings.api))

@@ -216,10 +216,11 @@ def bytes_of_a_live_fish() -> float:
 
         await pond.current_state(one(count))
         tracemalloc.start()
+        watched = []
         try:
             for number in range(count):
                 fish = one(number)
-                pond.observe(fish)
+                watched.append(pond.observe(fish))
                 await pond.current_state(fish)
             gc.collect()  # what waits to be collected is no fish's
             taken.append(tracemalloc.get_traced_memory()[0])
