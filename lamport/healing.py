@@ -9,7 +9,7 @@ For a database that nobody else has open. The cut is one transaction; the tag in
 takes its place in another, so that a crash leaves either.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from lamport.misfiled import filed_by_key, opened
 from lamport.offsets import NOTHING
 from lamport.postings import tag_hash
 from lamport.retraction_table import forgotten
-from lamport.row_keys import MAX_STREAMS, row_key
+from lamport.row_keys import MAX_STREAMS, row_checksum, row_key
 from lamport.seams import Connection, Statement
 from lamport.store import translated_errors
 from lamport.stream_check import StreamCheck
@@ -31,6 +31,10 @@ from lamport.verification import PAGE_BLOCKS, PAGE_ROWS, Verification
 
 _INDEXES = ("events_by_offset", "blocks_by_offset", "blocks_by_key", "blocks_by_last")
 _OF_ROW = f"key & {MAX_STREAMS - 1}"
+_COLUMNS = "key, last, \"offset\", count, CASE typeof(data) WHEN 'blob' THEN data END"
+_PARTED = (
+    f"SELECT {_COLUMNS} FROM blocks NOT INDEXED WHERE {_OF_ROW} = ?1 AND key <= ?2 AND last > ?2"  # noqa: S608 - ours
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,8 @@ async def heal(writer: Connection, looked: Verification, keys: Keys) -> tuple[Cu
         if check.damaged and check.stream.node != keys.node
     }
     with translated_errors():
-        await writer.transact(_statements(looked, cut, keys))
+        parted = await _parted(writer, looked, cut)
+        await writer.transact(_statements(looked, cut, parted, keys))
         await rebuild_tags(writer, {row: one.stream for row, one in looked.streams.items()})
     return tuple(Cut(one.stream, one.told.offset, one.sound.offset) for one in cut.values())
 
@@ -91,8 +96,7 @@ async def _pages_of_blocks(
     """Key, offset and bytes of all events in blocks that can be read."""
     key = -(2**63)
     while stored := await writer.fetch(
-        "SELECT key, last, \"offset\", count, CASE typeof(data) WHEN 'blob' THEN data END"
-        " FROM blocks NOT INDEXED WHERE key > ? ORDER BY key LIMIT ?",
+        f"SELECT {_COLUMNS} FROM blocks NOT INDEXED WHERE key > ? ORDER BY key LIMIT ?",  # noqa: S608 - ours
         (key, PAGE_BLOCKS),
     ):
         if stored[-1][0] <= key:
@@ -128,12 +132,16 @@ def _entries(
 
 
 def _statements(
-    looked: Verification, cut: Mapping[int, StreamCheck], keys: Keys
+    looked: Verification,
+    cut: Mapping[int, StreamCheck],
+    parted: Iterable[Statement],
+    keys: Keys,
 ) -> Iterator[Statement]:
     yield _raised_clock()
     yield Statement("DELETE FROM dictionaries WHERE number IS ? AND copy IS ?", looked.bad_copies)
     yield inserted(looked.copies)
     yield filed_by_key("blocks", looked.misfiled)
+    yield from parted
     yield from _cuts(cut)
     yield Statement(
         "DELETE FROM blocks WHERE key = ?",
@@ -177,7 +185,6 @@ def _cuts(cut: Mapping[int, StreamCheck]) -> Iterator[Statement]:
         f"DELETE FROM events WHERE {_OF_ROW} = ? AND key > ?",  # noqa: S608 - a number of ours
         [(row, row_key(head.lamport, row)) for row, head in sound.items()],
     )
-    # A cut is at a seal, and seals among blocks are where blocks end.
     yield Statement(
         f"DELETE FROM blocks WHERE {_OF_ROW} = ? AND key > ?",  # noqa: S608 - a number of ours
         [(row, row_key(head.lamport, row)) for row, head in sound.items()],
@@ -193,6 +200,28 @@ def _cuts(cut: Mapping[int, StreamCheck]) -> Iterator[Statement]:
     yield from _unforked(cut)
     yield Statement("DELETE FROM streams WHERE head = ?", [(NOTHING,)])
     yield Statement("DELETE FROM horizons WHERE stream NOT IN (SELECT row FROM streams)")
+
+
+async def _parted(
+    writer: Connection, looked: Verification, cut: Mapping[int, StreamCheck]
+) -> list[Statement]:
+    """Turn a block that holds a cut into the rows that are left of it: a revocation's seal may stand within one."""
+    statements = list[Statement]()
+    for row, check in cut.items():
+        sound = row_key(check.sound.lamport, row)
+        for stored in await writer.fetch(_PARTED, (row, sound)):
+            events = _of_block(looked.dictionaries, *stored)
+            left = [event for event in events if event[0] <= sound]
+            statements += _as_rows(stored[0], row, left)
+    return statements
+
+
+def _as_rows(block: int, row: int, events: Sequence[tuple[int, int, bytes]]) -> Iterator[Statement]:
+    yield Statement("DELETE FROM blocks WHERE key = ?", [(block,)])
+    yield Statement(
+        "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)",
+        [(key, row, offset, data, row_checksum(key, offset, data)) for key, offset, data in events],
+    )
 
 
 def _unforked(cut: Mapping[int, StreamCheck]) -> Iterator[Statement]:
