@@ -68,7 +68,7 @@ class Listener:
             lower = OffsetMap({s: hesitation.randint(0, offset) for s, offset in held})
         self._cursor: dict[StreamId, int] = dict(lower.items())
         self._hesitation = hesitation
-        self._device = device
+        self.device = device
         self._log = device.node.log
         self._auditor = auditor
         self._start, self._restores = device.starts, device.restores
@@ -78,7 +78,7 @@ class Listener:
         self._task = asyncio.create_task(self._listen())
 
     async def _listen(self) -> None:
-        log = self._device.node.log
+        log = self.device.node.log
         while True:
             try:
                 await self._follow(log)
@@ -98,16 +98,16 @@ class Listener:
                 await asyncio.sleep(SLOWEST_S * self._hesitation.random())
 
     def _check(self, event: Event) -> None:
-        name, world = self._device.name, self._auditor.world
-        if self._device.restores != self._restores:
+        name, world = self.device.name, self._auditor.world
+        if self.device.restores != self._restores:
             return  # it goes on reading where another disk is now
-        if not self._auditor.holds(self._device, event.stream, event.offset):
+        if not self._auditor.holds(self.device, event.stream, event.offset):
             world.broken(f"law 11: {name} was handed {event.key}, which is not on its disk")
         if not self._auditor.is_as_said(event):
             world.broken(f"law 11: {name} was handed another {event.key} than its author wrote")
         stream = self._log.store.branches.named_now(event.stream, event.offset)
         self._cursor = dict(self._reached.items())
-        pruned = self._device.node.log.horizons.get(event.stream.base, 0)
+        pruned = self.device.node.log.horizons.get(event.stream.base, 0)
         due = self._due(stream, event.offset, pruned)
         if event.offset < due and self._auditor.hidden.was_named(event.key):
             self._told.pop((stream.base, event.offset), None)
@@ -121,15 +121,15 @@ class Listener:
         """Take note that an event is hidden from now on, which must be so."""
         self._delivered.set()
         self._told[event.stream.base, event.offset] = None
-        if self._device.restores == self._restores and not self._is_hidden(
+        if self.device.restores == self._restores and not self._is_hidden(
             event.stream, event.offset
         ):
             self._auditor.world.broken(
-                f"law 11: {self._device.name} was told that {event.key} is retracted, which it is not"
+                f"law 11: {self.device.name} was told that {event.key} is retracted, which it is not"
             )
 
     def _is_hidden(self, stream: StreamId, offset: int) -> bool:
-        return self._auditor.hidden.at(self._auditor, self._device, stream, offset)
+        return self._auditor.hidden.at(self._auditor, self.device, stream, offset)
 
     @property
     def _reached(self) -> OffsetMap:
@@ -162,7 +162,7 @@ class Listener:
             place
             for key, place in self._handed.items()
             if place[1] >= kept.get(place[0], 0)
-            and self._auditor.hidden.hides(self._auditor, self._device, key)
+            and self._auditor.hidden.hides(self._auditor, self.device, key)
         ]
         return all(self._due(*end) >= end[1] for end in ends) and all(
             place in self._told for place in hidden
@@ -171,7 +171,7 @@ class Listener:
     async def check(self) -> None:
         """Hold what was seen against what is held, and end; nothing where the device was switched off meanwhile."""
         try:
-            if self._device.running and self._device.starts == self._start:
+            if self.device.running and self.device.starts == self._start:
                 await self._compare()
         finally:
             await self.end()
@@ -183,7 +183,7 @@ class Listener:
 
     async def _compare(self) -> None:
         """Wait until everything was handed over. That it came once and in order was checked as it came."""
-        held = self._device.node.offsets
+        held = self.device.node.offsets
         self._hesitation = None
         with suppress(TimeoutError):
             async with asyncio.timeout(LISTENER_S):
@@ -193,7 +193,7 @@ class Listener:
         if not self._is_up_to_date(held):
             seen = self._reached
             raise LawBroken(
-                f"law 11: a subscriber at {self._device.name} saw {seen}, there is {held};"
+                f"law 11: a subscriber at {self.device.name} saw {seen}, there is {held};"
                 f" it was told of {len(self._told)} retracted events"
             )
 
@@ -334,7 +334,13 @@ def check_trust(world: World) -> None:
     for device in world.nodes:
         if not device.running:
             continue
-        liars = [one for one in world.nodes if world.air.link(one.name, device.name).was_forged]
+        # A copy remembers whom its original bans.
+        bearers = [one.name for one in world.bearers(device)]
+        liars = [
+            one
+            for one in world.nodes
+            if any(world.air.link(one.name, name).was_forged for name in bearers)
+        ]
         innocent = set(device.node.peers._bans.until) - {one.identity.node for one in liars}
         if innocent:
             names = sorted(world.name_of(node) for node in innocent)
