@@ -94,9 +94,14 @@ class Flips:
 
     @property
     def outstanding(self) -> bool:
-        """Whether one of them is not mended yet."""
+        """Whether one of them is still to be mended: to a device that was revoked nobody gives anything back."""
         self.made = [flip for flip in self.made if _is_there(flip)]
-        return bool(self.made)
+        members = self.auditor.world.members
+        return any(flip.device in members for flip in self.made)
+
+    def hurt(self, device: Device) -> bool:
+        """Whether a device cannot read all that it holds."""
+        return any(flip.device is device and _is_there(flip) for flip in self.made)
 
     def strike(self, device: Device, holders: Sequence[Device], amount: float) -> bool:
         """Flip a bit of something that all of the holders have, too; returns whether there was one to flip."""
