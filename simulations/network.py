@@ -282,7 +282,7 @@ class SimulatedChannel:
         self._remote = Address(host, PORT)
         self._outgoing = outgoing
         self._incoming = incoming
-        self._is_dead = False
+        self._is_dead = self._is_given_up = False
 
     @property
     def peer(self) -> NodeId:
@@ -314,8 +314,9 @@ class SimulatedChannel:
 
     def abort(self) -> None:
         """See `Channel.abort`."""
-        if self._is_dead or self._incoming.over:
+        if self._is_dead or self._is_given_up:
             return
+        self._is_given_up = True
         self._incoming.drop()
         if self._outgoing.dead:
             self._outgoing.drop()

@@ -118,6 +118,22 @@ def test_a_power_cut_loses_nothing_that_was_acknowledged(seed: int) -> None:
     tell(story, seed)
 
 
+def test_no_connection_is_left_of_a_device_whose_power_went_while_it_spoke() -> None:
+    async def story(world: World) -> None:
+        a, b, c = world.nodes
+        await world.run(seconds=5)
+        for number in range(10):
+            await a.publish(X, number)
+            await world.run(seconds=0.0005 * number)
+            await a.power_cut()
+            await world.run(seconds=3)
+            await a.start()
+            await world.run(seconds=3)
+        assert [one.open_channels for one in (a, b, c)] == [2, 2, 2]
+
+    tell(story, 1)
+
+
 def test_clocks_that_are_wrong_by_decades_change_nothing() -> None:
     async def story(world: World) -> None:
         for years, device in zip((-40, 0, 50), world.nodes, strict=True):
