@@ -206,7 +206,10 @@ class Auditor:
         return found
 
     def check_proven(self, device: Device) -> None:
-        """Law 3: a stream that was written twice is a proven fork, at every node, unless one history was lost."""
+        """Law 3: a stream that was written twice is a proven fork, at every member, unless one history was lost.
+
+        What counts nowhere any more, and what only revoked devices hold, members do not tell each other.
+        """
         rows = device.platter.fetch("SELECT DISTINCT node, number FROM forks")
         proven = {StreamId(NodeId(node), number) for node, number in rows}
         for stream in self.forked:
@@ -214,11 +217,13 @@ class Auditor:
                 raise LawBroken(f"law 3: {device.name} knows of one history of {stream} alone")
 
     def _is_held_twice(self, stream: StreamId) -> bool:
-        """Whether there are disks, as they are now, that hold two events at one offset."""
+        """Whether members' disks, as they are now, hold two events at one offset that count."""
         held: dict[int, bytes] = {}
-        for device in self.world.nodes:
+        for device in self.world.members:
             for known in self.known.get((_disk(device), stream), {}).values():
                 for offset, hash_ in enumerate(known.hashes, known.first):
+                    if self.world.membership.withdraws(device, stream, offset):
+                        break
                     if held.setdefault(offset, hash_) != hash_:
                         return True
         return False
