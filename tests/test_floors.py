@@ -77,8 +77,8 @@ FLOORS = (
         " fish.machines.ledger fish.machines.stability fish.machines.runtime fish.log fish.snapshots fish.observation"
         " fish.running fish.effects fish.pond fish.feed fish.explaining fish.shown"
         " fish.standing fish.turns fish.lookout fish.collection fish.folding fish.protocols fish.protocols.playing"
-        " transport.membership transport transport.forks transport.repairs transport.rooting transport.link"
-        " transport.bans transport.newcomer transport.meeting transport.standing transport.peers"
+        " transport.finishing transport.membership transport transport.forks transport.repairs transport.rooting"
+        " transport.link transport.bans transport.newcomer transport.meeting transport.standing transport.peers"
         " shoal.errors shoal.seams shoal.keys shoal.alarms shoal.sync shoal.node shoal.views shoal.explaining"
         " shoal.worker shoal.strictjson shoal.membership"
     ),

@@ -14,6 +14,7 @@ from lamport.log import EventLog
 from lamport.notices import Notice
 from transport.credentials import Credentials
 from transport.errors import NotAMember
+from transport.finishing import finished
 from transport.handshake import Refusal
 from transport.identity import Identity
 from transport.network import Channel, Network
@@ -86,11 +87,16 @@ class Membership:
     async def learn(self, notice: Notice) -> bool:
         """Take in a notice, go by it and pass it on; returns whether it was news.
 
+        Whoever is cancelled meanwhile, as by the end of the link that brought the notice, is so when that is done.
+
         Raises:
             CorruptRange: it is not the admin's, or says nothing that can be read.
             LimitExceeded: no more are kept.
             StoreFull: there is no room; nothing was changed.
         """
+        return await finished(self._learn(notice))
+
+    async def _learn(self, notice: Notice) -> bool:
         if not await self._log.learn(notice):
             return False
         if self.credentials.identities != self._shown:

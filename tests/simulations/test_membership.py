@@ -124,6 +124,21 @@ def test_a_device_that_hears_of_its_own_revocation_writes_no_more() -> None:
     tell(story)
 
 
+@pytest.mark.parametrize("seed", [2, 6, 19])
+def test_a_device_that_is_cut_off_while_it_hears_of_its_revocation_goes_by_it(seed: int) -> None:
+    async def story(world: World) -> None:
+        a, thief = world.nodes[0], world.nodes[4]
+        await thief.publish("x", 1)
+        await world.converge()
+        await revoke(world, a, thief)
+        await world.run(seconds=5)
+        assert thief.platter.fetch("SELECT count(*) FROM notices") == [(1,)]
+        with pytest.raises(NodeRevoked):
+            await thief.publish("x", 2)
+
+    tell(story, seed, nodes=5)
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_new_keys_reach_who_was_away_or_cut_off_and_no_revoked_device(seed: int) -> None:
     async def story(world: World) -> None:
