@@ -118,12 +118,15 @@ class Listener:
         self._handed[event.key] = (stream.base, event.offset)
 
     def _retracted(self, event: Event) -> None:
-        """Take note that an event is hidden from now on, which must be so."""
+        """Take note that an event is hidden from now on, which must be so, unless it will be back at once.
+
+        What withdraws a retraction may stand on the disk before the log goes by it.
+        """
         self._delivered.set()
+        place = event.stream, event.offset
         self._told[event.stream.base, event.offset] = None
-        if self.device.restores == self._restores and not self._is_hidden(
-            event.stream, event.offset
-        ):
+        is_so = self._is_hidden(*place) or self._may_be_back(*place)
+        if self.device.restores == self._restores and not is_so:
             self._auditor.world.broken(
                 f"law 11: {self.device.name} was told that {event.key} is retracted, which it is not"
             )
@@ -152,7 +155,7 @@ class Listener:
         return bool(hidden.admin.revocations) and any(named)
 
     def _is_up_to_date(self, held: OffsetMap) -> bool:
-        """Whether everything was handed over, and everything told that was hidden afterwards.
+        """Whether everything was handed over, and everything told that was hidden afterwards, and nothing else.
 
         Of what was pruned meanwhile nobody knows any more whom it concerned.
         """
@@ -164,8 +167,11 @@ class Listener:
             if place[1] >= kept.get(place[0], 0)
             and self._auditor.hidden.hides(self._auditor, self.device, key)
         ]
-        return all(self._due(*end) >= end[1] for end in ends) and all(
-            place in self._told for place in hidden
+        back = [one for one in self._told if one[1] >= kept.get(one[0], 0)]
+        return (
+            all(self._due(*end) >= end[1] for end in ends)
+            and all(place in self._told for place in hidden)
+            and all(self._is_hidden(*place) for place in back)
         )
 
     async def check(self) -> None:
