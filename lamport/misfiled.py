@@ -38,6 +38,13 @@ OR stream = ?1 AND (typeof("offset") != 'integer' OR "offset" > ?3
   OR typeof(count) != 'integer' OR "offset" + count <= ?2)
 LIMIT {MAX_SEALED_EVENTS}
 """  # noqa: S608 - numbers of ours
+# Whether anything stands where a block of the row ?1 belongs, from the offset ?2 to ?3.
+_STANDING = f"""
+SELECT 1 FROM events WHERE stream = ?1 AND "offset" BETWEEN ?2 AND ?3
+UNION ALL SELECT 1 FROM blocks
+WHERE stream = ?1 AND "offset" BETWEEN ?2 - {MAX_SEALED_EVENTS} AND ?3 AND "offset" + count > ?2
+LIMIT 1
+"""  # noqa: S608 - a number of ours
 
 
 class Misfiled(NamedTuple):
@@ -79,13 +86,19 @@ class Filing:
         for stored in await self._fetch(_ASTRAY, row, begin, head):
             key, _, stream, *_ = stored
             if self._block(stored) is not None:
-                back += [key] if stream != key & _MASK else []
+                if stream != key & _MASK:
+                    (gone if await self._is_replaced(stored) else back).append(key)
             elif stream != key & _MASK and (found := list(self._place(stored))):
                 places += found
             else:
                 gone.append(key)
         statements = [filed_by_key("blocks", back)] if back else []
         return [*statements, *([_deleted(gone)] if gone else [])], places
+
+    async def _is_replaced(self, stored: Sequence[Any]) -> bool:
+        """Whether something stands already where a block that can be read belongs."""
+        key, _, _, first, count, _ = stored
+        return bool(await self._fetch(_STANDING, key & _MASK, first, first + count - 1))
 
     def _place(self, stored: Sequence[Any]) -> Iterator[OffsetRange]:
         """Where an unreadable block stands by its columns, as far as those are offsets of a stream."""

@@ -241,3 +241,24 @@ def test_a_damaged_copy_of_a_dictionary_is_told_and_made_anew(
     assert not cuts
     assert execute(tmp_path, every) == before
     assert looked_at(tmp_path) == ([], [])
+
+
+def test_a_block_filed_elsewhere_is_not_brought_back_beside_what_replaced_it(
+    tmp_path: Path,
+) -> None:
+    """Its beginning was given up, so that what a peer gave in its place begins under another key."""
+
+    async def act(log: EventLog) -> None:
+        seal = said(*RANGES)[-1].seal
+        await log.follow_horizon(
+            Seal(BOB, seal.offset, seal.hash, seal.clock, 2).signed(member("bob"))
+        )
+        while not log.store.horizons[BOB].is_followed:
+            await log._tidying.step()  # noqa: SLF001 - it would make it when idle
+        execute(tmp_path, at(0, "UPDATE blocks SET stream = 9"))
+        log.store.events.forget()
+        assert await mended(log, ALL, said(*RANGES)) == 3
+        assert [one.offset for one in await read_all(log, Tag("said"))] == list(range(2, 40))
+        assert execute(tmp_path, "SELECT count(*) FROM blocks WHERE stream = 9") == [(0,)]
+
+    damaged(tmp_path, "DELETE FROM snapshots", act)
