@@ -385,7 +385,10 @@ class Repair:
     async def _seals(self, row: int, stream: StreamId, where: str, offset: int, order: str) -> Any:
         """The seals on one side of an offset that their author signed, nearest first."""
         while found := await self._fetch(
-            f'{_SEAL_COLUMNS} AND {where} ORDER BY "offset" {order} LIMIT 1', row, offset
+            f"{_SEAL_COLUMNS} AND {where} AND typeof(\"offset\") = 'integer'"
+            f' ORDER BY "offset" {order} LIMIT 1',
+            row,
+            offset,
         ):
             seal = Seal(stream, *found[0])
             if is_genuine(seal, self._keys) and seal.offset <= self._store.head(stream).offset:

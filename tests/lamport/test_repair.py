@@ -230,3 +230,16 @@ def test_damages_of_a_stream_are_one_span_and_are_told_once() -> None:
         assert not damages.spans
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("value", ["'text'", "x'00'"])
+def test_a_seal_at_what_is_no_offset_hinders_no_repair(tmp_path: Path, value: str) -> None:
+    async def act(log: EventLog) -> None:
+        with closing(sqlite3.connect(tmp_path / DATABASE_NAME)) as connection:
+            connection.execute('DELETE FROM events WHERE stream = 1 AND "offset" = 14')
+            connection.commit()
+        assert await mended(log, ALL, said(10, 10, 10, 10)) == 1
+        assert len(await read_all(log, Tag("said"))) == 40
+
+    strike = f'UPDATE seals SET "offset" = {value} WHERE stream = 1 AND "offset" = 39'  # noqa: S608 - ours
+    damaged(tmp_path, strike, act)
