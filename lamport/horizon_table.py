@@ -58,15 +58,37 @@ def _row(row: int, horizon: Horizon) -> tuple[Any, ...]:
 async def load_horizons(
     connection: Connection, stream_of: Mapping[int, StreamId]
 ) -> dict[StreamId, Horizon]:
-    """All horizons of a database."""
+    """All horizons of a database. What is of another type than was written is taken for nothing: no seal holds then."""
     rows = await connection.fetch(
         'SELECT h.stream, h."offset", h.hash, h.clock, h.horizon, h.signature,'
         " s.horizon, h.base, h.cleared FROM horizons h JOIN streams s ON s.row = h.stream"
     )
-    return {
-        stream_of[row]: Horizon(Seal(stream_of[row], *seal), first, base, cleared)
-        for row, *seal, first, base, cleared in rows
-    }
+    return {stream_of[row]: _loaded(stream_of[row], *columns) for row, *columns in rows}
+
+
+def _loaded(  # noqa: PLR0917 - the columns of its row, as they come
+    stream: StreamId,
+    offset: Any,
+    hash_: Any,
+    clock: Any,
+    horizon: Any,
+    signature: Any,
+    first: Any,
+    base: Any,
+    cleared: Any,
+) -> Horizon:
+    seal = Seal(
+        stream, _number(offset), _data(hash_), _number(clock), _number(horizon), _data(signature)
+    )
+    return Horizon(seal, _number(first), _data(base), _number(cleared))
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _data(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else b""
 
 
 async def clear_step(  # noqa: PLR0917 - the tables, what of them, and where

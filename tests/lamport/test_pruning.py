@@ -473,6 +473,31 @@ async def test_a_damaged_horizon_is_found(tmp_path: Path) -> None:
 
 
 @story
+async def test_a_horizon_whose_numbers_became_text_is_followed_when_it_is_heard_again(
+    tmp_path: Path,
+) -> None:
+    [a, b] = folders(tmp_path, "ab")
+
+    async def prune(log: EventLog, stream: StreamId) -> None:
+        async with open_log(b, BOB) as other:
+            await hand_over(log, other, stream)
+        await followed(log, stream, 30)
+        seal = log.store.announced(stream)
+        assert seal is not None
+        for column in ("offset", "hash", "clock", "horizon", "signature", "base", "cleared"):
+            async with open_log(b, BOB) as other:
+                await other.follow_horizon(seal)
+                await followed(other, stream, 30)
+                await publish(other, "own")
+            stored(b, f"UPDATE horizons SET \"{column}\" = 'text'")  # noqa: S608 - the cases above
+        async with open_log(b, BOB) as other:
+            await other.follow_horizon(seal)
+            await followed(other, stream, 30)
+
+    await sensors_of(a, 40, prune)
+
+
+@story
 async def test_a_pruned_stream_that_is_damaged_is_cut_and_given_back(tmp_path: Path) -> None:
     [a, b] = folders(tmp_path, "ab")
 
