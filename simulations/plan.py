@@ -153,7 +153,7 @@ def draw_plan(
     """The plan of a seed.
 
     `seconds` is how long there is hardship; a quiet phase follows. `nodes` is drawn if not given, and so are the kinds
-    of hardship unless it is to be `every_kind` (but for forging, which is not drawn beside clones).
+    of hardship unless it is to be `every_kind`.
     """
     draw = random.Random(f"plan {seed}")  # noqa: S311 - repeatable on purpose
     count = nodes or draw.randint(2, MAX_NODES)
@@ -171,18 +171,10 @@ def draw_plan(
     }
     if "clone" in options and shape == "line":
         shape = "mesh"  # at the end of a line only one is dialled of a device and its copy
-    operations = [*_work(draw, count, seconds)]
+    operations = [*_work(draw, count, seconds), *_ruling(seed, count, seconds)]
     if "clone" not in options:
         # Where two histories part, and both have pruned that place, nobody can tell them apart any more.
-        operations += _sensing(seed, count, seconds)
-    if not _COPYING & options.keys():
-        # A copy has its original's keys, and neither can be told from the other by what the admin says of them.
-        operations += _ruling(seed, count, seconds, operations)
-    if any(one.kind == "revoke" for one in operations):
-        # Whether a retraction hides depends on who has heard of its author's revocation: stories tell of that.
-        operations = [one for one in operations if one.kind != "retract"]
-    if "clone" in options:
-        options.pop("forge", None)  # a copy remembers whom its original banned
+        operations += _sensing(seed, count, seconds, operations)
     for kind, every_s in options.items():
         operations += _strikes(draws[kind], kind, every_s, count, seconds)
     return Plan(seed, count, shape, harsh, knobs, seconds, options, tuple(sorted(operations)))
@@ -210,28 +202,31 @@ def _work(draw: random.Random, nodes: int, seconds: float) -> Iterator[Operation
             at += draw.expovariate(1 / every_s)
 
 
-def _sensing(seed: int, nodes: int, seconds: float) -> Iterator[Operation]:
-    """Readings of the devices; drawn by themselves, so that they change nothing else of a seed."""
+def _sensing(
+    seed: int, nodes: int, seconds: float, others: Sequence[Operation]
+) -> Iterator[Operation]:
+    """Readings of the devices; drawn by themselves, so that they change nothing else of a seed.
+
+    Who is revoked reports none: what its horizon had others delete before they heard of the cut, they have no more,
+    and whoever heard of the cut first keeps it.
+    """
     draw = random.Random(f"sensing {seed}")  # noqa: S311 - repeatable on purpose
     if draw.random() < 0.5:  # noqa: PLR2004 - half of the worlds
         return
+    revoked = {one.devices[1] for one in others if one.kind == "revoke"}
     at = draw.expovariate(1 / SENSE_EVERY_S)
     while at < seconds:
-        yield Operation(round(at, 6), SENSE, _one(draw, nodes), draw.randint(1, MAX_SENSED))
+        sensing = Operation(round(at, 6), SENSE, _one(draw, nodes), draw.randint(1, MAX_SENSED))
+        if not revoked & set(sensing.devices):
+            yield sensing
         at += draw.expovariate(1 / SENSE_EVERY_S)
 
 
-def _ruling(
-    seed: int, nodes: int, seconds: float, others: Sequence[Operation]
-) -> Iterator[Operation]:
-    """What the admin does; drawn by itself, so that it changes nothing else of a seed.
-
-    Who writes readings is not revoked: some would have pruned what others are to keep up to the cut.
-    """
+def _ruling(seed: int, nodes: int, seconds: float) -> Iterator[Operation]:
+    """What the admin does; drawn by itself, so that it changes nothing else of a seed."""
     draw = random.Random(f"admin {seed}")  # noqa: S311 - repeatable on purpose
-    left_out = {"revoke"} if any(one.kind == SENSE for one in others) else set[str]()
     for kind, concerned in ADMIN.items():
-        if draw.random() < ADMIN_WORLDS and kind not in left_out:
+        if draw.random() < ADMIN_WORLDS:
             for _ in range(draw.randint(1, MAX_ADMIN)):
                 at = round(draw.uniform(0.0, seconds), 6)
                 devices = tuple(draw.sample(range(nodes), concerned))
@@ -292,9 +287,6 @@ HARDSHIPS: Mapping[str, _Hardship] = {
     "flip_bit": _Hardship(_one),
     "clone": _Hardship(_one),
 }
-
-_COPYING = {"clone", "copy_card"}
-"""What makes two devices of one."""
 
 _APART = {"flip_bit", "clone"}
 """Kinds that are drawn from a generator of their own: all else that a seed draws is what it was without them."""

@@ -211,6 +211,15 @@ def test_drawn_plans_revoke_and_rotate() -> None:
     assert set(ADMIN) <= kinds
 
 
+@pytest.mark.parametrize("kind", ADMIN)
+@pytest.mark.parametrize("beside", ["clone", "copy_card", "retract", "sense", "forge"])
+def test_the_admin_acts_beside_copies_retractions_readings_and_forgers(
+    kind: str, beside: str
+) -> None:
+    drawn = [{one.kind for one in draw_plan(seed).operations} for seed in range(1, 60)]
+    assert any({kind, beside} <= kinds for kinds in drawn)
+
+
 @pytest.mark.parametrize(
     ("name", "seed"),
     [

@@ -35,7 +35,7 @@ def test_a_seed_keeps_all_laws(seed: int) -> None:
 
 def test_a_world_with_every_kind_of_hardship_keeps_all_laws() -> None:
     plan = draw_plan(1, nodes=5, seconds=30, every_kind=True)
-    assert set(plan.options) == set(HARDSHIPS) - {"forge"}  # which is not drawn beside clones
+    assert set(plan.options) == set(HARDSHIPS)
     assert not play(plan).failure
 
 
