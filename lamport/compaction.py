@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgpack
 
@@ -233,12 +234,20 @@ def _packed(
             return None
     except TypeError:  # what stands in a damaged row may be of any type
         return None
+    if not all(map(_is_filed_right, unit)):
+        return None
     first = unit[0].offset
     events = [Filed(one.key >> STREAM_BITS, one.data) for one in unit]
     return [
         (row_key(one.first_lamport, row), row_key(one.last_lamport, row), row, *one[2:])
         for one in pack_events(row, first, events, dictionary)
     ]
+
+
+def _is_filed_right(row: Row) -> bool:
+    """Whether an event's key tells its timestamp: the row's checksum covers the key's lower half alone."""
+    fields: list[Any] = msgpack.unpackb(row.data, strict_map_key=False)
+    return bool(fields[0] == row.key >> STREAM_BITS)
 
 
 def _statements(row: int, first: int, end: int, packed: Sequence[Place]) -> list[Statement]:
