@@ -492,9 +492,10 @@ def _decoded_rows(stream: StreamId, rows: Sequence[Row]) -> Sequence[Event]:
     if not rows:
         return ()
     keys, offsets, data, checksums = zip(*rows, strict=True)
-    if checksums == tuple(map(row_checksum, keys, offsets, data)):
-        lamports = [key >> STREAM_BITS for key in keys]
-        with suppress(ValueError, TypeError, RecursionError, msgpack.UnpackException):
+    # What is wrong with one of them is told below; in a damaged row not even bytes need stand.
+    with suppress(ValueError, TypeError, RecursionError, msgpack.UnpackException):
+        if checksums == tuple(map(row_checksum, keys, offsets, data)):
+            lamports = [key >> STREAM_BITS for key in keys]
             return decode_events(stream, offsets, lamports, data)
     return [_decoded_row(stream, row) for row in rows]
 

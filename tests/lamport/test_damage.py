@@ -10,8 +10,9 @@ import pytest
 
 from lamport.errors import DamagedRange, StoreMismatch
 from lamport.log import EventLog
+from lamport.reader import Order
 from lamport.sqlite import DATABASE_NAME
-from lamport.tags import Tag
+from lamport.tags import ALL_EVENTS, Tag
 from lamport.verification import require_sound_heads
 from tests.lamport.keys import Author, drafts, member, open_log, read_all
 
@@ -108,6 +109,20 @@ def test_bytes_that_are_no_event_any_more_are_not_handed_to_readers(
             assert len(await read_all(log, Tag(other))) == 10
 
     statement = f'UPDATE events SET bytes = {damage} WHERE stream = 1 AND "offset" = 14'  # noqa: S608
+    damaged(tmp_path, statement, act)
+
+
+@pytest.mark.parametrize("stored", ["'text'", "5", "1.5"])
+@pytest.mark.parametrize("order", Order)
+def test_what_is_no_bytes_at_all_any_more_is_told_as_damage(
+    tmp_path: Path, stored: str, order: Order
+) -> None:
+    async def act(log: EventLog) -> None:
+        for where in (ALL_EVENTS, Tag("said")):
+            with pytest.raises(DamagedRange, match="event 15 of stream"):
+                await read_all(log, where, order)
+
+    statement = f'UPDATE events SET bytes = {stored} WHERE stream = 1 AND "offset" = 15'  # noqa: S608
     damaged(tmp_path, statement, act)
 
 
