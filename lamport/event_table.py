@@ -266,6 +266,9 @@ class EventTable:
         """
         kept = [self._kept(key, offset, count) for key, _, offset, count in near]
         missing = [one for one, block in zip(near, kept, strict=True) if block is None]
+        for one, block in zip(near, kept, strict=True):
+            if block is not None:
+                self._open((*one, None))  # a search by key may have opened some of its frames alone
         stored: list[Any] = []
         if missing:
             marks = ",".join(str(one[0]) for one in missing)

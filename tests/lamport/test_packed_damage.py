@@ -19,7 +19,7 @@ from lamport.offsets import OffsetMap
 from lamport.reader import Order
 from lamport.seams import INLINE
 from lamport.sqlite import DATABASE_NAME
-from lamport.tags import Tag
+from lamport.tags import ALL_EVENTS, Tag
 from tests.lamport.keys import Author, drafts, member, open_log, read_all
 from tests.lamport.test_repair import ALL, BOB, findings, mended, said
 
@@ -149,6 +149,24 @@ def test_any_flipped_bit_of_a_block_that_shows_is_found_where_it_is_and_mended(
         assert await findings(log, tmp_path) == []
 
     damaged(tmp_path, "DELETE FROM snapshots", act)
+
+
+def test_a_block_of_which_a_part_was_read_before_is_told_to_be_damaged_behind_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sound frames were opened by key; a scan that begins within it meets the other ones."""
+    monkeypatch.setattr("lamport.blocks.FRAME_EVENTS", 2)
+
+    async def act(log: EventLog) -> None:
+        first, inside = EventKey(11, BOB), EventKey(12, BOB)
+        found = await log._reader.events_at([first])  # noqa: SLF001 - opens its frame alone
+        assert keys(found) == [first]
+        with pytest.raises(DamagedEvent, match="offsets 10 to 14 of stream"):
+            async for _ in log.read(ALL_EVENTS, after=inside):
+                pass
+
+    shorter = "CAST(substr(data, 1, length(data) - 20) || zeroblob(20) AS BLOB)"
+    damaged(tmp_path, at(10, f"UPDATE blocks SET data = {shorter}"), act)  # noqa: S608
 
 
 def test_a_read_that_is_under_way_goes_on_in_blocks_that_were_made_anew(
