@@ -23,11 +23,13 @@ from lamport.seams import Connection, Statement, Work
 from lamport.tag_index import TagIndex
 
 _NEAR = """
-SELECT b.rowid, b.tag, b.first, b.last, b.keys FROM json_each(?) AS span
+SELECT b.rowid, b.tag, b.first, b.last FROM json_each(?) AS span
 JOIN tag_blocks AS b ON b.tag = json_extract(span.value, '$[0]')
 AND b.first <= json_extract(span.value, '$[2]') AND b.last >= json_extract(span.value, '$[1]')
 """
-"""The blocks of each tag that overlap the keys from its first to its last."""
+"""Where the blocks of each tag are that overlap the keys from its first to its last: the index alone tells."""
+
+_BLOCKS = "SELECT rowid, tag, keys FROM tag_blocks WHERE rowid IN (SELECT value FROM json_each(?))"
 
 Entries = set[tuple[int, int]]
 """Pairs of a tag's hash and an event's key."""
@@ -42,9 +44,11 @@ async def plan_removal(
         gone[tag].append(key)
     tails = await tags.tails(gone)
     spans = json.dumps([(tag, keys[0], keys[-1]) for tag, keys in gone.items()])
-    blocks = await connection.fetch(
-        _NEAR, (spans,)
-    )  # one question: hundreds would take as long as all the rest
+    # Two questions: hundreds would take as long as all the rest. A slow stream's keys may have any number of blocks
+    # between them, so that only those are read that may hold some.
+    near = await connection.fetch(_NEAR, (spans,))
+    wanted = [one for one, tag, first, last in near if _may_hold(first, last, gone[tag])]
+    blocks = await connection.fetch(_BLOCKS, (json.dumps(wanted),))
     return await work.run(_without, gone, tails, blocks)
 
 
@@ -81,9 +85,7 @@ def _blocks_without(
 ) -> Iterator[Statement]:
     changed: list[Any] = []
     emptied: list[Any] = []
-    for rowid, tag, first, last, data in blocks:
-        if not _may_hold(first, last, gone[tag]):
-            continue
+    for rowid, tag, data in blocks:
         try:
             kept = _kept(unpack_block(data), gone[tag])
         except DamagedIndex:
