@@ -30,6 +30,9 @@ OPENED_AT_ONCE = 32
 """Behind so many blocks others have their turn: a millisecond or two."""
 
 
+_INTEGER = frozenset((int,))
+
+
 class Row(NamedTuple):
     """A fresh event: row key, offset, bytes, checksum (None: an older schema wrote none)."""
 
@@ -169,7 +172,9 @@ class EventTable:
         sql = (_DESCENDING if descending else _ASCENDING).format(**_only(among))
         found = await self._reader.fetch(sql, (low, high, blocks, size))
         reached = next((key for kind, key, *_ in found if kind == _BEYOND), None)
-        rows = [Row(*one) for kind, *one, _ in found if kind == _ROW]
+        rows, lost = self._rows(found)
+        for row in lost:
+            raise row.error
         if len(rows) == size:
             last = rows[-1].key
             reached = last if reached is None else (max if descending else min)(last, reached)
@@ -196,13 +201,13 @@ class EventTable:
         """The same, and which of the keys lie within damaged blocks: whether there are such events cannot be told."""
         listed = f"[{','.join(map(str, keys))}]"
         found = await self._reader.fetch(_BY_KEY, (listed,))
-        rows = [Row(*one) for kind, *one, _ in found if kind == _ROW]
+        rows, lost = self._rows(found)
         stored = [one for kind, *one in found if kind == _NEXT]
         await self._learn(stored)
         by_row: defaultdict[int, list[int]] = defaultdict(list)
         for key in keys if stored else ():
             by_row[key & MAX_STREAMS - 1].append(key)
-        parts, lost = list[Part](), list[Lost]()
+        parts = list[Part]()
         for number, one in enumerate(stored):
             if number % OPENED_AT_ONCE == OPENED_AT_ONCE - 1:
                 await asyncio.sleep(0)
@@ -216,6 +221,23 @@ class EventTable:
             except DamagedEvent as error:
                 lost += [Lost(key, error) for key in inside]
         return Found(rows, parts), lost
+
+    def _rows(self, found: Iterable[Sequence[Any]]) -> tuple[list[Row], list[Lost]]:
+        """The fresh events of an answer, and those whose place in their stream is no number any more."""
+        rows = [Row(*one) for kind, *one, _ in found if kind == _ROW]
+        if _INTEGER.issuperset(type(row.offset) for row in rows):
+            return rows, []
+        lost = [self._lost(row.key) for row in rows if type(row.offset) is not int]
+        return [row for row in rows if type(row.offset) is int], lost
+
+    def _lost(self, key: int) -> Lost:
+        """A fresh event of which only the row key is left."""
+        stream = self._name(key & MAX_STREAMS - 1)
+        if stream is None:
+            raise DamagedIndex(f"an event of no stream is stored on this disk: {DAMAGE_REMEDY}")
+        event = EventKey(key >> STREAM_BITS, stream)
+        fault = f"the place of event {event} in its stream is damaged on this disk: {DAMAGE_REMEDY}"
+        return Lost(key, DamagedEvent(event, OffsetRange(stream, *_extent(None, 1)), fault))
 
     def _part(self, stored: Any, keys: Iterable[int]) -> Part:
         """The events with these keys in a block; only their frames are opened."""

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -144,7 +144,12 @@ class Reader:
                 damage = error  # what lies before it may be all that is wanted
                 break
             more = [one for part, places in found.parts for one in part.bytes_at(places)]
-            more += [one.data for one in found.rows]
+            sound = [*takewhile(lambda one: isinstance(one.data, bytes), found.rows)]
+            more += [one.data for one in sound]
+            if len(sound) < len(found.rows):
+                lost = found.rows[len(sound)].offset
+                damage = _damaged(self._address(row, lost), lost, lost)
+                last = lost - 1
             if not more:
                 break
             data += more
@@ -212,8 +217,10 @@ class Reader:
                 (row, kept, offset),
             )
             sealed, hash_ = seals[0] if seals else (start.offset, start.hash)
+            if not isinstance(hash_, bytes):
+                raise _damaged(stream, sealed, offset)
             if sealed == offset:
-                return bytes(hash_)
+                return hash_
             [(end, expected)] = await self._store.reader.fetch(
                 'SELECT "offset", hash FROM seals WHERE stream = ? AND "offset" > ?'
                 ' ORDER BY "offset" LIMIT 1',

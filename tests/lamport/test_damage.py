@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from lamport.errors import DamagedRange, StoreMismatch
+from lamport.ids import EventKey
 from lamport.log import EventLog
-from lamport.reader import Order
+from lamport.reader import Order, Reader
 from lamport.sqlite import DATABASE_NAME
 from lamport.tags import ALL_EVENTS, Tag
 from lamport.verification import require_sound_heads
@@ -124,6 +125,47 @@ def test_what_is_no_bytes_at_all_any_more_is_told_as_damage(
 
     statement = f'UPDATE events SET bytes = {stored} WHERE stream = 1 AND "offset" = 15'  # noqa: S608
     damaged(tmp_path, statement, act)
+
+
+@pytest.mark.parametrize("order", [Order.ASCENDING, Order.DESCENDING])
+def test_an_event_whose_place_is_no_number_any_more_is_told_as_damage(
+    tmp_path: Path, order: Order
+) -> None:
+    async def act(log: EventLog) -> None:
+        for where in (ALL_EVENTS, Tag("said")):
+            with pytest.raises(DamagedRange, match=r"the place of event .* is damaged"):
+                await read_all(log, where, order)
+        [lost] = [key for key in keys if key.lamport == 16]
+        assert [event.key for event in await Reader(log.store).events_at(keys)] == keys
+        assert [event.payload for event in await Reader(log.store).events_at([lost])] == [None]
+
+    keys = [EventKey(lamport, BOB) for lamport in (15, 16, 17)]
+    damaged(
+        tmp_path, 'UPDATE events SET "offset" = \'far\' WHERE stream = 1 AND "offset" = 15', act
+    )
+
+
+@pytest.mark.parametrize("stored", ["'text'", "5"])
+def test_what_is_no_bytes_at_all_is_neither_sent_nor_hashed(tmp_path: Path, stored: str) -> None:
+    async def act(log: EventLog) -> None:
+        with pytest.raises(DamagedRange, match="offsets 15 to 15"):
+            await log.sealed_range(BOB, 10, 10)
+        sealed = await log.served_range(BOB, 0, 1_000)
+        assert sealed is not None
+        assert sealed.seal.offset == 9
+        with pytest.raises(DamagedRange):
+            await log.hash_at(BOB, 17)
+
+    statement = f'UPDATE events SET bytes = {stored} WHERE stream = 1 AND "offset" = 15'  # noqa: S608
+    damaged(tmp_path, statement, act)
+
+
+def test_a_seals_hash_that_is_a_text_is_told_as_damage(tmp_path: Path) -> None:
+    async def act(log: EventLog) -> None:
+        with pytest.raises(DamagedRange, match="offsets 9 to 9 of stream"):
+            await log.hash_at(BOB, 9)
+
+    damaged(tmp_path, "UPDATE seals SET hash = 'text' WHERE stream = 1 AND \"offset\" = 9", act)
 
 
 def test_nothing_is_written_behind_a_damaged_head_of_ones_own(tmp_path: Path) -> None:
