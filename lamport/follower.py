@@ -240,7 +240,11 @@ class Follower:
         handed = {
             event.key: event
             for event in retracted
-            if before.covers(self._log.withdrawals.renamed(OffsetMap({event.stream: event.offset})))
+            # What memory keeps was written down before a revocation that may have taken the retraction back.
+            if hides(event.key, self._offsets)
+            and before.covers(
+                self._log.withdrawals.renamed(OffsetMap({event.stream: event.offset}))
+            )
         }
         told = tuple(handed[key] for key in sorted(handed))
         return Batch(tuple(events), self._offsets, told, renamed)

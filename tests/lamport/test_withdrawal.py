@@ -275,6 +275,30 @@ def test_a_retraction_beyond_the_cut_hides_nothing_any_more(tmp_path: Path) -> N
     asyncio.run(go())
 
 
+def test_who_lags_behind_is_not_told_of_a_retraction_that_hides_nothing_any_more(
+    tmp_path: Path,
+) -> None:
+    author = Author(BOB)
+    beginning = author.count(2)
+    names = [str(EventKey(1, author.stream))]
+    raw = event_bytes(3, [RETRACT_TAG], {"keys": names, "reason": "to cover it up"})
+    hiding = author.write(raw, lamport=3)
+
+    async def go() -> None:
+        async with open_log(tmp_path) as log:
+            await log.receive(beginning)
+            follower = log.follow()
+            await log.receive(hiding)
+            await log.learn(revoked(beginning.seal))
+            [last] = await log.publish(drafts(1, "own"))
+            told = [await follower.next()]
+            while last not in told[-1].events:
+                told.append(await follower.next())
+            assert [event for batch in told for event in batch.retracted] == []
+
+    asyncio.run(go())
+
+
 def test_what_a_revoked_node_says_of_its_horizon_later_deletes_nothing(tmp_path: Path) -> None:
     author = Author(BOB)
     beginning = author.count(4)
