@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -207,11 +208,26 @@ def with_client(arguments: Namespace, act: Callable[[Client], Awaitable[None]]) 
     """Do something beside the running daemon of the data folder; returns the exit status."""
 
     async def go() -> None:
+        _end_when_interrupted()
         async with Client(await awaited_control(Path(arguments.data))) as client:
             await act(client)
 
-    asyncio.run(go())
+    try:
+        asyncio.run(go())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
     return 0
+
+
+def _end_when_interrupted() -> None:
+    """Let SIGINT cancel this task.
+
+    What `asyncio.run` sets for that may be noticed only when something else happens: a signal that comes just before
+    the loop goes to sleep wakes it only by the way that handlers of the loop's own have.
+    """
+    task = asyncio.current_task()
+    assert task is not None, "it is called by a task"
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
 
 
 def _standard_input() -> bytes:
