@@ -15,6 +15,7 @@ Pure functions and values; where blocks are kept is `lamport.event_table`'s busi
 import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import accumulate, chain, groupby, pairwise
 from typing import NamedTuple, Protocol
 from zlib import crc32
@@ -31,7 +32,7 @@ from lamport.row_keys import row_key
 BLOCK_EVENTS = 128
 """Most events of a block: the more, the less does the database's own share weigh."""
 
-FRAME_EVENTS = 32
+FRAME_EVENTS = 24
 """Most events of a frame: with fewer they compress worse, with more one costs more to get at."""
 
 BLOCK_BYTES = 64 * 1024
@@ -47,6 +48,8 @@ _VERSION = 1
 _HEAD = struct.Struct("<BBHQ")
 _ENTRY = struct.Struct("<QHI")
 _CHECKSUM = struct.Struct("<I")
+_MOST_FRAMES = 256
+"""Their number stands in one byte."""
 
 Decompress = Callable[[bytes], bytes]
 
@@ -227,22 +230,27 @@ def read_directory(data: bytes) -> Directory:
         ValueError: these are not the bytes of a block.
     """
     try:
-        version, frames, dictionary, last = _HEAD.unpack_from(data)
-        end = _HEAD.size + frames * _ENTRY.size
-        [checksum] = _CHECKSUM.unpack_from(data, end)
-        if checksum != crc32(data[:end]):
-            raise ValueError("its directory is damaged")
-        if version != _VERSION:
-            raise ValueError(f"it is of version {version}, this program reads {_VERSION}")
-        entries = list(_ENTRY.iter_unpack(data[_HEAD.size : end]))
-    except (struct.error, TypeError) as error:
+        layout = _layout(data[1])
+        version, _, dictionary, last, *entries, checksum = layout.unpack_from(data)
+    except (struct.error, TypeError, IndexError) as error:
         raise ValueError(f"it has no directory ({error})") from error
-    lamports, counts, sizes = zip(*entries, strict=True) if entries else ((), (), ())
-    if not lamports:
+    end = layout.size - _CHECKSUM.size
+    if checksum != crc32(data[:end]):
+        raise ValueError("its directory is damaged")
+    if version != _VERSION:
+        raise ValueError(f"it is of version {version}, this program reads {_VERSION}")
+    if not entries:
         raise ValueError("it is empty")
+    lamports, counts, sizes = entries[::3], entries[1::3], entries[2::3]
     positions = tuple(accumulate(counts, initial=0))
     ends = tuple(accumulate(sizes, initial=end + _CHECKSUM.size))
-    return Directory(dictionary, last, lamports, positions, ends)
+    return Directory(dictionary, last, tuple(lamports), positions, ends)
+
+
+@lru_cache(maxsize=_MOST_FRAMES)
+def _layout(frames: int) -> struct.Struct:
+    """The directory of a block of so many frames, read at once."""
+    return struct.Struct(f"{_HEAD.format}{_ENTRY.format[1:] * frames}{_CHECKSUM.format[1:]}")
 
 
 def _opened(data: bytes, decompress: Decompress) -> Frame:

@@ -26,6 +26,7 @@ from lamport.event import Event
 from lamport.ids import EventKey, StreamId
 
 _HEAD = struct.Struct("<IQHH")
+_NUMBER = struct.Struct("<H")
 _WHOLE = 0
 """The number of the shape of an event that stands in its frame whole; shapes are counted from 1."""
 
@@ -76,7 +77,7 @@ class Frame:
         start = len(content) - sum(sizes[at:])
         payload = _unpack(content[start : start + sizes[at]])
         stamp = sum(layout.stamps.unpack_from(content, layout.stamps_at)[: at + 1])
-        number = layout.numbers.unpack_from(content, layout.numbers_at)[at]
+        [number] = _NUMBER.unpack_from(content, layout.numbers_at + at * _NUMBER.size)
         tags, app_id = _shape(self._shape_of(number, start - sum(sizes[:at])))
         key = _new(EventKey, (self.lamports[at], stream))
         event: Event = _new(Event, (key, self.offset + at, stamp, tags, app_id, payload))
