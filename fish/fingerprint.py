@@ -34,9 +34,18 @@ class _Helper(NamedTuple):
     function: FunctionType
 
 
+_Functions = list[FunctionType | _Helper]
+"""The functions met so far. Each is described once, however many others call it, and named by its number elsewhere."""
+
+
 def described_by(value: object) -> bytes:
     """A digest of a value, or of the code behind it, that is the same in every process."""
-    return _described(value, ())
+    met: _Functions = []
+    described = [_described(value, (), met)]
+    for one in met:  # these meet others
+        inside = _inside_function(one) if isinstance(one, FunctionType) else _inside_helper(one[0])
+        described.append(digest(*(_described(part, (), met) for part in inside)))
+    return digest(*described)
 
 
 def digest(*parts: object) -> bytes:
@@ -44,34 +53,32 @@ def digest(*parts: object) -> bytes:
     return hashlib.sha256(encode_state(parts)).digest()
 
 
-def _described(value: object, above: tuple[object, ...]) -> bytes:
-    """A digest of a value, or of the code behind it, that is the same in every process.
+def _described(value: object, above: tuple[object, ...], met: _Functions) -> bytes:
+    """A digest of a value, in which functions stand by their numbers.
 
     `above` is what is being described around it: what contains itself is not described for ever.
     """
     if isinstance(value, CodeType):
         return _code_digest(value)
-    if any(_is_it(value, one) for one in above):
+    if isinstance(value, FunctionType | _Helper):
+        return digest("function", _number(value, met))
+    if any(value is one for one in above):
         return digest("above")
     inside = _inside(value)
     if inside is None:
         return digest("value", _name(value), _encoded(value))
     above = (*above, value)
-    return digest(_name(type(value)), *(_described(part, above) for part in inside))
+    return digest(_name(type(value)), *(_described(part, above, met) for part in inside))
 
 
-def _is_it(value: object, other: object) -> bool:
-    if isinstance(value, _Helper) and isinstance(other, _Helper | FunctionType):
-        return value[0] is (other[0] if isinstance(other, _Helper) else other)
-    return value is other
+def _number(function: FunctionType | _Helper, met: _Functions) -> int:
+    if function not in met:
+        met.append(function)
+    return met.index(function)
 
 
 def _inside(value: Any) -> Iterable[object] | None:
     """What a value is made of, where that may contain code; None where its own bytes tell all there is to tell."""
-    if isinstance(value, FunctionType):
-        return _inside_function(value)
-    if isinstance(value, _Helper):
-        return _inside_helper(value[0])
     if isinstance(value, MethodType):
         return value.__func__, value.__self__
     if isinstance(value, functools.partial):
@@ -86,7 +93,7 @@ def _inside(value: Any) -> Iterable[object] | None:
 @functools.lru_cache(maxsize=KNOWN_CODES)
 def _code_digest(code: CodeType) -> bytes:
     """Of ten thousand fish of one kind each has the same code."""
-    return digest("code", *(_described(part, ()) for part in _inside_code(code)))
+    return digest("code", *(_described(part, (), []) for part in _inside_code(code)))
 
 
 def _inside_code(code: CodeType) -> Iterable[object]:

@@ -208,6 +208,22 @@ def test_a_reducer_that_closes_over_itself_has_a_fingerprint() -> None:
     assert fish_of(count_down).definition == fish_of(count_down).definition
 
 
+def test_functions_that_all_call_each_other_have_a_fingerprint() -> None:
+    names = [f"f{number}" for number in range(40)]
+    calls = " + ".join(f"{name}(state, event, meta)" for name in names)
+    program = "\n".join(f"def {name}(state, event, meta): return {calls}" for name in names)
+
+    def of(program: str) -> str:
+        space: dict[str, Any] = {"__name__": "app.rules"}
+        exec(program, space)  # noqa: S102 - as an import would
+        return fish_of(space["f0"]).definition
+
+    assert of(program) == of(program)
+    assert of(program) != of(
+        program.replace("def f7(state, event, meta): return", "def f7(*_): return 1 +")
+    )
+
+
 def test_what_is_deeply_nested_has_a_fingerprint() -> None:
     def around(inner: Callable[[int, Any, Metadata], int]) -> Callable[[int, Any, Metadata], int]:
         return lambda state, event, metadata: inner(state + 1, event, metadata)
