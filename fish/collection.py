@@ -70,8 +70,11 @@ def made(make_fish: MakeFish[State], event: Event, log: Log) -> Fish[State] | No
     """The fish of one seed, in today's version; a factory or an upcaster that raises has none for this one."""
     try:
         today = log.upcasters.upcast(event)
-        return make_fish(today.payload, Metadata.of(today, log.node))
-    except Exception:
+        fish: object = make_fish(today.payload, Metadata.of(today, log.node))
+        if fish is None or isinstance(fish, Fish):
+            return fish
+        raise TypeError(f"it gave {fish!r}, which is no fish")  # noqa: TRY301 - one way to tell
+    except (Exception, SystemExit):
         _LOGGER.exception("the seed %s is skipped: the factory of its fish raised", event.key)
         return None
 
@@ -332,8 +335,14 @@ class FirstNamed(Shown[State], Generic[State]):
         for event in events:
             if self._seed.matches(event.tags, is_local=event.stream.node == node):
                 fish = made(self._make_fish, event, self._log)
-                if fish is not None:
-                    self._inner = self._water.observe(fish, self.show, self.stop)
+                if fish is not None and self._is_watching(fish):
                     return True
                 await turns.give_way()
         return False
+
+    def _is_watching(self, fish: Fish[State]) -> bool:
+        try:
+            self._inner = self._water.observe(fish, self.show, self.stop)
+        except FishConflict as error:
+            _LOGGER.error("a seed is passed over: %s", error)  # noqa: TRY400 - the text says it all
+        return self._inner is not None

@@ -136,8 +136,14 @@ class BestMatch(Lookout[Event | None]):
         self._shown: Event | None = None
 
     def _take(self, event: Event) -> None:
-        if self._best is None or self._should_replace(event, self._best):
+        if self._best is None or self._is_better(event, self._best):
             self._best = event
+
+    def _is_better(self, new: Event, old: Event) -> bool:
+        try:
+            return bool(self._should_replace(new, old))
+        except (Exception, SystemExit) as error:
+            raise FishStopped(str(self._where), "should_replace", new.key, error) from error
 
     def _forget(self) -> None:
         self._best = None
@@ -173,7 +179,7 @@ class Reduced(Lookout[State], Generic[State]):
         metadata = Metadata.of(event, self._log.node)
         try:
             self._result = self._called(event, metadata)
-        except (Exception, Overran) as error:
+        except (Exception, SystemExit, Overran) as error:
             raise FishStopped(str(self._where), "on_event", event.key, error) from error
         self._is_new = True
 

@@ -147,10 +147,13 @@ class Observation(Generic[State]):
 
     def deliver(self) -> None:
         """Call the callbacks that are due; the fish's own task calls this."""
-        if self._callback is not None and self._called < self._source.version:
+        callback = self._callback
+        if callback is not None and self._called < self._source.version:
             self._called = self._source.version
-            if self._is_news(self._last_called):
-                self._call(self._callback, self._source.state)
+            self._call(
+                lambda state: self._is_news(self._last_called) and callback(state),
+                self._source.state,
+            )
         if self._on_stop is not None and self._source.stopped is not None:
             on_stop, self._on_stop = self._on_stop, None
             self._call(on_stop, self._source.stopped.again())

@@ -9,6 +9,7 @@ node's end. An error in a reducer stops that one fish and nothing else.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Generic
@@ -43,6 +44,8 @@ from lamport.ids import EventKey
 from lamport.offsets import OffsetMap
 from lamport.reader import Order
 from lamport.tags import Where
+
+_LOGGER = logging.getLogger("shoal.fish")
 
 
 class _Resident(Generic[State]):
@@ -518,6 +521,7 @@ async def _looking(shown: Shown[Any], work: Work) -> None:
     try:
         await work()
     except FishStopped as stopped:
+        _LOGGER.error("%s", stopped, exc_info=stopped.__cause__)  # noqa: TRY400 - that of its cause is wanted
         shown.stop(stopped)
     except DamagedEvent as damaged:
         shown.stop(FishStopped("lookout", "log", damaged.key, damaged))

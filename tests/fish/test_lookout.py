@@ -1,14 +1,14 @@
 """Lookouts, chunks, ready-made fish, and tags that come from payloads."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fish import InvalidFish, Observation, Pond
+from fish import Fish, FishStopped, InvalidFish, Metadata, Observation, Pond
 from fish.emission import IdTag
 from fish.ready import events_ascending, events_descending, latest_event
 from lamport.event import Event
@@ -17,7 +17,7 @@ from lamport.reader import Order
 from lamport.tags import Tag, Tags
 from tests.fish.histories import arriving_histories, patient
 from tests.fish.memory_log import MemoryLog
-from tests.fish.ponds import LIST, story, turns
+from tests.fish.ponds import LIST, listed, story, turns
 
 A = Tag("a")
 
@@ -225,5 +225,68 @@ def test_one_that_calls_back_needs_nobody_to_hold_it() -> None:
         log.receive(1, 1, "x")
         await turns(50)
         assert {"x", ("x",), (("x",),)} <= set(states)
+
+    story(act)
+
+
+def test_a_comparison_that_raises_stops_its_lookout_and_nothing_else() -> None:
+    def never(_new: Event, _old: Event) -> bool:
+        raise LookupError("poison")
+
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        log.receive(1, 1, "x")
+        log.receive(1, 2, "y")
+        with pytest.raises(FishStopped, match="should_replace raised LookupError: poison"):
+            await anext(pond.observe_best_match(A, never))
+        assert await pond.current_state(LIST) == ("x", "y")
+
+    story(act)
+
+
+@pytest.mark.parametrize("wrong", [Fish("list", Tag("b"), (), listed), "no fish"])
+def test_a_seed_of_what_cannot_run_is_passed_over(wrong: Any) -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        def made(payload: Any, _metadata: Metadata) -> Any:
+            return wrong if payload == "x" else LIST
+
+        await pond.current_state(LIST)
+        log.receive(1, 1, "x")
+        one, every = pond.observe_one(A, made), pond.observe_all(A, made)
+        await turns(30)
+        log.receive(1, 2, "y")
+        assert await anext(one) == ("x", "y")
+        states = [state async for state in _until(every, (("x", "y"),))]
+        assert states[-1] == (("x", "y"),)
+
+    story(act)
+
+
+async def _until(observation: Observation[Any], last: Any) -> AsyncIterator[Any]:
+    async for state in observation:
+        yield state
+        if state == last:
+            return
+
+
+def test_states_that_cannot_be_compared_end_the_observation_and_nothing_else() -> None:
+    class Odd(tuple[Any, ...]):
+        __slots__ = ()
+        __hash__ = tuple.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            raise LookupError("these cannot be compared")
+
+        __ne__ = __eq__
+
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        odd = Fish("odd", A, Odd(), lambda state, event, _: Odd((*state, event)))
+        told: list[Any] = []
+        pond.observe(odd, told.append, changes_only=True)
+        await turns(20)
+        log.receive(1, 1, "x")
+        await turns(20)
+        assert len(told) == 1
+        assert tuple(await pond.current_state(odd)) == ("x",)
+        assert pond.running_fish(odd).is_idle
 
     story(act)
