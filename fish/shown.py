@@ -50,7 +50,7 @@ class Shown(Generic[State]):
     ) -> Observation[State]:
         """The one observation of this."""
         observation = Observation(self, callback, on_stop)
-        self._observation = held(observation, self.end)
+        self._observation = held(observation, _in_turn(self.end))
         return observation
 
     def show(self, state: State) -> None:
@@ -89,6 +89,17 @@ class Shown(Generic[State]):
     def _pulse(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _in_turn(end: Callable[[], None]) -> Callable[[], None]:
+    """To be called wherever the garbage collector comes by: in the midst of anything, and in any thread."""
+    loop = asyncio.get_running_loop()
+
+    def later() -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(end)
+
+    return later
 
 
 def _nobody() -> None:

@@ -290,3 +290,19 @@ def test_states_that_cannot_be_compared_end_the_observation_and_nothing_else() -
         assert pond.running_fish(odd).is_idle
 
     story(act)
+
+
+def test_one_that_is_let_go_in_the_midst_of_something_ends_when_that_is_done() -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        log.receive(1, 1, "x")
+        before = asyncio.all_tasks()
+        held = pond.observe_latest(A)
+        await anext(held)
+        shown: Any = held._source  # noqa: SLF001 - nobody else tells when it ends
+        del held
+        assert not shown.is_ended
+        await turns(20)
+        assert shown.is_ended
+        assert asyncio.all_tasks() == before
+
+    story(act)
