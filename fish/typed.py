@@ -66,10 +66,10 @@ def fish(
     def make(reduce: Callable[[_State, _Event, Metadata], _State]) -> Fish[_State]:
         given = dict(more)
         classes = event_types(reduce)
-        on_event: Any = _Typed(reduce, classes, _shapes(classes)) if classes else reduce
+        on_event: Any = Typed(reduce, classes, _shapes(classes)) if classes else reduce
         is_reset = given.get("is_reset")
         if classes and is_reset is not None:
-            given["is_reset"] = _TypedReset(is_reset, classes, _shapes(classes))
+            given["is_reset"] = TypedReset(is_reset, classes, _shapes(classes))
         chosen = _usual_name(reduce, where) if name is None else name
         return Fish(chosen, where, initial, on_event, version=version, **given)
 
@@ -129,7 +129,7 @@ def decode_event(payload: Any, classes: Sequence[type]) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class _Typed(Generic[_State]):
+class Typed(Generic[_State]):
     """A reducer of typed events, as the engine calls it. `shapes` is for the fingerprint."""
 
     reduce: Callable[[_State, Any, Metadata], _State]
@@ -137,12 +137,13 @@ class _Typed(Generic[_State]):
     shapes: tuple[str, ...]
 
     def __call__(self, state: _State, payload: Any, metadata: Metadata) -> _State:
+        """The next state; the same where the payload names no class of these."""
         event = decode_event(payload, self.classes)
         return state if event is None else self.reduce(state, event, metadata)
 
 
 @dataclass(frozen=True, slots=True)
-class _TypedReset:
+class TypedReset:
     """`is_reset` for typed events."""
 
     is_reset: Callable[[Any, Metadata], bool]
@@ -150,6 +151,7 @@ class _TypedReset:
     shapes: tuple[str, ...]
 
     def __call__(self, payload: Any, metadata: Metadata) -> bool:
+        """Whether it resets; not where the payload names no class of these."""
         event = decode_event(payload, self.classes)
         return event is not None and self.is_reset(event, metadata)
 

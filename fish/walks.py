@@ -17,9 +17,13 @@ import dataclasses
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable
-from types import CellType, CodeType, FunctionType, MethodType
+import tokenize
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from types import BuiltinMethodType, CellType, CodeType, FunctionType, MethodType
 from typing import Any
+
+from fish.typed import Typed, TypedReset
 
 KNOWN_FUNCTIONS = 1_024
 """Functions that are remembered as they were made once more."""
@@ -31,7 +35,19 @@ _WALKERS = {
     *("list", "tuple", "iter", "enumerate", "zip", "map", "filter", "min", "max", "sum"),
     *("sorted", "deque", "reduce", "join", "extend", "fromkeys"),
 }
-"""Functions and methods that walk over what they are given; a `sorted` may be by a key that others share."""
+"""Names under which something may be called that walks over what it is given …"""
+
+_FIRST, _SECOND, _BEHIND = slice(1), slice(1, 2), slice(1, None)
+_WALKED: tuple[tuple[Any, slice], ...] = (
+    *((one, _FIRST) for one in (list, tuple, iter, enumerate, min, max, sum, sorted, deque)),
+    *((one, _SECOND) for one in (functools.reduce, filter)),
+    (map, _BEHIND),
+    (zip, slice(None)),
+)
+"""… those that do, with the arguments that they walk over; a `sorted` may be by a key that others share …"""
+
+_METHODS = {"join", "extend", "fromkeys"}
+"""… and methods of Python's own types that walk over their first argument: others' may take it as it is."""
 
 
 def place_that_matters(
@@ -65,6 +81,20 @@ class _Walks:
     def __call__(self, value: Any, line: int) -> Any:
         return list(value)[::-1] if self._turns(value, line) else value
 
+    def by(self, called: Any, line: int) -> Any:
+        """A function that is about to be called: where it walks over arguments, they go through here."""
+        walked = _walked(called)
+        if walked is None:
+            return called
+
+        def led(*given: Any, **named: Any) -> Any:
+            values = list(given)
+            if called not in (min, max) or len(values) == 1:  # of several it takes one as it is
+                values[walked] = [self(one, line) for one in values[walked]]
+            return called(*values, **named)
+
+        return led
+
     def pop(self, value: Any, line: int) -> Any:
         """What `value.pop()` gives: of a set the last element and not the first."""
         if not (type(value) is set and self._turns(value, line)):
@@ -80,6 +110,13 @@ class _Walks:
         return self._line in (None, line)
 
 
+def _walked(called: Any) -> slice | None:
+    """Which arguments a function walks over; None for one that is not known to walk."""
+    if isinstance(called, BuiltinMethodType) and called.__name__ in _METHODS:
+        return _FIRST
+    return next((walked for one, walked in _WALKED if one is called), None)
+
+
 def _turned(function: Any, walks: _Walks) -> Callable[..., Any] | None:
     """The function, with all that it walks over led through `walks`."""
     if isinstance(function, FunctionType):
@@ -90,9 +127,12 @@ def _turned(function: Any, walks: _Walks) -> Callable[..., Any] | None:
     if isinstance(function, functools.partial):
         inner = _turned(function.func, walks)
         return inner and functools.partial(inner, *function.args, **function.keywords)
-    if dataclasses.is_dataclass(function) and hasattr(function, "reduce"):  # of typed events
+    if isinstance(function, Typed):
         inner = _turned(function.reduce, walks)
-        return inner and dataclasses.replace(function, reduce=inner)  # type: ignore[type-var, return-value]  # see above
+        return inner and dataclasses.replace(function, reduce=inner)
+    if isinstance(function, TypedReset):
+        inner = _turned(function.is_reset, walks)
+        return inner and dataclasses.replace(function, is_reset=inner)
     return None
 
 
@@ -114,29 +154,44 @@ def _made_again(function: FunctionType, walks: _Walks) -> FunctionType | None:
 def _led(code: CodeType) -> CodeType | None:
     """The code with all walks led through a variable around it; None where it cannot be made."""
     try:
-        lines, first = inspect.getsourcelines(code)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
-    except (OSError, SyntaxError):
+        lines, at = inspect.findsource(code)
+        tree = ast.parse(textwrap.dedent("".join(inspect.getblock(lines[at:]))))
+        imported = sorted({*_imported(ast.parse("".join(lines)))} - {"*", "__future__"})
+    except (OSError, SyntaxError, tokenize.TokenError):
         return None
     match tree.body:
         case [ast.FunctionDef() as definition]:
-            ast.increment_lineno(tree, first - 1)
+            ast.increment_lineno(tree, at)
             definition.decorator_list, definition.name = [], _AGAIN
         case _:
             return None
-    as_it_is = _compiled(definition, code)
+    as_it_is = _compiled(definition, imported, code)
     if as_it_is is None or not _is_same(as_it_is, code):
         return None
     led = _Leading().visit(definition)
-    return _compiled(ast.fix_missing_locations(led), code)
+    return _compiled(ast.fix_missing_locations(led), imported, code)
 
 
-def _compiled(definition: ast.FunctionDef, code: CodeType) -> CodeType | None:
+def _imported(module: ast.Module) -> Iterator[str]:
+    """The names that a module imports for all its functions: what is called by way of them is called in another way."""
+    waiting: list[ast.AST] = [module]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from ((one.asname or one.name).partition(".")[0] for one in node.names)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def _compiled(
+    definition: ast.FunctionDef, imported: Sequence[str], code: CodeType
+) -> CodeType | None:
     """The code of a function that stands within another one, with the variables that it has from there."""
     around = [ast.arg(name) for name in (*code.co_freevars, _NAME)]
     arguments = ast.arguments([], around, None, [], [], None, [])
     outer = ast.FunctionDef("around", arguments, [definition], [])
-    module = ast.fix_missing_locations(ast.Module([outer], []))
+    imports = [ast.Import([ast.alias(name)]) for name in imported]
+    module = ast.fix_missing_locations(ast.Module([*imports, outer], []))
     try:
         compiled = compile(module, code.co_filename, "exec", dont_inherit=True, flags=_flags(code))
     except SyntaxError:
@@ -186,7 +241,7 @@ class _Leading(ast.NodeTransformer):
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         """Lead what is taken apart."""
         self.generic_visit(node)
-        if any(isinstance(target, ast.Tuple | ast.List) for target in node.targets):
+        if all(isinstance(target, ast.Tuple | ast.List) for target in node.targets):
             node.value = _through(node.value)
         return node
 
@@ -208,9 +263,10 @@ class _Leading(ast.NodeTransformer):
                 ast.Call(method, [called.value, ast.Constant(node.lineno)], []), node
             )
         if name in _WALKERS:
-            node.args = [
-                one if isinstance(one, ast.Starred) else _through(one) for one in node.args
-            ]
+            by = ast.Attribute(_walks(), "by", ast.Load())
+            node.func = ast.copy_location(
+                ast.Call(by, [called, ast.Constant(node.lineno)], []), node
+            )
         return node
 
 

@@ -1,7 +1,9 @@
 """Functions that lean on the order of a set that they make, and functions that do not."""
 
+import dataclasses
 import functools
 import linecache
+import operator
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fish.typed import _Typed
+from fish.typed import Typed, TypedReset
 from fish.walks import place_that_matters
 
 WORDS = ("press", "mill", "saw", "oven")
@@ -80,6 +82,10 @@ def summed(_words: tuple[str, ...]) -> float:
     return sum({0.1, 0.2, 0.3})
 
 
+def folded(words: tuple[str, ...]) -> str:
+    return functools.reduce(operator.add, set(words))
+
+
 def the_second(words: tuple[str, ...]) -> list[str]:
     count = 0
     for _ in set(words):
@@ -102,6 +108,7 @@ LEANING: tuple[tuple[Callable[..., Any], int], ...] = (
     (sorted_by_what_others_share, 1),
     (keyed, 1),
     (summed, 1),
+    (folded, 1),
     (the_second, 4),
 )
 
@@ -138,6 +145,37 @@ def recursive(words: tuple[str, ...], depth: int = 2, *, more: int = 1) -> int:
     return depth * more if not depth else recursive(words, depth - 1) + len(set(words))
 
 
+def of_two(words: tuple[str, ...]) -> set[str]:
+    return max({words[0]}, set(words), key=len)
+
+
+def reduced(words: tuple[str, ...]) -> set[str]:
+    return functools.reduce(operator.or_, [{word} for word in words], {"more", "most"})
+
+
+def valued(words: tuple[str, ...]) -> set[str]:
+    return dict.fromkeys(words, set(words))[words[0]]  # noqa: RUF024 - nobody changes it
+
+
+class Team:
+    """Its methods have the names of those that walk."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = {*names}
+
+    def join(self, others: set[str]) -> set[str]:
+        return self.names | others
+
+
+def of_its_own(words: tuple[str, ...]) -> set[str]:
+    return Team("more").join(set(words))
+
+
+def named_twice(words: tuple[str, ...]) -> int:
+    first, *_ = chosen = set(words)
+    return len(chosen | {first})
+
+
 def around(offset: int) -> Callable[..., Any]:
     def inner(words: tuple[str, ...]) -> list[str]:
         return list(set(words))[offset:]
@@ -155,12 +193,28 @@ class Board:
 
 
 REDUCER: Any = listed
-TYPED: Any = _Typed(REDUCER, (), ())
+TYPED: Any = Typed(REDUCER, (), ())
+
+
+@dataclasses.dataclass
+class Shelf:
+    """A dataclass of somebody else, with a method of this name."""
+
+    rows: int = 1
+
+    def __call__(self, words: tuple[str, ...]) -> list[str]:
+        return self.reduce(words)
+
+    def reduce(self, words: tuple[str, ...]) -> list[str]:
+        return sorted(words)[self.rows :]
+
+
+SHELF: Any = Shelf()
 
 
 def looked(function: Callable[..., Any]) -> int | None:
     def result_of(one: Callable[..., Any]) -> object:
-        called: Any = one.reduce if isinstance(one, _Typed) else one
+        called: Any = one.reduce if isinstance(one, Typed) else one
         result = called(WORDS)
         return repr(sorted(result) if isinstance(result, set) else result)
 
@@ -175,7 +229,11 @@ def test_whoever_leans_on_the_order_of_a_set_is_told_at_which_line(
 
 
 @pytest.mark.parametrize(
-    "function", [ordered, asked, rebuilt, counted, of_lists, alone, recursive, len]
+    "function",
+    [
+        *(ordered, asked, rebuilt, counted, of_lists, alone, recursive, len),
+        *(of_two, reduced, valued, of_its_own, named_twice),
+    ],
 )
 def test_whoever_does_not_is_left_in_peace(function: Callable[..., Any]) -> None:
     assert looked(function) is None
@@ -192,6 +250,33 @@ def test_whoever_does_not_is_left_in_peace(function: Callable[..., Any]) -> None
 )
 def test_it_is_found_behind_closures_methods_and_partials(function: Callable[..., Any]) -> None:
     assert looked(function) is not None
+
+
+def test_a_dataclass_that_is_called_is_left_in_peace() -> None:
+    assert looked(SHELF) is None
+
+
+def test_resets_of_typed_events_are_looked_at() -> None:
+    def is_reset(words: Any, _metadata: Any) -> bool:
+        first, *_, last = set(words)
+        return bool(first < last)
+
+    typed: Any = TypedReset(is_reset, (), ())
+    expected = is_reset(WORDS, None)
+    assert place_that_matters(typed, _reset, expected) is not None
+
+
+def _reset(typed: Any) -> bool:
+    return bool(typed.is_reset(WORDS, None))
+
+
+def test_a_source_that_was_broken_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    space: dict[str, Any] = {}
+    whole = "def fold(words):\n    return [*{*words}]\n"
+    exec(compile(whole, str(path), "exec"), space)  # noqa: S102 - as an import would
+    path.write_text("def fold(words):\n    return (1,\n")
+    assert looked(space["fold"]) is None
 
 
 def test_a_source_that_is_not_what_runs_here_is_not_believed(tmp_path: Path) -> None:
