@@ -82,6 +82,8 @@ class Metadata(NamedTuple):
         return str(self.event_key)
 
 
+_NOT_PLAIN = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction
+
 OnEvent = Callable[[State, Any, Metadata], State]
 """The next state from the state, an event's payload and its metadata."""
 
@@ -137,8 +139,8 @@ class Fish(Generic[State_co]):
     def __post_init__(self) -> None:
         _check_name(self.name)
         _check_version(self.version)
-        _check_function(self.on_event, "on_event")
-        _check_function(self.is_reset, "is_reset")
+        check_function(self.on_event, "on_event")
+        check_function(self.is_reset, "is_reset")
         self._settle_reset()
         if self.on_error not in {"stop", "skip"}:
             raise InvalidFish(f"on an error a fish does 'stop' or 'skip', not {self.on_error!r}")
@@ -193,9 +195,17 @@ def _check_name(name: object) -> None:
         raise InvalidFish(f"the name of a fish has at most {MAX_NAME_BYTES} bytes, not {size}")
 
 
-def _check_function(function: object, name: str) -> None:
-    if inspect.iscoroutinefunction(function):
-        raise InvalidFish(f"{name} is a plain function: a reducer neither waits nor asks the world")
+def check_function(function: object, name: str) -> None:
+    """See that a reducer returns when it is called.
+
+    Raises:
+        InvalidFish: it would wait, or yield.
+    """
+    call = getattr(type(function), "__call__", None)  # noqa: B004 - its code is wanted
+    if any(kind(one) for one in (function, call) for kind in _NOT_PLAIN):
+        raise InvalidFish(
+            f"{name} is a plain function: a reducer neither waits nor yields nor asks the world"
+        )
 
 
 def _check_version(version: object) -> None:

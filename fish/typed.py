@@ -24,6 +24,7 @@ place. Fields that a class does not have are passed over: a newer program may ha
 
 import dataclasses
 import hashlib
+import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +32,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
-from fish.definition import MAX_NAME_BYTES, Fish, Metadata
+from fish.definition import MAX_NAME_BYTES, Fish, Metadata, check_function
 from fish.errors import InvalidFish, UnreadableEvent
 from lamport.tags import Where
 
@@ -65,10 +66,12 @@ def fish(
 
     def make(reduce: Callable[[_State, _Event, Metadata], _State]) -> Fish[_State]:
         given = dict(more)
+        check_function(reduce, "on_event")
         classes = event_types(reduce)
         on_event: Any = Typed(reduce, classes, _shapes(classes)) if classes else reduce
         is_reset = given.get("is_reset")
         if classes and is_reset is not None:
+            check_function(is_reset, "is_reset")
             given["is_reset"] = TypedReset(is_reset, classes, _shapes(classes))
         chosen = _usual_name(reduce, where) if name is None else name
         return Fish(chosen, where, initial, on_event, version=version, **given)
@@ -82,10 +85,10 @@ def event_types(reduce: Callable[..., Any]) -> tuple[type, ...]:
     Raises:
         InvalidFish: the annotation cannot be read, or mixes dataclasses with others.
     """
-    parameters = list(getattr(reduce, "__code__", _NO_CODE).co_varnames)
     try:
+        parameters = list(inspect.signature(reduce).parameters)
         hints = typing.get_type_hints(reduce)
-    except (NameError, TypeError) as error:
+    except (NameError, TypeError, ValueError) as error:
         raise InvalidFish(f"the annotations of {reduce!r} cannot be read: {error}") from error
     hint = hints.get(parameters[1]) if len(parameters) > 1 else None
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
@@ -154,13 +157,6 @@ class TypedReset:
         """Whether it resets; not where the payload names no class of these."""
         event = decode_event(payload, self.classes)
         return event is not None and self.is_reset(event, metadata)
-
-
-class _NoCode:
-    co_varnames: tuple[str, ...] = ()
-
-
-_NO_CODE = _NoCode()
 
 
 def _usual_name(reduce: Callable[..., Any], where: Where) -> str:

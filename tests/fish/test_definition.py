@@ -3,7 +3,7 @@
 import functools
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,25 @@ def test_the_longest_name_is_fine() -> None:
 def test_a_version_is_an_integer_from_0_on(version: Any) -> None:
     with pytest.raises(InvalidFish):
         Fish("f", Tag("a"), 0, add, version=version)
+
+
+async def waiting(state: int, _event: Any, _metadata: Metadata) -> int:
+    return state
+
+
+def yielding(state: int, _event: Any, _metadata: Metadata) -> Iterator[int]:
+    yield state
+
+
+class Waiting:
+    async def __call__(self, state: int, _event: Any, _metadata: Metadata) -> int:
+        return state
+
+
+@pytest.mark.parametrize("reducer", [waiting, yielding, Waiting(), functools.partial(waiting)])
+def test_a_reducer_is_a_plain_function(reducer: Any) -> None:
+    with pytest.raises(InvalidFish, match="plain function"):
+        fish_of(reducer)
 
 
 def test_the_same_definition_made_twice_has_one_fingerprint() -> None:

@@ -1,6 +1,7 @@
 """Typed events, the decorator, tokens, and what an observation says beside the state."""
 
 import asyncio
+import functools
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from fish import (
 from fish.typed import decode_event, event_type
 from lamport.offsets import OffsetMap
 from lamport.tags import Tag
-from tests.fish.memory_log import MemoryLog, stream_of
+from tests.fish.memory_log import NODE, MemoryLog, event_of, stream_of
 from tests.fish.ponds import LIST, State, story, turns
 
 
@@ -164,6 +165,43 @@ def test_a_change_of_an_event_class_is_a_change_of_the_fish() -> None:
     other: Any = dataclass(type("Started", (), {"__annotations__": {"shift": int}}))
     assert made(Started).definition == made(Started).definition
     assert made(Started).definition != made(other).definition
+
+
+def test_a_reducer_of_typed_events_is_a_plain_function() -> None:
+    async def late(state: int, _event: Started, _meta: Metadata) -> int:
+        return state
+
+    waiting: Any = late
+
+    async def waiting_reset(_event: Started, _meta: Metadata) -> bool:
+        return True
+
+    def counted(state: int, _event: Started, _meta: Metadata) -> int:
+        return state + 1
+
+    with pytest.raises(InvalidFish, match="on_event is a plain function"):
+        fish(where=Tag("a"), initial=0)(waiting)
+    with pytest.raises(InvalidFish, match="is_reset is a plain function"):
+        fish(where=Tag("a"), initial=0, is_reset=waiting_reset)(counted)
+
+
+class Board:
+    def moved(self, state: Part, event: Started, _meta: Metadata) -> Part:
+        return Part(f"{state.name} {event.shift}")
+
+
+def test_a_reducer_gets_typed_events_behind_decorators_and_as_a_method() -> None:
+    board = Board()
+
+    @functools.wraps(board.moved)
+    def around(*given: Any) -> Part:
+        return board.moved(*given)
+
+    for reducer in (board.moved, around):
+        made: Fish[Part] = fish(where=Tag("a"), initial=Part("x"))(reducer)
+        assert made.on_event(
+            Part("x"), {"type": "started"}, Metadata.of(event_of(1, 1, 0, None), NODE)
+        ) == Part("x early")
 
 
 def test_resets_get_typed_events() -> None:
