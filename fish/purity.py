@@ -87,6 +87,16 @@ class _Checked:
             f"fish {self.fish.name!r} version {self.fish.version} is impure: {_where(function)}: {what}{at}"
         )
 
+    def kept(self, state: Any) -> Any:
+        """A state as a snapshot keeps it."""
+        serialize = self.fish.serialize_state
+        return state if serialize is None else serialize(state)
+
+    def restored(self, kept: Any) -> Any:
+        """A state as it comes back from a snapshot."""
+        deserialize = self.fish.deserialize_state
+        return kept if deserialize is None else deserialize(kept)
+
     def _payload(self) -> str:
         text = repr(self.event.payload if self.event is not None else None)
         return text if len(text) <= SHOWN_PAYLOAD else f"{text[:SHOWN_PAYLOAD]} ..."
@@ -169,7 +179,7 @@ def _answer(is_reset: Callable[..., Any], payload: bytes, metadata: Metadata) ->
 
 def _look(checked: _Checked, payload: bytes, metadata: Metadata) -> Any:
     """Call the reducer in every way that must make no difference; returns the next state."""
-    on_event, state = checked.fish.on_event, checked.state
+    on_event, state, restored = checked.fish.on_event, checked.state, checked.restored
     before = _bytes_of(checked, state, "the state")
     given = decode_state(payload)
     with _watching() as seen:
@@ -181,48 +191,56 @@ def _look(checked: _Checked, payload: bytes, metadata: Metadata) -> Any:
         )
     if encode_state(given, ordered=True) != payload:
         raise checked.impure("it changes the payload it is given", on_event)
-    expected = encode_state(_encodable(checked, result))
-    for what, make in _ways(before, payload, state, checked.number):
-        if _next(on_event, make, metadata) != expected:
+    _bytes_of(checked, result, "the new state")
+    expected = encode_state(checked.kept(result))
+    for what, make in _ways(checked, before, payload):
+        if _next(checked, on_event, make, metadata) != expected:
             raise checked.impure(what, on_event)
-    line = place_that_matters(
-        on_event,
-        lambda one: _next(one, lambda: (decode_state(before), decode_state(payload)), metadata),
-        expected,
-    )
+
+    def again() -> tuple[Any, Any]:
+        return restored(decode_state(before)), decode_state(payload)
+
+    line = place_that_matters(on_event, lambda one: _next(checked, one, again, metadata), expected)
     if line is not None:
         raise checked.impure(f"{_OF_SETS} (line {line})", on_event)
     return result
 
 
 def _ways(
-    before: bytes, payload: bytes, state: Any, number: int
+    checked: _Checked, before: bytes, payload: bytes
 ) -> Iterator[tuple[str, Callable[[], tuple[Any, Any]]]]:
     """Inputs that are equal to the given ones, and what is wrong where the result is not."""
+    state, number, restored = checked.state, checked.number, checked.restored
     yield (
         "two calls with equal inputs give different states",
         lambda: (state, decode_state(payload)),
     )
     yield (
         _OF_SETS
-        if _holds_set(state)
+        if _holds_set(checked.kept(state))
         else "a state that comes back from a snapshot goes on differently",
-        lambda: (decode_state(before), decode_state(payload)),
+        lambda: (restored(decode_state(before)), decode_state(payload)),
     )
-    yield _OF_SETS, lambda: (_shuffled(decode_state(before), number), decode_state(payload))
+    yield (
+        _OF_SETS,
+        lambda: (restored(_shuffled(decode_state(before), number)), decode_state(payload)),
+    )
     yield (
         "the result depends on the order in which the payload's keys were written",
-        lambda: (decode_state(before), _reversed(decode_state(payload))),
+        lambda: (restored(decode_state(before)), _reversed(decode_state(payload))),
     )
 
 
 def _next(
-    on_event: Callable[..., Any], make: Callable[[], tuple[Any, Any]], metadata: Metadata
+    checked: _Checked,
+    on_event: Callable[..., Any],
+    make: Callable[[], tuple[Any, Any]],
+    metadata: Metadata,
 ) -> bytes | None:
     """The bytes of what the reducer makes of these inputs; None where it raises now."""
     state, payload = make()
     try:
-        return encode_state(_called(on_event, state, payload, metadata))
+        return encode_state(_called(checked.kept, _called(on_event, state, payload, metadata)))
     except (_Raised, StateCodecError):
         return None
 
@@ -245,16 +263,11 @@ def _called(function: Callable[..., Any], *arguments: Any) -> Any:
 def _bytes_of(checked: _Checked, state: Any, what: str) -> bytes:
     """The bytes of a state, with dictionaries in their order, as a snapshot keeps it."""
     try:
-        return encode_state(state, ordered=True)
+        return encode_state(checked.kept(state), ordered=True)
     except StateCodecError as error:
         raise checked.impure(
             f"{what} has no bytes to compare: {error}", checked.fish.on_event
         ) from error
-
-
-def _encodable(checked: _Checked, state: Any) -> Any:
-    _bytes_of(checked, state, "the new state")
-    return state
 
 
 def _holds_set(value: Any) -> bool:

@@ -39,7 +39,7 @@ def check_commutative(
         StateCodecError: a state has no bytes that could be compared.
     """
     selected = sorted((one for one in events if fish.selects(one, node)), key=lambda one: one.key)
-    expected = encode_state(_folded(fish, selected, node))
+    expected = _bytes_of(fish, _folded(fish, selected, node))
     randomness = random.Random(seed)  # noqa: S311 - a test is repeatable
     for _ in range(tries):
         order = mixed(selected, randomness)
@@ -78,7 +78,13 @@ def _outcome(fish: Fish[Any], order: Iterable[Event], node: NodeId) -> bytes | N
         state = _folded(fish, order, node)
     except Exception:  # noqa: BLE001 - whatever a reducer raises
         return None
-    return encode_state(state)
+    return _bytes_of(fish, state)
+
+
+def _bytes_of(fish: Fish[Any], state: Any) -> bytes:
+    """A state's bytes, as a snapshot keeps it."""
+    serialize = fish.serialize_state
+    return encode_state(state if serialize is None else serialize(state))
 
 
 def _difference(

@@ -50,11 +50,28 @@ def pure(state: list[Any], payload: Any, _: Metadata) -> list[Any]:
     return [*state, payload]
 
 
+class Crate:
+    """A state of which snapshots know nothing."""
+
+    def __init__(self, *things: Any) -> None:
+        self.things = things
+
+
+def packing(crate: Crate, payload: Any, _: Metadata) -> Crate:
+    return Crate(*crate.things, payload)
+
+
+def packing_by_a_set(crate: Crate, _payload: Any, metadata: Metadata) -> Crate:
+    return Crate(*crate.things, *{"set", f"of {metadata.offset}"})
+
+
 def refusing(_state: list[Any], _payload: Any, _: Metadata) -> list[Any]:
     raise LookupError("refused")
 
 
-def state_of(on_event: Any, *, development: bool, **more: Any) -> Any:
+def state_of(on_event: Any, *, development: bool, initial: Any = None, **more: Any) -> Any:
+    beginning = [] if initial is None else initial
+
     async def run() -> Any:
         log = MemoryLog()
         log.receive(1, 1, {"n": 1})
@@ -62,7 +79,7 @@ def state_of(on_event: Any, *, development: bool, **more: Any) -> Any:
         async with asyncio.TaskGroup() as tasks:
             pond = Pond(log, tasks, development=development)
             try:
-                return await pond.current_state(Fish("f", Tag("a"), [], on_event, **more))
+                return await pond.current_state(Fish("f", Tag("a"), beginning, on_event, **more))
             except FishStopped as stopped:
                 return stopped
             finally:
@@ -103,3 +120,17 @@ def test_a_pure_one_goes_on_and_what_it_raises_is_its_own() -> None:
 
 def test_otherwise_nothing_is_examined() -> None:
     assert len(state_of(counting, development=False)) == 2
+
+
+def test_a_state_that_is_kept_in_its_own_way_is_compared_in_that_way() -> None:
+    def made(on_event: Any) -> Any:
+        return state_of(
+            on_event,
+            development=True,
+            initial=Crate(),
+            serialize_state=lambda crate: list(crate.things),
+            deserialize_state=lambda things: Crate(*things),
+        )
+
+    assert made(packing).things == ({"n": 1}, {"n": 2})
+    assert "order of a set" in str(made(packing_by_a_set))

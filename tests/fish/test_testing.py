@@ -53,3 +53,23 @@ def test_one_that_mutates_is_given_copies() -> None:
     fish = commutative(gathering, [], mutates=True)
     check_commutative(fish, EVENTS, NODE)
     assert fish.initial == []
+
+
+class Bag:
+    """A state of which snapshots know nothing."""
+
+    def __init__(self, *things: str) -> None:
+        self.things = things
+
+
+def test_states_that_are_kept_in_their_own_way_are_compared_in_that_way() -> None:
+    def packing(bag: Bag, payload: str, _: Metadata) -> Bag:
+        return Bag(*bag.things, payload)
+
+    check_commutative(
+        commutative(packing, Bag(), serialize_state=lambda bag: sorted(bag.things)), EVENTS, NODE
+    )
+    with pytest.raises(NotCommutative):
+        check_commutative(
+            commutative(packing, Bag(), serialize_state=lambda bag: bag.things), EVENTS, NODE
+        )
