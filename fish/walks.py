@@ -95,6 +95,10 @@ class _Walks:
 
         return led
 
+    def added(self, longer: Any, value: Any, line: int) -> Any:
+        """What is added to something: a list walks over it, others may take it as it is."""
+        return self(value, line) if isinstance(longer, list | deque) else value
+
     def pop(self, value: Any, line: int) -> Any:
         """What `value.pop()` gives: of a set the last element and not the first."""
         if not (type(value) is set and self._turns(value, line)):
@@ -248,8 +252,12 @@ class _Leading(ast.NodeTransformer):
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
         """Lead what a list is made longer by."""
         self.generic_visit(node)
-        if isinstance(node.op, ast.Add):
-            node.value = _through(node.value)
+        if isinstance(node.op, ast.Add) and isinstance(node.target, ast.Name):
+            added = ast.Attribute(_walks(), "added", ast.Load())
+            longer = ast.Name(node.target.id, ast.Load())
+            node.value = ast.copy_location(
+                ast.Call(added, [longer, node.value, ast.Constant(node.lineno)], []), node
+            )
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:

@@ -7,7 +7,7 @@ import operator
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -166,6 +166,16 @@ class Team:
     def join(self, others: set[str]) -> set[str]:
         return self.names | others
 
+    def __iadd__(self, others: set[str]) -> Self:
+        self.names |= others
+        return self
+
+
+def added(words: tuple[str, ...]) -> set[str]:
+    team = Team("more")
+    team += set(words)
+    return team.names
+
 
 def of_its_own(words: tuple[str, ...]) -> set[str]:
     return Team("more").join(set(words))
@@ -232,7 +242,7 @@ def test_whoever_leans_on_the_order_of_a_set_is_told_at_which_line(
     "function",
     [
         *(ordered, asked, rebuilt, counted, of_lists, alone, recursive, len),
-        *(of_two, reduced, valued, of_its_own, named_twice),
+        *(of_two, reduced, valued, of_its_own, added, named_twice),
     ],
 )
 def test_whoever_does_not_is_left_in_peace(function: Callable[..., Any]) -> None:
