@@ -1,6 +1,7 @@
 """Seeds, plans, what runs come through, and what is made of a failure."""
 
 import asyncio
+import inspect
 import json
 import os
 import random
@@ -187,6 +188,25 @@ def test_a_bug_that_was_planted_is_found_by_the_first_seeds(name: str) -> None:
     with planted(bug):
         assert any(play(draw_plan(seed)).failure for seed in range(1, 25))
     assert bug.owner.__dict__[bug.attribute] is right
+
+
+def test_what_is_planted_can_be_called_like_what_it_replaces() -> None:
+    """Else it is found because it does not fit, and not because of its mistake."""
+    misfits = []
+    for bug in BUGS:
+        right = bug.owner.__dict__.get(bug.attribute)
+        if right is None:
+            misfits.append(f"{bug.name}: there is no {bug.attribute}")
+        elif inspect.isfunction(right):
+            parameters = inspect.signature(right).parameters.values()
+            named = {one.name: None for one in parameters if one.kind is one.KEYWORD_ONLY}
+            try:
+                inspect.signature(bug.make(right)).bind(
+                    *range(len(parameters) - len(named)), **named
+                )
+            except TypeError as error:
+                misfits.append(f"{bug.name}: {error}")
+    assert not misfits
 
 
 def test_there_are_bugs_enough() -> None:
