@@ -31,7 +31,7 @@ from lamport.notices import Notice
 from lamport.seams import INLINE, Work
 from transport.buckets import Allowance
 from transport.codec import decode_message, encode_message, is_packable, packed_message
-from transport.errors import ForgedEvents, LinkEnded, PeerFault, TransportError
+from transport.errors import ForgedEvents, LinkEnded, PeerFault
 from transport.exchange import heard
 from transport.forks import ForkSearch
 from transport.frames import FrameReader, frame
@@ -118,17 +118,18 @@ class Link:
         self._has_greeted = False
         self._learn_notice = log.learn if learn is None else learn
         self._work = asyncio.Event()
-        self._ended: asyncio.Future[TransportError | OSError] = (
-            asyncio.get_running_loop().create_future()
-        )
+        self._ended: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._own_decision = False
         self._allowance = Allowance()
         self._is_throttled = False
         """Whether the peer is not read from because it has sent too much."""
         self._unfollowed: dict[StreamId, Seal] = {}
 
-    async def run(self, leftover: bytes = b"") -> TransportError | OSError:
-        """Serve the link until it ends; returns why. `leftover` is what arrived behind the hello."""
+    async def run(self, leftover: bytes = b"") -> Exception:
+        """Serve the link until it ends; returns why. `leftover` is what arrived behind the hello.
+
+        What is neither a `TransportError` nor an `OSError` is a fault of ours.
+        """
         parts = (partial(self._read, leftover), self._take_in, self._send, self._tick)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -184,16 +185,16 @@ class Link:
     async def _run_part(self, part: Callable[[], Awaitable[NoReturn]]) -> None:
         """Run one of the link's tasks; what ends it ends the link.
 
-        An expected end is a value and not the task's error: a group that is cancelled from outside in the very moment
-        one of its tasks fails raises only the failure (python/cpython#116720), and a node's stop would go unheard.
+        An end is a value and not the task's error: a group that is cancelled from outside in the very moment one of
+        its tasks fails raises only the failure (python/cpython#116720), and a node's stop would go unheard.
         """
         try:
             await part()
-        except (TransportError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - see above; whoever runs the link tells of it
             if not self._ended.done():
                 self._ended.set_result(error)
 
-    async def _say_goodbye(self, ended: TransportError | OSError) -> None:
+    async def _say_goodbye(self, ended: Exception) -> None:
         with suppress(TimeoutError, OSError):
             async with asyncio.timeout(GOODBYE_S):
                 await self._write(Goodbye(str(ended)))

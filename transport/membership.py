@@ -6,9 +6,11 @@ on. Then it is passed on over every link, and the links to whoever is no member 
 hello asks here whether a peer is to be let in.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from lamport.errors import StoreFailed
 from lamport.ids import NodeId
 from lamport.log import EventLog
 from lamport.notices import Notice
@@ -39,6 +41,8 @@ class Membership:
         self._links = links
         self._met: dict[NodeId, None] = {}
         self._shown = credentials.identities
+        self._failure: StoreFailed | None = None
+        self._has_failed = asyncio.Event()
         network.adopt(self._shown)
 
     @property
@@ -97,7 +101,7 @@ class Membership:
         return await finished(self._learn(notice))
 
     async def _learn(self, notice: Notice) -> bool:
-        if not await self._log.learn(notice):
+        if not await self._kept(notice):
             return False
         if self.credentials.identities != self._shown:
             self._shown = self.credentials.identities
@@ -108,3 +112,17 @@ class Membership:
             if refusal is not None:
                 link.end(refusal.words)
         return True
+
+    async def _kept(self, notice: Notice) -> bool:
+        try:
+            return await self._log.learn(notice)
+        except StoreFailed as error:
+            self._failure = error
+            self._has_failed.set()
+            raise
+
+    async def run(self) -> NoReturn:
+        """Raise `StoreFailed` once the disk has failed a notice: whoever brought that, the node must stop."""
+        await self._has_failed.wait()
+        assert self._failure is not None, "it was noted before"
+        raise self._failure

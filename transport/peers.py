@@ -16,7 +16,7 @@ from functools import partial
 from random import Random
 
 from lamport.chain import Seal, SealedRange
-from lamport.errors import DamagedRange, LogClosed, StoreError
+from lamport.errors import DamagedRange, LogClosed
 from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
 from lamport.notices import Notice
@@ -148,6 +148,7 @@ class Peers:
             diallers.create_task(self._bans.keep())
             diallers.create_task(Repairs(self._log, self._links).run())
             diallers.create_task(self._rooting.run())
+            diallers.create_task(self.members.run())
             diallers.create_task(self._newcomer.run(self.told))
             for target in self._targets:
                 diallers.create_task(self._keep_dialling(target))
@@ -376,14 +377,14 @@ class Peers:
         self._register(channel.peer, link)
         try:
             ended = await link.run(handshake.leftover)
-        except StoreError:
-            raise  # the disk is nobody's peer: it ends the node
-        except Exception as error:  # noqa: BLE001 - see below, and the log
-            # A bug of ours that one peer found must not take the other links along.
-            _log.exception("the link to %s failed", channel.peer.short)
-            ended = LinkEnded(f"failed here: {type(error).__name__}")
+        except Exception as error:  # noqa: BLE001 - it is told of below
+            ended = error
         finally:
             self._unregister(channel.peer, link)
+        if not isinstance(ended, TransportError | OSError):
+            # A bug of ours that one peer found must not take the other links along.
+            _log.error("the link to %s failed", channel.peer.short, exc_info=ended)
+            ended = LinkEnded(f"failed here: {type(ended).__name__}")
         self._note_end(channel.peer, ended)
         return True
 

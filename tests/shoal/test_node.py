@@ -1,6 +1,7 @@
 """Stories of one node: its verbs, its disk, its stop."""
 
 import asyncio
+import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -13,11 +14,15 @@ import pytest
 from fish import Fish
 from lamport import ALL_EVENTS, InvalidInput, InvalidQuery, LogError, Order, Tag, draft
 from lamport.errors import StoreFailed, StoreFull
+from lamport.leaps import encode_release
+from lamport.notices import Notice, NoticeKind, signed_bytes
 from lamport.seams import Connection, Disk, Statement
 from shoal.daemon import unwrapped
 from shoal.node import Node
 from shoal.system import system_seams
 from tests.shoal.swarm import LOOPBACK, PATIENCE_S, Home, converged, linked, make_homes
+from transport.identity import make_swarm
+from transport.network import Address
 
 COUNT: Fish[int] = Fish("count", Tag("x"), 0, lambda count, _event, _metadata: count + 1)
 
@@ -62,10 +67,13 @@ class _FailingConnection:
 
 
 @asynccontextmanager
-async def on_failing_disk(home: Home) -> AsyncIterator[tuple[Node, FailingDisk]]:
+async def on_failing_disk(
+    home: Home, peers: Sequence[Address] = ()
+) -> AsyncIterator[tuple[Node, FailingDisk]]:
     seams = system_seams(home.folder, home.identity, listen=LOOPBACK, mdns=False)
     disk = FailingDisk(seams.disk)
-    async with asyncio.timeout(PATIENCE_S), Node(home.identity, replace(seams, disk=disk)) as node:
+    node = Node(home.identity, replace(seams, disk=disk), peers=tuple(peers))
+    async with asyncio.timeout(PATIENCE_S), node:
         yield node, disk
 
 
@@ -185,6 +193,29 @@ def test_a_failing_disk_stops_the_node_and_acknowledges_nothing_past_it(
         return acknowledged
 
     assert asyncio.run(story()) == [1]
+
+
+def test_a_disk_that_fails_at_a_notice_which_a_peer_brought_stops_the_node(tmp_path: Path) -> None:
+    key, admin = make_swarm(random.Random("AB"))
+    body = encode_release(7)
+    signature = admin.sign(signed_bytes(key.swarm, NoticeKind.RELEASE, body))
+    notice = Notice(NoticeKind.RELEASE, body, signature)
+
+    async def until_it_stops(home: Home, peer: Node) -> None:
+        async with on_failing_disk(home, [peer.listening]) as (node, disk):
+            await linked(node, peer)
+            disk.code = sqlite3.SQLITE_IOERR_FSYNC
+            await peer.learn(notice)
+            await asyncio.Event().wait()
+
+    async def story() -> None:
+        home, other = make_homes(tmp_path, "AB", key)
+        async with other.started() as peer:
+            with pytest.raises(BaseExceptionGroup) as stopped:
+                await until_it_stops(home, peer.node)
+            assert isinstance(unwrapped(stopped.value), StoreFailed)
+
+    asyncio.run(story())
 
 
 def test_leaving_the_block_keeps_what_was_submitted_before(tmp_path: Path) -> None:
