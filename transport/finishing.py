@@ -13,11 +13,16 @@ _Result = TypeVar("_Result")
 
 
 async def finished(work: Coroutine[Any, Any, _Result]) -> _Result:
-    """The result of some work, which goes on to its end before a cancellation goes through."""
+    """The result of some work, which goes on to its end before a cancellation goes through, or several."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        with suppress(Exception):  # nobody is left to be told
-            await task
+        while not task.done():
+            with suppress(
+                asyncio.CancelledError
+            ):  # a node that stops cancels what its links have cancelled before
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # nobody is left to be told
         raise
