@@ -26,10 +26,15 @@ class Disclosures:
         """Where the peer named another hash than is held, until somebody has looked (`transport.forks`)."""
 
     def ask(self, branch: StreamId, line: deque[Message]) -> None:
-        """Put the question about a branch in line, once in a session."""
+        """Put the question about a branch in line, once in a session unless `ask_again` is called."""
         if branch not in self._asked and len(self._asked) < MAX_DISCLOSED:
             self._asked[branch] = None
             line.append(Disclose(branch))
+
+    def ask_again(self, stream: StreamId) -> None:
+        """What was not taken in of a stream may have been a proof: its branches may be asked about once more."""
+        for branch in [one for one in self._asked if one.base == stream.base]:
+            del self._asked[branch]
 
     def want(self, branch: StreamId) -> None:
         """The peer asks about a branch; raise `PeerFault` for one question too many."""

@@ -225,6 +225,7 @@ class Session:
             if lamport <= self._reach():
                 del self.quarantined[stream]
                 self._lacking[stream] = None
+                self.disclosures.ask_again(stream)
 
     def committed(self, stream: StreamId, now: float, offset: int | None = None) -> None:
         """Our log holds more of a stream than before: up to an offset, or all that it holds by now.

@@ -10,7 +10,7 @@ import pytest
 
 from lamport.chain import Head, SealedRange, genesis
 from lamport.errors import DivergedStream
-from lamport.ids import MAX_LAMPORT, NodeId, StreamId
+from lamport.ids import BRANCH_BYTES, MAX_LAMPORT, NodeId, StreamId
 from tests.lamport.keys import Author, Member, event_bytes, member, taken
 from transport.claims import CLAIM_S, RENEWING_EVENTS, Claims
 from transport.clocks import PeerClock
@@ -23,6 +23,7 @@ from transport.messages import (
     ROOT_BYTES,
     SHORT_HASH_BYTES,
     Declined,
+    Disclose,
     Eager,
     Events,
     Fresh,
@@ -102,7 +103,9 @@ class Holder:
         claims: Claims | None = None,
         journal: Journal | None = None,
         clock: PeerClock | None = None,
+        *,
         reach: Callable[[], int] = lambda: MAX_LAMPORT,
+        grows: Callable[[StreamId], bool] = lambda _: True,
     ) -> Session:
         return Session(
             program=f"program of {self.keys.node.short}",
@@ -113,6 +116,7 @@ class Holder:
             journal=journal or Journal(TOKEN, self.heads),
             clock=clock,
             reach=reach,
+            grows=grows,
             now=now,
         )
 
@@ -974,6 +978,22 @@ def test_what_leaps_is_asked_for_again_once_it_is_within_reach_and_what_hurts_ot
     session.elapsed(1.0)
     assert wants(session) == [bob.stream]
     assert list(session.quarantined) == [cyd.stream]
+
+
+def test_the_proof_of_a_branch_that_leaps_is_asked_for_again_once_it_is_within_reach() -> None:
+    holder, bob = Holder(member()), Author(member("bob"))
+    reach = 9
+    session = holder.session(reach=lambda: reach, grows=lambda stream: not stream.branch)
+    session.take(Greeting("peer"), 0)
+    branch = bob.stream._replace(branch=bytes(BRANCH_BYTES))
+    session.take(Heads((Head(branch, 1, HASH),), complete=True), 0)
+    assert Disclose(branch) in said(session)
+    session.quarantine(bob.stream, 10)
+    session.elapsed(0.5)
+    assert Disclose(branch) not in said(session)
+    reach = 10
+    session.elapsed(1.0)
+    assert Disclose(branch) in said(session)
 
 
 def test_a_busy_link_is_measured_now_and_then_and_so_is_the_wall_clock_behind_it() -> None:
