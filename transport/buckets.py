@@ -11,7 +11,8 @@ BYTES_PER_S, BYTES_AT_ONCE = 32 * 1024 * 1024, 32 * 1024 * 1024
 """About a third of what a loopback carries; a gigabit's worth of packed events is a quarter of that."""
 
 MESSAGES_PER_S, MESSAGES_AT_ONCE = 5_000, 10_000
-"""A message takes some 20 microseconds: at this rate one peer takes a tenth of the event loop's time."""
+"""A message takes some 20 microseconds, and so does each stream or address in it (`transport.messages.weight`): at this
+rate one peer takes a tenth of the event loop's time."""
 
 
 @dataclass(slots=True)

@@ -46,6 +46,7 @@ from transport.messages import (
     Noticed,
     Notify,
     Want,
+    weight,
 )
 from transport.network import Candidate, Channel
 from transport.noticing import NoticeExchange
@@ -205,11 +206,13 @@ class Link:
         while True:
             self.session.traffic.bytes_in += len(data)
             for raw in frames.feed(data):
-                await self._take(decode_message(raw))
-                count += 1
-                if count % MESSAGES_AT_ONCE == 0:
+                message = decode_message(raw)
+                await self._take(message)
+                count += weight(message)
+                if count >= MESSAGES_AT_ONCE:
                     # Many small messages must not keep the node from all else, in however many reads they come.
-                    await self._pause(self._allowance.heard(MESSAGES_AT_ONCE, self._now()))
+                    await self._pause(self._allowance.heard(count, self._now()))
+                    count = 0
             wait = self._allowance.read(len(data), self._now())
             if wait:
                 await self._pause(wait)

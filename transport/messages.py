@@ -258,3 +258,14 @@ Message = (
     | Mark
     | Addresses
 )
+
+
+def weight(message: Message | None) -> int:
+    """How many messages a message takes as long as: each thing that it names is looked at like one of its own."""
+    if isinstance(message, Heads):
+        return max(1, len(message.heads) + len(message.horizons))
+    if isinstance(message, News):
+        return max(1, len(message.news))
+    if isinstance(message, Addresses):
+        return max(1, sum(len(one.addresses) for one in message.candidates))
+    return 1

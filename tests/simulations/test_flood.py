@@ -2,9 +2,12 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from contextlib import suppress
 
-from lamport.chain import Head
+import pytest
+
+from lamport.chain import HASH_BYTES, Head
 from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
 from lamport.tags import Tag
@@ -15,13 +18,14 @@ from simulations.world import World
 from transport.buckets import MESSAGES_AT_ONCE, MESSAGES_PER_S
 from transport.claims import Claims
 from transport.codec import decode_message, encode_message
+from transport.exchange import MAX_OWN
 from transport.frames import FrameReader, frame
 from transport.handshake import ClientHandshake
 from transport.identity import Identity
 from transport.journal import Journal
 from transport.link import Link
-from transport.messages import Eager, Greeting, Heads, Message, News
-from transport.network import Address
+from transport.messages import MAX_HEADS, Addresses, Eager, Greeting, Heads, Message, News
+from transport.network import Address, Candidate
 from transport.session import Session
 from transport.tree import ANNOUNCED_TOGETHER_S, Tree
 
@@ -103,15 +107,16 @@ def test_a_flood_from_one_member_is_read_no_faster_than_allowed_and_delays_nobod
 
 
 class Dribble:
-    """One end of a channel whose other end never stops talking, one short message at a time."""
+    """One end of a channel whose other end never stops talking, one message at a time."""
 
-    def __init__(self, peer: NodeId, last: int) -> None:
+    def __init__(self, peer: NodeId, last: int, message: Message) -> None:
         self.peer = peer
         self.peer_certificate = b""
         self.remote = Address("dribble", 1)
         self.count = 0
         self.over = asyncio.Event()
         self._last = last
+        self._said = said(message)
         self._opening = [said(Greeting("rogue")), said(Heads((), complete=True))]
 
     async def read(self, _limit: int) -> bytes:
@@ -121,7 +126,7 @@ class Dribble:
             self.over.set()
             await asyncio.Event().wait()
         self.count += 1
-        return said(Eager(yes=True))
+        return self._said
 
     async def write(self, _data: bytes) -> None:
         """Take it."""
@@ -130,14 +135,41 @@ class Dribble:
         self.over.set()
 
 
-def test_who_says_little_at_a_time_gets_no_more_than_who_says_much() -> None:
+def heads_of(node: NodeId) -> Heads:
+    return Heads(
+        tuple(Head(StreamId(node, number), 0, bytes(HASH_BYTES)) for number in range(MAX_HEADS)),
+        complete=True,
+    )
+
+
+def addresses_of(node: NodeId) -> Addresses:
+    told = tuple(Address("10.0.0.1", port) for port in range(1, MAX_OWN + 1))
+    return Addresses((Candidate(node, told),) * 50)
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (lambda _: Eager(yes=True), 1),
+        (heads_of, MAX_HEADS),
+        (addresses_of, 50 * MAX_OWN),
+    ],
+    ids=["short messages", "heads", "addresses"],
+)
+def test_who_says_little_at_a_time_gets_no_more_than_who_says_much(
+    make: Callable[[NodeId], Message], names: int
+) -> None:
+    """A message that names many things takes as long as many messages."""
+
     async def story() -> None:
         world = World(3, 2)
         async with world.started():
             a, b = world.nodes
             await b.stop()
             log, clock = a.node.log, asyncio.get_running_loop().time
-            dribble = Dribble(b.identity.node, MESSAGES_AT_ONCE + 3 * MESSAGES_PER_S)
+            node = b.identity.node
+            count = (MESSAGES_AT_ONCE + 3 * MESSAGES_PER_S) // names
+            dribble = Dribble(node, count, make(node))
             link = Link(dribble, session_of(log), log, dialled=False)
             began = clock()
             running = asyncio.create_task(link.run())
