@@ -6,9 +6,9 @@ ahead of events, and is kept by every node for good.
 
     [kind, body, signature]          msgpack; the signature is the admin's over kind, swarm and body
 
-What a body means is for others to say (`lamport.revocation`, `transport.epochs`,
-`lamport.leaps`). A kind that this version does not
-know is kept and passed on like any other. Whoever holds a notice can verify it alone; equal notices are equal bytes.
+What a body means is for others to say (`lamport.revocation`, `transport.epochs`, `lamport.leaps`). A kind that this
+version does not know is kept and passed on like any other. Whoever holds a notice can verify it alone; equal notices
+are equal bytes.
 """
 
 import hashlib

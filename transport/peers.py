@@ -550,7 +550,7 @@ class Peers:
         return {stream: one.seal for stream, one in self._log.store.horizons.items()}
 
     async def _push(self, appended: OffsetRange) -> None:
-        """Send what we appended ; the range is read once."""
+        """Send what we appended; the range is read once."""
         first = appended.first
         while first <= appended.last:
             try:
