@@ -125,6 +125,10 @@ class Daemon:
             return frozenset(log.execute("SELECT node, number, head, hash FROM streams"))
 
 
+_LEAST = 2
+"""Daemons: one alone is equal to everybody."""
+
+
 async def run(nodes: int, seed: int, cut_s: float, limit_s: float) -> bool:
     """All of it; returns whether they have converged and nothing was lost."""
     draw = random.Random(seed)  # noqa: S311 - who is cut off with whom, no secrets
@@ -132,6 +136,8 @@ async def run(nodes: int, seed: int, cut_s: float, limit_s: float) -> bool:
         home = stack.enter_context(fresh_folder())
         daemons = await _started(nodes, home, draw, stack)
         _say(f"{len(daemons)} of {nodes} daemons run{_why(len(daemons), nodes)}")
+        if len(daemons) < _LEAST:
+            return False
         await _published(daemons)
         await _converged(daemons, limit_s)
         _say("all are equal for the first time")
@@ -268,6 +274,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cut-seconds", type=float, default=CUT_S)
     parser.add_argument("--limit-seconds", type=float, default=LIMIT_S)
     asked = parser.parse_args(arguments)
+    if asked.nodes < _LEAST:
+        parser.error(f"--nodes: at least {_LEAST} can be equal")
     try:
         done = asyncio.run(run(asked.nodes, asked.seed, asked.cut_seconds, asked.limit_seconds))
     except DaemonUnreachable as error:

@@ -18,6 +18,7 @@ from benchmarks.report import Report
 from benchmarks.rounds import LATENCY, Figures, Stopwatch, alternate, fresh_folder, percentiles
 from benchmarks.workers import worker
 from shoal.node import Node
+from transport.identity import Identity
 
 EVENTS = MAX_DELIVERIES
 """Events that are appended, and as many whose delivery is timed, in a run, unless another number is asked for."""
@@ -60,11 +61,21 @@ async def _measured(samples: Sequence[Sample], *, stalls: bool) -> Figures:
             process.send_signal(signal.SIGSTOP)
         await fill(source, settling())
         await until_covered(source, target)
+        _require_linked(source, third, stalls=stalls)
         appended = await _appended(source, samples)
         await until_covered(source, target)
+        _require_linked(source, third, stalls=stalls)
         delivered = (await deliveries(source, target, samples))[WARM_UP:]
     appends, ways = (percentiles(*one) for one in ((_APPEND, appended), (_DELIVERY, delivered)))
     return {**appends, **ways}
+
+
+def _require_linked(source: Node, third: Identity, *, stalls: bool) -> None:
+    """Fail where the peer that should stall was given up already: two plain nodes would be measured."""
+    linked = third.node in source.peers.linked
+    assert linked == stalls, (
+        "this machine is too slow to time anything before a silent peer is given up"
+    )
 
 
 async def _appended(source: Node, samples: Sequence[Sample]) -> list[float]:
