@@ -32,7 +32,7 @@ from lamport.row_keys import row_key
 BLOCK_EVENTS = 128
 """Most events of a block: the more, the less does the database's own share weigh."""
 
-FRAME_EVENTS = 24
+FRAME_EVENTS = 32
 """Most events of a frame: with fewer they compress worse, with more one costs more to get at."""
 
 BLOCK_BYTES = 64 * 1024

@@ -123,7 +123,7 @@ def test_an_event_is_found_by_its_timestamp_without_opening_other_frames() -> No
     assert block.find(3 * 99) == 98
     assert [one.key.lamport for one in block.events(STREAM, [98])] == [3 * 99]
     assert len(opened_frames) == 2
-    assert len(directory.lamports) == 5
+    assert len(directory.lamports) == 4
 
 
 def test_fields_of_a_newer_version_may_be_nested_as_deep_as_can_be_read() -> None:
