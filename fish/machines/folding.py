@@ -107,7 +107,7 @@ class Parts:
     def fresh(self, machine: str, name: str, version: Any = 1) -> Instance:
         """An instance that nothing has started yet."""
         versions = self.charts[machine]
-        is_known = isinstance(version, int) and version in versions
+        is_known = type(version) is int and version in versions
         chosen = version if is_known else min(versions)
         chart = versions[chosen]
         context = chart.machine.context
@@ -193,13 +193,14 @@ class Turn:
         """The instance at an address; None where there is no such machine."""
         known: Instance | None
         known = self._changed.get(address) or self._world.instances.get(address)
-        if known is not None:
+        if known is not None and known.status != WAITING:
             return known
         machine, _, name = address.partition("/")
         if machine not in self._parts.charts:
             return None
         version = event.get("$version", 1) if isinstance(event, Mapping) else 1
-        return self._parts.fresh(machine, name, version)
+        fresh = self._parts.fresh(machine, name, version)
+        return fresh if known is None else fresh._replace(ledger=known.ledger)
 
     def _deliver(self, address: str, event: Any, meta: Meta, birth: Link | None = None) -> None:
         instance = self._instance(address, event)
@@ -277,16 +278,16 @@ class Turn:
         if key is not None:
             instance = instance._replace(seen=(*instance.seen, key)[-KEPT_DEDUPE_KEYS:])
             self._changed[instance.address] = instance
-        if instance.flights and self._is_held(instance, type_):
+        if instance.flights and self._is_held(instance, type_, meta):
             self._defer(instance, event, meta)
             return
         if instance.parked and not (type_ == "$abort" and event.get("deliver") == NEXT_EVENT):
-            instance = self._tell_errors(instance, meta)
+            instance = self._tell_errors(instance, meta, meta.key)
         self._dispatch(instance, event, type_, meta)
 
-    def _is_held(self, instance: Instance, type_: str) -> bool:
+    def _is_held(self, instance: Instance, type_: str, meta: Meta) -> bool:
         """Whether an event waits until no service is in flight. Records and the machine's own timers do not."""
-        is_ordinary = not type_.startswith(("$", *_INSIDE))
+        is_ordinary = type_[0] != "$" and not self._is_forged(type_, meta)
         return is_ordinary and self._parts.chart_of(instance).machine.defer_while_busy
 
     def _defer(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
@@ -305,7 +306,7 @@ class Turn:
                 return
             (event, meta), *others = instance.deferred
             if instance.parked:  # what they lead to may hold the event up again
-                self._tell_errors(instance, meta)
+                self._tell_errors(instance, meta, self._meta.key)  # a key of its own each time
                 continue
             instance = instance._replace(deferred=tuple(others))
             self._changed[address] = instance
@@ -339,14 +340,14 @@ class Turn:
                 return f"bad-payload:{name}"
         return None
 
-    def _tell_errors(self, instance: Instance, meta: Meta) -> Instance:
+    def _tell_errors(self, instance: Instance, meta: Meta, cause: str) -> Instance:
         """Errors that were parked come before the next event; those of states left meanwhile never."""
         number = 0
         while instance.parked and instance.status == ACTIVE:
             first, *others = instance.parked
             number += 1
             instance = instance._replace(parked=tuple(others))
-            at = meta._replace(key=f"{meta.key}!{number}")
+            at = meta._replace(key=f"{cause}!{number}")
             instance = self._ended(instance, first.flight, _failure(first.flight, first.reason), at)
         return instance
 
@@ -510,7 +511,8 @@ class Turn:
             return
         after = self._finish(step)
         self._changed[instance.address] = after
-        self._note(after, meta, "$migrate", "transition", None)
+        words = tuple(step.words)
+        self._note(after, meta, "$migrate", "transition", None, words=words, before=instance.value)
 
     def _note(
         self,
@@ -521,6 +523,7 @@ class Turn:
         reason: str | None,
         *,
         words: tuple[str, ...] = (),
+        before: str | None = None,
     ) -> None:
         value = instance.value
         self.passages.append(
@@ -530,7 +533,7 @@ class Turn:
                 instance.machine,
                 instance.name,
                 type_,
-                value,
+                value if before is None else before,
                 value,
                 kind,
                 reason,

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, ParamSpec
 from fish.machines.acts import PARENT, Act
 from fish.machines.addresses import derived
 from fish.machines.chart import CHILD_DONE, STATE_DONE, WILDCARD, Chart, Edge, Job, Node, way
+from fish.machines.chart import DONE as DONE_TYPE
+from fish.machines.chart import ERROR as ERROR_TYPE
 from fish.machines.contexts import assigned
 from fish.machines.definition import Effect, Spawn
 from fish.machines.errors import MachineThrew, StepLimitReached
@@ -36,6 +38,8 @@ from fish.machines.instance import (
 
 MAX_MICROSTEPS = 1_000
 """Microsteps in one macrostep: a chart that needs more turns in a circle."""
+
+_ENDS = (DONE_TYPE, ERROR_TYPE, CHILD_DONE, STATE_DONE)
 
 NOT_ENABLED, ALREADY_CLOSED, MISSING_CLOSES = "not-enabled", "already-closed", "missing-closes"
 
@@ -148,10 +152,10 @@ class Step:
         self._event = {"type": f"after.{timer.number}"}
         if not self._passes(edge, timer.work):
             return NOT_ENABLED
-        if timer.work is None:
-            self._perform(edge)
+        if self._tokens:  # a timer of a state around work ids ends all of them
+            self._take_edge(edge, [one for one in self._tokens if timer.work in (None, one.id)])
         else:
-            self._take_edge(edge, [one for one in self._tokens if one.id == timer.work])
+            self._perform(edge)
         self._stabilise()
         return None
 
@@ -558,7 +562,8 @@ def _named(
     node: Node, edge: Edge, open_: list[Token], event: JsonObject, only: str | None
 ) -> tuple[list[Token], str | None]:
     """The work ids that an event concerns in a cyclic state, or why there are none."""
-    if only is not None:
+    is_own = edge.source is not node and event["type"].startswith(_ENDS)
+    if only is not None or is_own:  # what was begun around work ends all of it
         return open_, None
     listed = event.get(node.state.closes or "")
     if not isinstance(listed, list | tuple):

@@ -2,20 +2,23 @@
 
 from fish.machines import (
     Cancel,
+    Effect,
     Raise,
     Spawn,
     System,
     World,
+    after,
     assign,
     child,
     cyclic,
     final,
+    invoke,
     machine,
     state,
     to,
 )
 from fish.machines.definition import Action
-from tests.fish.machines.benches import fold, one, reasons
+from tests.fish.machines.benches import Said, fold, one, reasons
 
 PLAIN = machine("kid", initial="a", states={"a": state()})
 
@@ -114,3 +117,77 @@ def test_a_child_in_an_explained_action_must_be_there_too() -> None:
     )
     system = System((parent, PLAIN))
     assert system.instance(World(), "kid/x").status == "stopped", "it lives as a child only"
+
+
+def test_what_only_the_fold_says_is_not_taken_from_a_log_by_waiting() -> None:
+    states = {
+        "a": state(on={"GO": "w"}),
+        "w": state(invoke=invoke("s", done="z")),
+        "z": state(invoke=child("kid", id="k", name="k"), on={"done.child.k": "forged"}),
+        "forged": state(),
+    }
+    parent = machine("m", initial="a", defer_while_busy=True, states=states)
+    system = System((parent, PLAIN))
+    said: list[Said] = [
+        (1, "A", "m/1", {"type": "GO"}),
+        (2, "A", "m/1", {"type": "done.child.k"}),
+    ]
+    waiting = fold(system, *said).instances["m/1"]
+    assert waiting.deferred == ()
+    done = {"type": "$done", "inv": waiting.flights[0].id}
+    world = fold(system, *said, (3, "A", "m/1", done))
+    assert (world.instances["m/1"].value, reasons(world)) == ("z", ["reserved"])
+
+
+def test_errors_that_are_told_while_an_event_waits_lead_to_new_work_each_time() -> None:
+    work = state(entry=Effect("try"), invoke=invoke("s", error="w"))
+    states = {"a": state(on={"GO": "w"}), "w": work}
+    system = System((machine("m", initial="a", defer_while_busy=True, states=states),))
+    said: list[Said] = [(1, "A", "m/1", {"type": "GO"}), (2, "A", "m/1", {"type": "GO"})]
+    flights: list[str] = []
+    for lamport in range(3, 7):
+        flights.append(fold(system, *said).instances["m/1"].flights[0].id)
+        parked = {"type": "$abort", "inv": flights[-1], "deliver": "next_event"}
+        said.append((lamport, "A", "m/1", parked))
+    intents = fold(system, *said).instances["m/1"].intents
+    assert (len(set(flights)), len({one.id for one in intents})) == (4, 5)
+
+
+AROUND = System(
+    (
+        machine(
+            "m",
+            initial="idle",
+            states={
+                "idle": state(on={"START": "shift"}),
+                "shift": state(
+                    initial="busy",
+                    after=after(10, "late"),
+                    invoke=invoke("s", done="late"),
+                    states={"busy": cyclic(closes="ids", on={"STOP": "idle"})},
+                ),
+                "late": state(on={"RESET": "idle"}),
+            },
+        ),
+    )
+)
+
+
+def test_what_was_begun_around_work_ends_all_of_it() -> None:
+    start: list[Said] = [(1, author, "m/1", {"type": "START"}) for author in "AB"]
+    open_ = fold(AROUND, *start).instances["m/1"]
+    assert len(open_.tokens) == 2
+    ends = (
+        {"type": "$after", "timer": open_.timers[0].id},
+        {"type": "$done", "inv": open_.flights[0].id},
+    )
+    for end in ends:
+        ended = fold(AROUND, *start, (2, "A", "m/1", end)).instances["m/1"]
+        assert (ended.value, ended.tokens) == ("late", ())
+        over = fold(AROUND, *start, (2, "A", "m/1", end), (3, "A", "m/1", {"type": "RESET"}))
+        assert over.instances["m/1"].value == "idle"
+
+
+def test_a_version_is_a_number() -> None:
+    system = System((PLAIN,))
+    assert type(one(system, "kid/1", {"type": "X", "$version": True}).version) is int
