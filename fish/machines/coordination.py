@@ -15,6 +15,9 @@ from fish.machines.errors import InvalidCoordination
 from fish.machines.expressions import Compute, compiled
 from fish.machines.inventory import actions_of
 
+Versions = Mapping[str, Mapping[int, Chart]]
+"""The charts of machines by name and version."""
+
 ANYTHING = "*"
 """The type of an event that a function computes: it may be any."""
 
@@ -74,8 +77,8 @@ class Carrier:
         return cls(route, compiled(name, place), fields)
 
 
-def check_routes(charts: Mapping[str, Chart], routes: Sequence[Route]) -> None:
-    """See that routes fit the machines, and that nothing runs in circles.
+def check_routes(charts: Versions, routes: Sequence[Route]) -> None:
+    """See that routes fit the machines in all their versions, and that nothing runs in circles.
 
     Raises:
         InvalidCoordination: they do not.
@@ -103,7 +106,7 @@ def check_routes(charts: Mapping[str, Chart], routes: Sequence[Route]) -> None:
         _check_types(charts, route)
 
 
-def _check_types(charts: Mapping[str, Chart], route: Route) -> None:
+def _check_types(charts: Versions, route: Route) -> None:
     """See that a route carries what is emitted: one with a misspelt type would carry nothing, for ever."""
     place = f"the route {route.source} {route.emit!r} -> {route.target} {route.event!r}"
     types: tuple[Any, ...] = route.emit, route.event
@@ -112,7 +115,8 @@ def _check_types(charts: Mapping[str, Chart], route: Route) -> None:
             raise InvalidCoordination("bad-event", f"{place}: {type_!r} is no event's type")
     emits = {
         _type_of(one.event)
-        for one in actions_of(charts[route.source].machine)
+        for chart in charts[route.source].values()
+        for one in actions_of(chart.machine)
         if isinstance(one, Emit)
     }
     if not emits & {route.emit, ANYTHING}:
@@ -121,16 +125,17 @@ def _check_types(charts: Mapping[str, Chart], route: Route) -> None:
         raise InvalidCoordination("unknown-event", text)
 
 
-def _check_events(charts: Mapping[str, Chart], routes: Sequence[Route]) -> None:
+def _check_events(charts: Versions, routes: Sequence[Route]) -> None:
     leads: dict[str, list[str]] = {}
-    for name, chart in charts.items():
+    each = [(name, chart) for name, versions in charts.items() for chart in versions.values()]
+    for name, chart in each:
         for type_ in _types(chart):
             emitted = _Emitted(chart).because_of(type_)
-            leads[f"{name}.{type_}"] = [
+            leads.setdefault(f"{name}.{type_}", []).extend(
                 f"{route.target}.{route.event}"
                 for route in routes
                 if route.source == name and (route.emit in emitted or ANYTHING in emitted)
-            ]
+            )
     path = _cycle(leads)
     if path:
         raise InvalidCoordination(

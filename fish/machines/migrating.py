@@ -5,6 +5,7 @@ belongs to it (timers, services, children); its entry actions are not done, for 
 stays, timers go on as they are, and those that only the new definition has begin. What is delayed stays due.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -42,7 +43,7 @@ def migration(
 
 def _taken_over(before: Instance, chart: Chart) -> Instance:
     """The instance under one version further."""
-    rest, context = before.rest, dict(before.context)
+    rest, context = before.rest, copy.deepcopy(dict(before.context))
     if chart.machine.migrate is not None:
         rest, context = chart.machine.migrate(rest, context)
     if not isinstance(context, Mapping):

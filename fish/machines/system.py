@@ -55,12 +55,11 @@ class System:
         object.__setattr__(self, "machines", _all(Machine, self.machines, "machines"))
         object.__setattr__(self, "routes", _all(Route, self.routes, "routes"))
         charts = machines_of(self.machines)
-        newest = {name: versions[max(versions)] for name, versions in charts.items()}
-        check_routes(newest, self.routes)
+        check_routes(charts, self.routes)
         carriers: dict[tuple[str, str], list[Carrier]] = {}
         for route in self.routes:
             carriers.setdefault((route.source, route.emit), []).append(Carrier.of(route))
-        object.__setattr__(self, "parts", Parts(charts, _children(newest), carriers))
+        object.__setattr__(self, "parts", Parts(charts, _children(charts), carriers))
 
     def __call__(self, world: World, payload: Any, metadata: Metadata) -> World:
         """The reducer."""
@@ -118,6 +117,10 @@ class System:
         self, world: World, address: str, event: JsonObject, meta: Meta = NOTHING_KNOWN
     ) -> str | None:
         """Why an event would be dropped now; None where it would be taken. `meta` is what guards may ask for."""
+        known = world.instances.get(address)
+        if known is None or known.status == WAITING:
+            version = self.newest(split(address)[0]).machine.version
+            event = {**event, "$version": version}
         return Turn(self.parts, world, meta).tried(address, event)
 
     def upgraded(self, world: World, address: str, meta: Meta) -> tuple[World, str | None]:
@@ -130,7 +133,8 @@ class System:
             return world, None
         turn = Turn(self.parts, world, meta)
         after = turn.run(address, {"type": "$migrate", "version": newest})
-        refused = next((one.reason for one in turn.passages if one.kind == "dropped"), None)
+        own = (one for one in turn.passages if one.key == meta.key)
+        refused = next((one.reason for one in own if one.kind == "dropped"), None)
         return (world if refused else after), refused
 
     def enabled(self, instance: Instance) -> tuple[str, ...]:
@@ -170,15 +174,15 @@ def _all(kind: type, given: Any, what: str) -> tuple[Any, ...]:
     return tuple(several)
 
 
-def _children(charts: Mapping[str, Chart]) -> frozenset[str]:
+def _children(charts: Mapping[str, Mapping[int, Chart]]) -> frozenset[str]:
     """The machines that others spawn.
 
     Raises:
         InvalidCoordination: one of them is not here.
     """
     found: set[str] = set()
-    for name, chart in charts.items():
-        wanted = spawned_by(chart.machine)
+    for name, versions in charts.items():
+        wanted = [one for chart in versions.values() for one in spawned_by(chart.machine)]
         for child in wanted:
             if child not in charts:
                 raise InvalidCoordination(

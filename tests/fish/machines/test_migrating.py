@@ -5,10 +5,16 @@ from typing import Any
 import pytest
 
 from fish.machines import (
+    Emit,
     Instance,
+    InvalidCoordination,
     Machine,
     Raise,
+    Route,
+    SendTo,
+    Spawn,
     System,
+    World,
     after,
     assign,
     cyclic,
@@ -18,8 +24,9 @@ from fish.machines import (
     state,
     to,
 )
+from fish.machines.expressions import Meta
 from simulations import Sim, swarm_test
-from tests.fish.machines.benches import fold, one, reasons
+from tests.fish.machines.benches import fold, key, one, reasons
 from tests.fish.machines.crews import Crew
 
 PING = {"PING": to(do=Raise({"type": "LATER"}, delay=60))}
@@ -191,3 +198,91 @@ async def test_nodes_that_get_a_newer_definition_one_after_the_other_agree_in_th
     assert (await one_.machines.view("m/x")).version == 2
     for crew in (one_, two):
         await crew.close()
+
+
+def upgraded(system: System, world: World) -> tuple[World, str | None]:
+    return system.upgraded(world, "m/1", Meta(key(9), 9))
+
+
+def test_who_migrates_may_change_the_context_that_it_is_given() -> None:
+    def append(at: str, context: dict[str, Any]) -> Any:
+        context["seen"].append(1)
+        return at, context
+
+    old = machine("m", initial="a", context={"seen": []}, states={"a": state()})
+    new = machine("m", initial="a", states={"a": state()}, version=2, migrate=append)
+    system = System((old, new))
+    world = fold(system, (1, "A", "m/1", {"type": "X"}))
+    for _ in range(2):
+        assert upgraded(system, world)[0].instances["m/1"].context == {"seen": [1]}
+    assert (world.instances["m/1"].context, old.context) == ({"seen": []}, {"seen": []})
+
+
+def test_a_migration_counts_whatever_others_make_of_what_it_says_to_them() -> None:
+    old = machine("m", initial="a", states={"a": state()})
+    states = {"a": state(always=to("b", do=SendTo("deaf/1", {"type": "HM"}))), "b": state()}
+    new = machine("m", initial="a", states=states, version=2)
+    deaf = machine("deaf", initial="a", states={"a": state()})
+    system = System((old, new, deaf))
+    after_it, refused = upgraded(system, fold(system, (1, "A", "m/1", {"type": "X"})))
+    assert (after_it.instances["m/1"].value, refused) == ("b", None)
+    told = [one for one in after_it.passages if one.event == "$migrate"]
+    assert [(one.before, one.after) for one in told] == [("a", "b")]
+
+
+NEWS = System(
+    (
+        machine("m", initial="a", states={"a": state(on={"OLD": "b"}), "b": state()}),
+        machine("m", initial="a", states={"a": state(on={"NEW": "b"}), "b": state()}, version=2),
+    )
+)
+
+
+def test_an_event_that_begins_an_instance_is_judged_by_the_newest_definition() -> None:
+    assert NEWS.why_not(World(), "m/1", {"type": "NEW"}) is None
+    assert NEWS.why_not(World(), "m/1", {"type": "OLD"}) == "not-enabled"
+
+
+def test_an_instance_of_which_only_the_ledger_is_left_begins_by_the_version_it_is_given() -> None:
+    left = {"type": "$ran", "id": "x", "name": "n", "cause": key(0), "root": key(0)}
+    ran = (1, "A", "m/1", {**left, "attempt": 1, "number": 0})
+    assert NEWS.why_not(fold(NEWS, ran), "m/1", {"type": "NEW"}) is None
+    begun = fold(NEWS, ran, (2, "A", "m/1", {"type": "NEW", "$version": 2})).instances["m/1"]
+    assert (begun.version, begun.value, len(begun.ledger)) == (2, "b", 1)
+
+
+@swarm_test(nodes=1, seeds=1)
+async def test_what_only_the_newest_definition_takes_begins_an_instance(sim: Sim) -> None:
+    [device] = sim.nodes
+    async with device.node.machines(NEWS) as machines:
+        answer = await machines.send("m/1", {"type": "NEW"})
+        assert (answer.reason, answer.value, answer.instance.version) == (None, "b", 2)
+
+
+def test_a_route_may_carry_what_only_an_older_definition_says() -> None:
+    tells = to(do=Emit({"type": "OLD"}))
+    old = machine("m", initial="a", states={"a": state(on={"X": tells})})
+    new = machine("m", initial="a", states={"a": state()}, version=2)
+    other = machine("k", initial="a", states={"a": state(on={"OLD": "b"}), "b": state()})
+    system = System((old, new, other), (Route("m", "OLD", "k", "OLD"),))
+    world = fold(system, (1, "A", "m/1", {"type": "X"}))
+    assert world.instances["k/k"].value == "b"
+
+
+def test_who_lives_as_a_child_of_an_older_definition_does_so_beside_a_newer_one() -> None:
+    old = machine("m", initial="a", states={"a": state(entry=Spawn("kid", "ref"))})
+    new = machine("m", initial="a", states={"a": state()}, version=2)
+    kid = machine("kid", initial="a", states={"a": state()})
+    assert System((old, new, kid)).instance(World(), "kid/x").status == "stopped"
+
+
+def test_events_lead_to_themselves_through_older_definitions_too() -> None:
+    back = to(do=Emit({"type": "PING"}))
+    old = machine("m", initial="a", states={"a": state(on={"PONG": back})})
+    new = machine("m", initial="a", states={"a": state()}, version=2)
+    other = machine(
+        "k", initial="a", states={"a": state(on={"PING": to(do=Emit({"type": "PONG"}))})}
+    )
+    routes = (Route("m", "PING", "k", "PING"), Route("k", "PONG", "m", "PONG", feedback=True))
+    with pytest.raises(InvalidCoordination, match="leads to itself"):
+        System((old, new, other), routes)
