@@ -20,7 +20,8 @@ Filter = Callable[[Instance, Mapping[str, Any], Any], Mapping[str, Any] | None]
 """What becomes of an event that a sender commands: the event as it goes on, or None where it ends here."""
 
 Hook = Callable[[Passage, bool], None]
-"""Is told each passage, and whether it is live: at the head of the log, not changed by an event that came late."""
+"""Is told each passage, and whether it is live: at the head of the log, neither there before the machines were started
+nor changed by an event that came late."""
 
 
 @dataclass(frozen=True, slots=True)

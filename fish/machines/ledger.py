@@ -108,6 +108,10 @@ class Effects:
         """Whether nothing is under way or due."""
         return self._idle.is_set()
 
+    def close(self) -> None:
+        """Let go whoever waits."""
+        self._idle.set()
+
     async def work(self) -> None:
         """Begin what is to be done, in its order, for ever; for one instance one after the other."""
         while True:
@@ -214,9 +218,7 @@ class Effects:
     async def _undo(self, address: str, entry: Entry) -> None:
         if entry.undo is None:
             LOGGER.warning("the effect %r of %s stands without a cause", entry.name, address)
-            self._orphaned(
-                Call(entry.name, entry.args, entry.id, address, entry.cause, entry.attempt)
-            )
+            self._tell_orphaned(address, entry)
             await self._record(address, "$orphaned", entry, entry.attempt)
             return
         call = Call(
@@ -224,6 +226,15 @@ class Effects:
         )
         if await self._called(entry.undo, call):
             await self._record(address, "$undone", entry, entry.attempt)
+
+    def _tell_orphaned(self, address: str, entry: Entry) -> None:
+        call = Call(entry.name, entry.args, entry.id, address, entry.cause, entry.attempt)
+        try:
+            self._orphaned(call)
+        except Exception:  # noqa: BLE001 - it is only told: whatever it raises must not hold up the machines
+            LOGGER.exception(
+                "who is told of orphaned effects raised at %r of %s", call.name, address
+            )
 
     async def _called(self, name: str, call: Call) -> bool:
         """Whether it was done; if not, it rests for a while."""

@@ -88,7 +88,8 @@ class Office:
         self.sighted: list[Callable[[], None]] = []
         """Who is told that a node has said how far its streams reach."""
         self._log, self._pond, self._fish, self._group = log, pond, fish, tasks
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        """In the order in which they began: a set's differs from run to run."""
         self._changed = asyncio.Event()
         self.is_closed = False
 
@@ -173,9 +174,12 @@ class Office:
     def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run something beside, until it ends or the office is closed."""
         task = self._group.create_task(coroutine, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
 
     async def close(self) -> None:
         """End everything that runs beside, and the waiting of all who wait for a change."""

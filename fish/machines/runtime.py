@@ -114,6 +114,7 @@ class Machines:
         self._services.close()
         self._timers.close()
         await self._office.close()
+        self._effects.close()
         await self._group.__aexit__(kind, error, trace)
 
     @property
@@ -174,6 +175,10 @@ class Machines:
         """
         self._require_ready()
         return self._looked_at(await self._office.catch_up(), address, sender)
+
+    async def _known(self, address: str) -> Instance:
+        self._require_ready()
+        return self._system.instance(await self._office.catch_up(), address)
 
     def _looked_at(self, world: World, address: str, sender: Any) -> Instance:
         instance = self._system.instance(world, address)
@@ -297,7 +302,8 @@ class Machines:
         self, address: str, event: Mapping[str, Any], limit: float, sender: Any
     ) -> Answer:
         """Judge a command by the definition that will take it, and log it if nothing is against it."""
-        now, world = self._now(), await self._office.catch_up()
+        world = await self._office.catch_up()
+        now = self._now()
         upgraded, failed = self._system.upgraded(world, address, now)
         if failed is not None:
             LOGGER.warning("%s stays with its older definition: %s", address, failed)
@@ -379,7 +385,8 @@ class Machines:
     async def _open(self) -> None:
         """Catch up, take leave of what a crash interrupted, and begin to work."""
         self._warn()
-        await self._office.catch_up()
+        held = (await self._office.catch_up()).passages
+        self._newest = max((one.root for one in held), default="")
         await self._services.recover()
         self._hear(self._office.world)
         self._office.lookers += [self._services.look, self._timers.look, self._effects.look]
@@ -462,12 +469,13 @@ class Machines:
     async def abandon(self, address: str) -> None:
         """Give up what another node has in flight for an instance: that node is gone for good.
 
-        Where it had ended earlier in the log's order, its own record counts, and this one is dropped.
+        Where it had ended earlier in the log's order, its own record counts, and this one is dropped. No gate is asked.
 
         Raises:
             NotReady: not all machines are started and caught up.
+            NoSuchMachine: there is no such machine.
         """
-        instance = await self.view(address)
+        instance = await self._known(address)
         records = [(instance.address, abort(one, "abandoned")) for one in instance.flights]
         if records:
             await self._office.publish(records)
@@ -477,6 +485,7 @@ class Machines:
 
         The last claim in the log counts. What the former owner had done by then without telling it undoes again.
         With an empty text it is up to the node that logs an event, as it was; what is under way stays where it is.
+        No gate is asked.
 
         Raises:
             InvalidInput: the text is no node id.
@@ -485,7 +494,7 @@ class Machines:
         """
         if node:
             NodeId.parse(node)
-        instance = await self.view(address)
+        instance = await self._known(address)
         owner = self._office.node if node is None else node
         await self._office.publish([(instance.address, {"type": "$owner", "node": owner})])
 
