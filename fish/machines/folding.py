@@ -31,7 +31,6 @@ from fish.machines.instance import (
     ACTIVE,
     KEPT_DEDUPE_KEYS,
     KEPT_DEFERRED,
-    KEPT_INTENTS,
     MAX_DEDUPE_KEY,
     STOPPED,
     WAITING,
@@ -44,6 +43,7 @@ from fish.machines.instance import (
     Passage,
     Sighting,
     owned,
+    recorded,
     stopped,
 )
 from fish.machines.migrating import migration
@@ -232,7 +232,7 @@ class Turn:
         if entry is None:
             self._note(instance, meta, event["type"], "dropped", "bad-payload")
         else:
-            self._changed[instance.address] = _recorded(instance, entry)
+            self._changed[instance.address] = recorded(instance, entry)
 
     def _init(self, instance: Instance, event: JsonObject, meta: Meta, birth: Link | None) -> None:
         if instance.status not in (WAITING, STOPPED):
@@ -574,12 +574,6 @@ def _entry(event: JsonObject, meta: Meta) -> Entry | None:
     attempt_, number = (int(one or 0) for one in numbers)
     state, args = LEDGER[event["type"]], event.get("args")
     return Entry(id_, state, attempt_, name, args, undo, cause, root, number, meta.node, meta.key)
-
-
-def _recorded(instance: Instance, entry: Entry) -> Instance:
-    """With what a node did about an effect."""
-    others = [one for one in instance.ledger if (one.id, one.node) != (entry.id, entry.node)]
-    return instance._replace(ledger=(*others, entry)[-KEPT_INTENTS:])
 
 
 def _failure(flight: Flight, reason: str) -> JsonObject:

@@ -207,6 +207,20 @@ def stopped(before: Instance) -> Instance:
     return before._replace(status=STOPPED, tokens=(), flights=(), timers=(), parked=(), output=None)
 
 
+def recorded(before: Instance, entry: Entry) -> Instance:
+    """With what a node did about an effect. Where that is too much, what is over goes first.
+
+    What still stands and is gone from the ledger would be done again.
+    """
+    ledger = [one for one in before.ledger if (one.id, one.node) != (entry.id, entry.node)]
+    ledger.append(entry)
+    if len(ledger) > KEPT_INTENTS:
+        implied = {one.id for one in before.intents}
+        over = (one for one in ledger if one.state == "undone" and one.id not in implied)
+        ledger.remove(next(over, ledger[0]))
+    return before._replace(ledger=tuple(ledger))
+
+
 def owned(before: Instance, node: str) -> Instance:
     """An instance whose work belongs to a node from now on: what is under way, and what nobody has done.
 

@@ -1,5 +1,7 @@
 """Corners of the fold in which something was lost, mixed up or forged."""
 
+import pytest
+
 from fish.machines import (
     Cancel,
     Effect,
@@ -191,3 +193,20 @@ def test_what_was_begun_around_work_ends_all_of_it() -> None:
 def test_a_version_is_a_number() -> None:
     system = System((PLAIN,))
     assert type(one(system, "kid/1", {"type": "X", "$version": True}).version) is int
+
+
+def test_what_is_over_leaves_the_ledger_before_what_still_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fish.machines.instance.KEPT_INTENTS", 4)
+    system = System((machine("m", initial="a", states={"a": state(entry=Effect("try"))}),))
+    start: Said = (1, "A", "m/1", {"type": "X"})
+    [intent] = fold(system, start).instances["m/1"].intents
+    told = {"name": "try", "cause": intent.cause, "root": intent.root, "attempt": 1, "number": 0}
+    ran: Said = (2, "A", "m/1", {**told, "type": "$ran", "id": intent.id})
+    undone: list[Said] = [
+        (lamport, "A", "m/1", {**told, "type": "$undone", "id": f"gone {lamport}"})
+        for lamport in range(3, 9)
+    ]
+    kept = [one.id for one in fold(system, start, ran, *undone).instances["m/1"].ledger]
+    assert kept == [intent.id, "gone 6", "gone 7", "gone 8"]
