@@ -25,6 +25,7 @@ from fish.machines.addresses import derived
 from fish.machines.chart import CHILD_DONE, STATE_DONE, Chart
 from fish.machines.chart import DONE as DONE_TYPE
 from fish.machines.chart import ERROR as ERROR_TYPE
+from fish.machines.contexts import require_small
 from fish.machines.coordination import Carrier
 from fish.machines.expressions import Meta, Scope
 from fish.machines.instance import (
@@ -240,6 +241,11 @@ class Turn:
             return
         context = event.get("context")
         given = context if isinstance(context, Mapping) else {}
+        whole = {**self._parts.chart_of(instance).machine.context, **given}
+        reason = attempt(require_small, whole) if given else None
+        if reason is not None:
+            self._note(instance, meta, "$init", "dropped", reason)
+            return
         self._start(instance._replace(parent=birth), given, meta, "started")
 
     def _start(self, instance: Instance, context: JsonObject, meta: Meta, kind: str) -> Instance:

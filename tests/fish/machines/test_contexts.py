@@ -5,7 +5,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from fish.machines import System, assign, machine, state, to
+from fish.machines import System, World, assign, machine, state, to
 from fish.machines.contexts import MAX_CONTEXT_BYTES, assigned
 from tests.fish.machines.benches import fold, reasons
 
@@ -52,3 +52,11 @@ def test_strange_values_are_measured_as_they_are_shown() -> None:
     after = assigned(before, {"a": {1, 2}, "b": object(), "c.d": (1, "x"), "n": 2})
     assert after["c"] == {"d": (1, "x")}
     assert (before, after["n"]) == ({"n": 1}, 2)
+
+
+def test_an_instance_is_not_begun_with_more_than_it_may_hold() -> None:
+    large = {"type": "$init", "context": {"text": "x" * MAX_CONTEXT_BYTES}}
+    system = System((machine("m", initial="a", states={"a": state()}),))
+    assert system.why_not(World(), "m/1", large) == "error:context-too-large"
+    world = fold(system, (1, "A", "m/1", large))
+    assert ("m/1" in world.instances, reasons(world)) == (False, ["error:context-too-large"])
