@@ -40,7 +40,8 @@ JsonObject = Mapping[str, Any]
 class System:
     """Machines and the routes between them. Calling it folds one event.
 
-    Of a machine several versions may be given; new instances go by the newest.
+    Of a machine several versions may be given. What is logged begins an instance by the version that it names, for a
+    runtime the newest; what is derived (a route's event, a birth) by the oldest: a newer one changes no history.
 
     Raises:
         InvalidMachine: a machine's definition breaks a rule.
