@@ -117,7 +117,11 @@ class System:
     def why_not(
         self, world: World, address: str, event: JsonObject, meta: Meta = NOTHING_KNOWN
     ) -> str | None:
-        """Why an event would be dropped now; None where it would be taken. `meta` is what guards may ask for."""
+        """Why an event would be dropped now; None where it would be taken. `meta` is what guards may ask for.
+
+        Raises:
+            NoSuchMachine: there is no machine of this name.
+        """
         known = world.instances.get(address)
         if known is None or known.status == WAITING:
             version = self.newest(split(address)[0]).machine.version
