@@ -49,7 +49,7 @@ FLOORS = (
         " fish.machines.inventory fish.machines.contexts fish.machines.migrating fish.machines.shapes"
         " fish.machines.commands"
         " fish.machines.chart fish.machines.building fish.machines.loading"
-        " fish.machines.instance fish.machines.register fish.machines.stepping"
+        " fish.machines.instance fish.machines.register fish.machines.offspring fish.machines.stepping"
         " fish.machines.folding fish.machines.coordination fish.machines.system"
         " fish.machines.drawing fish.emission fish.ready fish.dispatch"
         " fish.testing fish.typed fish.reports fish.walks fish.purity fish.oversight"

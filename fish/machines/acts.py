@@ -39,9 +39,14 @@ class Performer(Protocol):
         ...
 
     def send(
-        self, target: str | None, event: Mapping[str, Any], delay: float | None, id_: str | None
+        self,
+        target: str | None,
+        event: Mapping[str, Any],
+        delay: float | None,
+        id_: str | None,
+        work: str | None = None,
     ) -> None:
-        """An event for a machine: None is this one, `..` its parent."""
+        """An event for a machine: None is this one, `..` its parent. Of several children that of the work is meant."""
         ...
 
     def cancel(self, id_: str) -> None:
@@ -127,7 +132,9 @@ def _send_parent(action: SendParent, place: str) -> Act:
 def _send_to(action: SendTo, place: str) -> Act:
     target, event = compiled(action.target, place), compiled(action.event, place)
     delay = compiled(action.delay, place)
-    return lambda step, scope: step.send(str(target(scope)), event(scope), delay(scope), action.id)
+    return lambda step, scope: step.send(
+        str(target(scope)), event(scope), delay(scope), action.id, scope.work
+    )
 
 
 def _spawn(action: Spawn, place: str) -> Act:

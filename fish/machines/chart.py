@@ -147,12 +147,6 @@ class Chart:
         for path in self.unreachable:
             raise InvalidMachine("unreachable-state", self._at(path), "nothing leads here", (path,))
 
-    def ends_with(self, leaves: Iterable[str]) -> frozenset[str]:
-        """The invokes of the children that are stopped when these states, and those around them, are left."""
-        jobs = [job for leaf in leaves for node in self.nodes[leaf].line for job in node.jobs]
-        children = [(job.id, job.definition.persistent) for job in jobs]
-        return frozenset(id_ for id_, child in children if child and child.stops_on_exit)
-
     @property
     def unreachable(self) -> tuple[str, ...]:
         """The states to which nothing leads."""

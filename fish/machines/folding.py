@@ -48,6 +48,7 @@ from fish.machines.instance import (
     stopped,
 )
 from fish.machines.migrating import migration
+from fish.machines.offspring import stopping
 from fish.machines.register import Register
 from fish.machines.shapes import SHAPES
 from fish.machines.stepping import Emission, Message, Step, attempt
@@ -486,12 +487,11 @@ class Turn:
             self._take(instance, timer.event, meta)
             return
         step = Step(self._parts.chart_of(instance), instance, meta, self._meta.key, self._intents)
-        step.send(timer.target, timer.event, None, None)
+        step.send(timer.target, timer.event, None, None, timer.work)
         self._took(step, {"type": "$after"}, None)
 
     def _stop(self, instance: Instance, event: JsonObject, meta: Meta) -> None:
-        ending = self._parts.chart_of(instance).ends_with(instance.leaves)
-        for address in [one for name, one in instance.children if name in ending]:
+        for address in stopping(self._parts.chart_of(instance), instance):
             self._post(address, {"type": "$stop"})
         self._changed[instance.address] = stopped(instance)
         self._note(instance, meta, event["type"], "stopped", None)

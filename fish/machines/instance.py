@@ -35,6 +35,14 @@ class Token(NamedTuple):
     state: str
 
 
+class Worker(NamedTuple):
+    """The child of an open work id: whose it is, the invoke that has borne it, and where it is."""
+
+    token: Token
+    invoke: str
+    address: str
+
+
 class Flight(NamedTuple):
     """A service that ought to run. `entry` is the key that entered the state; `owner` the node that runs it."""
 
@@ -108,11 +116,12 @@ class Entry(NamedTuple):
 
 
 class Link(NamedTuple):
-    """Who spawned a machine: the address, the invoke, and the key that entered the invoking state."""
+    """Who spawned a machine: the address, the invoke, the key that entered the invoking state; its work id, if any."""
 
     address: str
     invoke: str
     entry: str
+    work: str | None = None
 
 
 class Deferred(NamedTuple):
@@ -157,6 +166,8 @@ class Instance(NamedTuple):
     """Events that wait until no service is in flight, where the machine wants that."""
     owner: str = ""
     """The node that has claimed what is to be done for it; empty where that is up to who logs the event behind it."""
+    workers: tuple[Worker, ...] = ()
+    """The children of its open work ids; `children` are those of plain states and of actions."""
 
     @property
     def address(self) -> str:
@@ -204,7 +215,9 @@ class Passage(NamedTuple):
 
 def stopped(before: Instance) -> Instance:
     """A machine that was told to stop."""
-    return before._replace(status=STOPPED, tokens=(), flights=(), timers=(), parked=(), output=None)
+    return before._replace(
+        status=STOPPED, tokens=(), flights=(), timers=(), parked=(), output=None, workers=()
+    )
 
 
 def recorded(before: Instance, entry: Entry) -> Instance:

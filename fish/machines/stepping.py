@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, ParamSpec
 
 from fish.machines.acts import PARENT, Act
-from fish.machines.addresses import derived
 from fish.machines.chart import CHILD_DONE, STATE_DONE, WILDCARD, Chart, Edge, Job, Node, way
 from fish.machines.chart import DONE as DONE_TYPE
 from fish.machines.chart import ERROR as ERROR_TYPE
@@ -33,8 +32,8 @@ from fish.machines.instance import (
     Link,
     Timer,
     Token,
-    child_address,
 )
+from fish.machines.offspring import Offspring, address_of, done, work_of
 
 MAX_MICROSTEPS = 1_000
 """Microsteps in one macrostep: a chart that needs more turns in a circle."""
@@ -65,7 +64,6 @@ class Step:
     """The draft of a machine's next state. Use it for one macrostep, then `finished`."""
 
     __slots__ = (
-        "_children",
         "_context",
         "_delayed",
         "_entered",
@@ -73,6 +71,7 @@ class Step:
         "_flights",
         "_intents",
         "_microsteps",
+        "_offspring",
         "_output",
         "_parked",
         "_queue",
@@ -111,7 +110,7 @@ class Step:
         self._flights = before.flights
         self._timers = before.timers
         self._parked = before.parked
-        self._children = before.children
+        self._offspring = Offspring(before.children, before.workers)
         self._intents: list[Intent] = []
         self._queue: list[JsonObject] = []
         self._entered: dict[tuple[str, str | None], Node] = {}
@@ -140,6 +139,8 @@ class Step:
 
     def take(self, event: JsonObject, only: str | None = None) -> str | None:
         """Handle an event; returns why it is dropped, or None. `only` is the one work id that it concerns."""
+        if only is None and self._tokens:
+            only = work_of(event)
         reason = self._handle(event, only)
         if reason is None:
             self._stabilise()
@@ -176,7 +177,7 @@ class Step:
             self._flights,
             self._timers,
             self._parked,
-            self._children,
+            self._offspring.children,
             before.parent,
             before.seen,
             intents,
@@ -186,6 +187,7 @@ class Step:
             self.external,
             before.deferred,
             before.owner,
+            self._offspring.of_open(self._tokens),
         )
 
     # What actions do; see `acts.Performer`.
@@ -213,16 +215,21 @@ class Step:
         self.out.append(Emission(event))
 
     def send(
-        self, target: str | None, event: JsonObject, delay: float | None, id_: str | None
+        self,
+        target: str | None,
+        event: JsonObject,
+        delay: float | None,
+        id_: str | None,
+        work: str | None = None,
     ) -> None:
         """An event for a machine."""
         _require_event(event)
         if delay is not None:
-            self._delay(target, event, delay, id_)
+            self._delay(target, event, delay, id_, work)
         elif target is None:
             self._queue.append(event)
         else:
-            self._post(target, event)
+            self._post(target, event, work)
 
     def cancel(self, id_: str) -> None:
         """Take back what was delayed."""
@@ -232,8 +239,9 @@ class Step:
         """Start a persistent child from an action."""
         twins = sum(1 for one in self.out if _bears(one, wanted.ref))
         entry = f"{self.meta.key}.{twins}" if twins else self.meta.key
-        address = self._address_of(wanted.machine, name, "", entry, wanted.ref)
-        self._bear(address, wanted.ref, entry, context)
+        link = Link(self.before.address, wanted.ref, entry)
+        address = address_of(wanted.machine, name, "", link)
+        self._bear(address, link, context, None)
         self.assign({wanted.ref: address})
 
     def log(self, text: str) -> None:
@@ -251,7 +259,7 @@ class Step:
             self._perform(edge)
             return None
         reason = self._handle_work(event, only)
-        if reason is not None and only is None:
+        if reason is not None and all(one.id != only for one in self._tokens):
             edge = self._select(self._rest.line, event["type"], into_cyclic=True)
             if edge is not None:
                 self._perform(edge)
@@ -261,7 +269,8 @@ class Step:
     def _handle_work(self, event: JsonObject, only: str | None) -> str | None:
         """Offer an event to the cyclic states that hold work ids."""
         chosen: list[tuple[Edge, list[Token]]] = []
-        reason = NOT_ENABLED
+        is_open = only is None or any(one.id == only for one in self._tokens)
+        reason = NOT_ENABLED if is_open else ALREADY_CLOSED
         for node in self.chart.cyclic:
             open_ = [
                 one for one in self._tokens if one.state == node.path and only in (None, one.id)
@@ -440,12 +449,8 @@ class Step:
             self._timers = tuple(
                 one for one in self._timers if (one.state, one.work) != (path, work)
             )
-        for job in self.chart.nodes[path].jobs:
-            child = job.definition.persistent
-            children = dict(self._children)
-            if child is not None and child.stops_on_exit and job.id in children:
-                self.out.append(Message(children.pop(job.id), {"type": "$stop"}))
-                self._children = tuple(children.items())
+        self._offspring, ended = self._offspring.minus(self.chart.nodes[path], work)
+        self.out += (Message(address, {"type": "$stop"}) for address in ended)
 
     # Beginning and ending.
 
@@ -461,8 +466,7 @@ class Step:
         self._entered.clear()
         parent = self.before.parent
         if parent is not None:
-            done = {"type": CHILD_DONE + parent.invoke, "output": self._output}
-            self.out.append(Message(parent.address, done))
+            self.out.append(Message(parent.address, done(parent, self._output)))
 
     def _begin(self) -> None:
         """Timers, services and children of the states that were entered and not left again."""
@@ -485,9 +489,10 @@ class Step:
         scope = self._scope(work)
         child = job.definition.persistent
         if child is not None:
-            name = job.name(scope)
-            address = self._address_of(child.machine, name, node.path, entry, job.id)
-            self._bear(address, job.id, entry, job.context(scope))
+            link = Link(self.before.address, job.id, entry, work)
+            address = address_of(child.machine, job.name(scope), node.path, link)
+            token = None if work is None else Token(work, node.path)
+            self._bear(address, link, job.context(scope), token)
             return
         id_ = f"{self.before.address}|{node.path}|{entry}|{job.id}"
         src = job.definition.src or ""
@@ -495,35 +500,38 @@ class Step:
             Flight(id_, node.path, entry, work, job.id, src, job.args(scope), self._owner),
         )
 
-    def _address_of(self, machine: str, name: Any, path: str, entry: str, invoke: str) -> str:
-        if name is None:
-            return child_address(machine, self.before.address, path, entry, invoke)
-        return derived(machine, name)
-
-    def _bear(self, address: str, invoke: str, entry: str, context: JsonObject | None) -> None:
-        self._children = tuple({**dict(self._children), invoke: address}.items())
-        link = Link(self.before.address, invoke, entry)
+    def _bear(
+        self, address: str, link: Link, context: JsonObject | None, token: Token | None
+    ) -> None:
+        self._offspring = self._offspring.plus(link.invoke, address, token)
         self.out.append(Message(address, {"type": "$init", "context": context or {}}, link))
 
-    def _post(self, target: str, event: JsonObject) -> None:
+    def _post(self, target: str, event: JsonObject, work: str | None) -> None:
         parent = self.before.parent
         if target == PARENT:
             address = parent.address if parent is not None else None
         else:
-            address = dict(self._children).get(target) or _elsewhere(target)
+            address = self._offspring.reached(target, work)
         if address is None:
             self.words.append(f"nobody to send {event.get('type')!r} to: {target}")
         else:
             self.out.append(Message(address, event))
 
-    def _delay(self, target: str | None, event: JsonObject, delay: float, id_: str | None) -> None:
+    def _delay(
+        self,
+        target: str | None,
+        event: JsonObject,
+        delay: float,
+        id_: str | None,
+        work: str | None,
+    ) -> None:
         key, number = self.meta.key, self._delayed
         self._delayed += 1
         self._timers += (
             Timer(
                 f"{self.before.address}|{key}|send:{number}",
                 "",
-                None,
+                work,
                 number,
                 _seconds(delay),
                 self.meta.ts,
@@ -574,12 +582,6 @@ def _named(
 
 def _bears(one: Message | Emission, ref: str) -> bool:
     return isinstance(one, Message) and one.birth is not None and one.birth.invoke == ref
-
-
-def _elsewhere(target: str) -> str | None:
-    """The address that a target is by itself."""
-    machine, slash, instance = target.partition("/")
-    return derived(machine, instance) if slash else None
 
 
 def _require_event(event: Any) -> None:

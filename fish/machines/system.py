@@ -168,7 +168,7 @@ class System:
         if attempt(step.start, {"type": "$init"}) is not None:
             return instance._replace(status=ACTIVE)
         begun = step.finished()
-        return begun._replace(flights=(), timers=(), intents=(), children=())
+        return begun._replace(flights=(), timers=(), intents=(), children=(), workers=())
 
 
 def _all(kind: type, given: Any, what: str) -> tuple[Any, ...]:
