@@ -7,6 +7,14 @@ machine cannot take is no error: `send` answers why it was refused, and the fold
 from fish.errors import FishError
 
 
+def text_of(error: BaseException) -> str:
+    """The text of an error that somebody else has made; asking for it may raise, too."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - it is the user's: that it fails must not hide what failed
+        return f"{type(error).__name__}, which cannot say what it is"
+
+
 class MachineError(FishError):
     """Root of all errors of state machines."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from fish.machines.chart import Chart, Node
 from fish.machines.contexts import require_small
-from fish.machines.errors import MachineThrew
+from fish.machines.errors import MachineThrew, text_of
 from fish.machines.instance import Instance, Timer
 from fish.machines.stepping import Step, attempt
 
@@ -33,7 +33,8 @@ def migration(
             try:
                 after = _taken_over(after, charts[version])
             except Exception as error:  # noqa: BLE001 - it is the user's function: whatever it raises leaves the instance as it was
-                return f"error:{error if isinstance(error, MachineThrew) else type(error).__name__}"
+                is_told = isinstance(error, MachineThrew)
+                return f"error:{text_of(error) if is_told else type(error).__name__}"
     chart = charts[wanted]
     entered, stayed = _compared(charts[before.version], before, chart, after)
     after = after._replace(timers=_kept(chart, after, stayed))

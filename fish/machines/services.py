@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from fish.machines.errors import MachineError
+from fish.machines.errors import MachineError, text_of
 from fish.machines.instance import Flight, Instance
 from fish.machines.office import LOGGER, Call, Office, Record, Run, performed
 from lamport.errors import InvalidInput
@@ -151,7 +151,7 @@ class Services:
             record = {"type": "$error", "inv": flight.id, "error": failed.error}
         except Exception as error:  # noqa: BLE001 - it is the user's: whatever it raises is its end
             LOGGER.exception("the service %r of %s failed", flight.src, address)
-            told = {"reason": type(error).__name__, "text": str(error)}
+            told = {"reason": type(error).__name__, "text": text_of(error)}
             record = {"type": "$error", "inv": flight.id, "error": told}
         await self._tell(address, flight, record)
 

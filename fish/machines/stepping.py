@@ -20,7 +20,7 @@ from fish.machines.chart import DONE as DONE_TYPE
 from fish.machines.chart import ERROR as ERROR_TYPE
 from fish.machines.contexts import assigned
 from fish.machines.definition import Effect, Spawn
-from fish.machines.errors import MachineThrew, StepLimitReached
+from fish.machines.errors import MachineThrew, StepLimitReached, text_of
 from fish.machines.expressions import Meta, Scope
 from fish.machines.instance import (
     ACTIVE,
@@ -559,7 +559,7 @@ def attempt(
     try:
         return run(*args, **more)
     except MachineThrew as error:
-        return f"error:{error}"
+        return f"error:{text_of(error)}"
     except StepLimitReached:
         return "error:loop"
     except Exception as error:  # noqa: BLE001 - guards and actions are the user's: whatever they raise drops the event

@@ -1,0 +1,46 @@
+"""What a runtime remembers, for how long, and what it says once only."""
+
+from fish.machines import Call, System, assign, machine, state, to
+from fish.machines.errors import MachineThrew, text_of
+from simulations import Sim, swarm_test
+from tests.fish.machines.benches import one
+from tests.fish.machines.test_runtime import FETCH, crewed
+
+
+class Mute(Exception):
+    """Nobody can say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_an_error_without_a_text_is_told_by_its_type() -> None:
+    assert text_of(ValueError("so")) == "so"
+    assert text_of(Mute()) == "Mute, which cannot say what it is"
+
+
+@swarm_test(nodes=1, seeds=1)
+async def test_a_service_whose_error_cannot_be_told_has_failed(sim: Sim) -> None:
+    async def get(_: Call) -> None:
+        raise Mute
+
+    async with crewed(sim, FETCH, services={"get": get}) as [crew]:
+        answer = await crew.machines.send("fetch", {"type": "RUN"})
+        why = {"reason": "Mute", "text": "Mute, which cannot say what it is"}
+        assert (answer.value, answer.instance.context["why"]) == ("failed", why)
+
+
+class MuteThrow(MachineThrew):
+    """As `Mute`."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_a_step_whose_error_cannot_be_told_is_dropped() -> None:
+    def fail(_: object) -> dict[str, object]:
+        raise MuteThrow
+
+    a = state(on={"GO": to(do=assign(fail)), "ON": to(do=assign(n=1))})
+    system = System((machine("m", initial="a", context={"n": 0}, states={"a": a}),))
+    assert one(system, "m/x", "GO", "ON").context["n"] == 1
