@@ -22,7 +22,8 @@ LIMIT = "limit"
 """What a service is cancelled with that is given up at the limit; a `CancelledError` carries it."""
 
 KEPT_LIMITS = 4_096
-"""Time limits that were given with events and wait for these to be seen in the fold: each is there in an instant."""
+"""Time limits that were given with events and wait for these to be seen in the fold: each is there in an instant. Those
+of services that are in flight here come on top."""
 
 
 class ServiceFailed(MachineError):
@@ -63,8 +64,11 @@ class Services:
 
     def limit(self, key: str, seconds: float) -> None:
         """Let this event from outside have its own time limit."""
-        while len(self._limits) >= KEPT_LIMITS:
-            self._limits.pop(next(iter(self._limits)))
+        while len(self._limits) >= KEPT_LIMITS + len(self._caused):
+            oldest = next(iter(self._limits))
+            kept = self._limits.pop(oldest)
+            if oldest in self._caused:  # its service is in flight: it goes to the end
+                self._limits[oldest] = kept
         self._limits[key] = seconds
         for address in tuple(self._caused.get(key, ())):
             self._set_alarm(address, wanted=True)

@@ -1,10 +1,38 @@
 """What a runtime remembers, for how long, and what it says once only."""
 
+import pytest
+
 from fish.machines import Call, System, assign, machine, state, to
 from fish.machines.errors import MachineThrew, text_of
 from simulations import Sim, swarm_test
 from tests.fish.machines.benches import one
-from tests.fish.machines.test_runtime import FETCH, crewed
+from tests.fish.machines.test_runtime import FETCH, crewed, never
+
+
+def test_a_limit_counts_as_long_as_its_service_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fish.machines.services.KEPT_LIMITS", 2)
+
+    @swarm_test(nodes=1, seeds=1)
+    async def story(sim: Sim) -> None:
+        async with crewed(sim, FETCH, services={"get": never}) as [crew]:
+            for seconds in (5, 10, 15):
+                await crew.machines.send(
+                    f"fetch/{seconds}", {"type": "RUN"}, timeout=seconds, waits=False
+                )
+            for _ in range(9):
+                await crew.machines.send("fetch/x", {"type": "RUN"}, timeout=1, waits=False)
+                await crew.machines.send("fetch/x", {"type": "LEAVE"}, timeout=1, waits=False)
+            for seconds in (5, 10, 15):  # looked at once more: nothing that begins the limit anew
+                await crew.machines.publish(f"fetch/{seconds}", {"type": "HUH"}, dedupe="once")
+            for over in (1, 2, 3):
+                await sim.run(seconds=5)
+                instances = [await crew.machines.view(f"fetch/{each}") for each in (5, 10, 15)]
+                assert [one.is_settled for one in instances] == [False] * 3
+                assert [bool(one.parked) for one in instances] == [True] * over + [False] * (
+                    3 - over
+                )
+
+    story()
 
 
 class Mute(Exception):
