@@ -89,7 +89,8 @@ class Effects:
         self._idle = asyncio.Event()
         self._idle.set()
         self._resting: set[str] = set()
-        self._pauses: dict[str, float] = {}
+        self._pauses: dict[str, dict[str, float]] = {}
+        """By instance: how long what failed has rested last, until it is done or no longer wanted."""
 
     def look(self, instance: Instance) -> None:
         """Compare this instance's intents with its ledger, soon."""
@@ -154,8 +155,9 @@ class Effects:
         """What is to be undone first in an instance, and what is to be done first."""
         instance = self._office.world.instances.get(address)
         undo, do = ([], []) if instance is None else self._compare(instance)
-        undoings = [_Deed(address, None, one) for one in undo]
-        doings = [_Deed(address, one, None) for one in do]
+        self._keep_pauses(address, {one.id for one in undo} | {one.id for one in do})
+        undoings = [_Deed(address, None, one) for one in undo if one.id not in self._resting]
+        doings = [_Deed(address, one, None) for one in do if one.id not in self._resting]
         return [min(several) for several in (undoings, doings) if several]
 
     def _compare(self, instance: Instance) -> tuple[list[Entry], list[Intent]]:
@@ -178,10 +180,7 @@ class Effects:
             and one.id not in first
             and not (one.is_stable and not self.stability.is_stable(one))
         ]
-        return (
-            [one for one in undo if one.id not in self._resting],
-            [one for one in do if one.id not in self._resting],
-        )
+        return undo, do
 
     async def _do(self, deed: _Deed) -> None:
         try:
@@ -249,14 +248,26 @@ class Effects:
             )
             self._rest(call.key, call.address)
             return False
-        self._pauses.pop(call.key, None)
+        self._forget_pause(call.key, call.address)
         return True
 
     def _rest(self, id_: str, address: str) -> None:
-        pause = min(LONGEST_PAUSE_S, 2 * self._pauses.get(id_, FIRST_PAUSE_S / 2))
-        self._pauses[id_] = pause
+        pauses = self._pauses.setdefault(address, {})
+        pause = min(LONGEST_PAUSE_S, 2 * pauses.get(id_, FIRST_PAUSE_S / 2))
+        pauses[id_] = pause
         self._resting.add(id_)
         asyncio.get_running_loop().call_later(pause, self._rested, id_, address)
+
+    def _forget_pause(self, id_: str, address: str) -> None:
+        wanted = self._pauses.get(address, {}).keys() - {id_}
+        self._keep_pauses(address, wanted)
+
+    def _keep_pauses(self, address: str, wanted: Collection[str]) -> None:
+        """What was taken back rests no longer than others, should it come again."""
+        pauses = self._pauses.pop(address, {})
+        staying = {id_: pause for id_, pause in pauses.items() if id_ in wanted}
+        if staying:
+            self._pauses[address] = staying
 
     def _rested(self, id_: str, address: str) -> None:
         self._resting.discard(id_)

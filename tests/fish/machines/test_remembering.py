@@ -1,8 +1,10 @@
 """What a runtime remembers, for how long, and what it says once only."""
 
+import asyncio
+
 import pytest
 
-from fish.machines import Call, System, assign, machine, state, to
+from fish.machines import Call, Effect, System, assign, machine, state, to
 from fish.machines.errors import MachineThrew, text_of
 from simulations import Sim, swarm_test
 from tests.fish.machines.benches import one
@@ -33,6 +35,51 @@ def test_a_limit_counts_as_long_as_its_service_runs(monkeypatch: pytest.MonkeyPa
                 )
 
     story()
+
+
+GONG = System(
+    (
+        machine(
+            "gong",
+            initial="off",
+            states={
+                "off": state(on={"HIT": to("on", guard="$event.first", do=Effect("bell"))}),
+                "on": state(),
+            },
+        ),
+    )
+)
+
+
+@swarm_test(nodes=2, seeds=1)
+async def test_an_effect_that_comes_back_is_not_punished_for_how_it_failed_before(sim: Sim) -> None:
+    tries: list[float] = []
+
+    async def bell(_: Call) -> None:
+        tries.append(asyncio.get_running_loop().time())
+        raise OSError("the wire is loose")
+
+    [early, late] = sim.nodes
+    async with (
+        early.node.machines(GONG, effects={"bell": lambda _: None}) as first,
+        late.node.machines(GONG, effects={"bell": bell}) as second,
+    ):
+        await sim.run(seconds=1)
+        with sim.partition({early}, {late}):
+            for _ in range(5):
+                await late.publish("filler", 0)
+            answer = await first.send("gong", {"type": "HIT", "first": True})
+            await second.send("gong", {"type": "HIT", "first": True})
+            await sim.run(seconds=40)
+        await sim.converge()
+        await sim.run(minutes=2)
+        failed = len(tries)
+        assert failed > 4
+        assert answer.event is not None
+        await early.node.retract(answer.event.key, reason="a slip")
+        await sim.converge()
+        await sim.run(seconds=10)
+        assert len(tries) - failed > 2, "a second later, two more, four more"
 
 
 class Mute(Exception):
