@@ -48,6 +48,9 @@ from lamport.errors import InvalidInput
 from lamport.event import Event
 from lamport.ids import EventKey, NodeId
 
+KEPT_STAYING = 4_096
+"""Instances of which was told that they could not be migrated; of more, some are told of again."""
+
 _Shown = TypeVar("_Shown")
 
 
@@ -89,6 +92,7 @@ class Machines:
         self._group = asyncio.TaskGroup()
         self._opened = asyncio.Event()
         self._told: frozenset[Passage] = frozenset()
+        self._staying: dict[str, None] = {}
         self._newest = ""
 
     async def __aenter__(self) -> Self:
@@ -306,7 +310,7 @@ class Machines:
         now = self._now()
         upgraded, failed = self._system.upgraded(world, address, now)
         if failed is not None:
-            LOGGER.warning("%s stays with its older definition: %s", address, failed)
+            self._tell_stays(address, failed)
         instance = self._system.instance(upgraded, address)
         refused = Answer(False, instance, instance.is_settled)  # noqa: FBT003 - a field
         for filter_ in self._filters if is_event(event) else ():
@@ -322,6 +326,14 @@ class Machines:
         if reason is not None:
             return replace(refused, reason=reason, enabled=self._system.enabled(instance))
         return await self._logged(instance, stamped, limit, migrates=upgraded is not world)
+
+    def _tell_stays(self, address: str, why: str) -> None:
+        """Say once that an instance goes on by its older definition; the newest is the same as long as this runs."""
+        if address not in self._staying:
+            LOGGER.warning("%s stays with its older definition: %s", address, why)
+            self._staying[address] = None
+            while len(self._staying) > KEPT_STAYING:
+                del self._staying[next(iter(self._staying))]
 
     def _may(self, instance: Instance, event: Mapping[str, Any], sender: Any) -> bool:
         return self._may_send is None or self._may_send(instance, event, sender)

@@ -1,6 +1,7 @@
 """What a runtime remembers, for how long, and what it says once only."""
 
 import asyncio
+import logging
 
 import pytest
 
@@ -119,3 +120,34 @@ def test_a_step_whose_error_cannot_be_told_is_dropped() -> None:
     a = state(on={"GO": to(do=assign(fail)), "ON": to(do=assign(n=1))})
     system = System((machine("m", initial="a", context={"n": 0}, states={"a": a}),))
     assert one(system, "m/x", "GO", "ON").context["n"] == 1
+
+
+def test_a_migration_that_fails_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    def newer(version: int) -> System:
+        versions = [
+            machine(
+                "m",
+                initial="a",
+                states={"a": state(on={"GO": to()})},
+                version=number,
+                migrate=(lambda _, context: ("nowhere", context)) if number > 1 else None,
+            )
+            for number in range(1, version + 1)
+        ]
+        return System(tuple(versions))
+
+    @swarm_test(nodes=1, seeds=1)
+    async def story(sim: Sim) -> None:
+        caplog.clear()  # a seed is played twice
+        [device] = sim.nodes
+        async with device.node.machines(newer(1), name="old") as machines:
+            for name in ("m/x", "m/y"):
+                await machines.send(name, {"type": "GO"})
+        async with device.node.machines(newer(2)) as machines:
+            for name in ("m/x", "m/y") * 3:
+                assert (await machines.send(name, {"type": "GO"})).is_accepted
+
+    with caplog.at_level(logging.WARNING, "shoal.machines"):
+        story()
+    told = [each.getMessage() for each in caplog.records if "older definition" in each.getMessage()]
+    assert [one.split()[0] for one in told] == ["m/x", "m/y"]
