@@ -47,11 +47,12 @@ from fish.machines.instance import (
     recorded,
     stopped,
 )
+from fish.machines.messages import Emission, Message
 from fish.machines.migrating import migration
 from fish.machines.offspring import stopping
 from fish.machines.register import Register
 from fish.machines.shapes import SHAPES
-from fish.machines.stepping import Emission, Message, Step, attempt
+from fish.machines.stepping import Step, attempt
 
 MAX_DELIVERIES = 1_000
 """Events that may be derived from one: more is a circle that the check of the routes could not see."""

@@ -12,7 +12,7 @@ it leads to is reached when the last one is closed, or at once if that is cyclic
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, ParamSpec
 
 from fish.machines.acts import PARENT, Act
 from fish.machines.chart import CHILD_DONE, STATE_DONE, WILDCARD, Chart, Edge, Job, Node, way
@@ -33,6 +33,7 @@ from fish.machines.instance import (
     Timer,
     Token,
 )
+from fish.machines.messages import Emission, Message, bears, require_event, seconds_of
 from fish.machines.offspring import Offspring, address_of, done, work_of
 
 MAX_MICROSTEPS = 1_000
@@ -44,20 +45,6 @@ NOT_ENABLED, ALREADY_CLOSED, MISSING_CLOSES = "not-enabled", "already-closed", "
 
 JsonObject = Mapping[str, Any]
 _Arguments = ParamSpec("_Arguments")
-
-
-class Message(NamedTuple):
-    """An event for another machine, by address; `birth` starts it first if nothing has."""
-
-    address: str
-    event: JsonObject
-    birth: Link | None = None
-
-
-class Emission(NamedTuple):
-    """An event for the coordination."""
-
-    event: JsonObject
 
 
 class Step:
@@ -211,7 +198,7 @@ class Step:
 
     def emit(self, event: JsonObject) -> None:
         """Tell the coordination."""
-        _require_event(event)
+        require_event(event)
         self.out.append(Emission(event))
 
     def send(
@@ -223,7 +210,7 @@ class Step:
         work: str | None = None,
     ) -> None:
         """An event for a machine."""
-        _require_event(event)
+        require_event(event)
         if delay is not None:
             self._delay(target, event, delay, id_, work)
         elif target is None:
@@ -237,7 +224,7 @@ class Step:
 
     def spawn(self, wanted: Spawn, name: str | None, context: JsonObject | None) -> None:
         """Start a persistent child from an action."""
-        twins = sum(1 for one in self.out if _bears(one, wanted.ref))
+        twins = sum(1 for one in self.out if bears(one, wanted.ref))
         entry = f"{self.meta.key}.{twins}" if twins else self.meta.key
         link = Link(self.before.address, wanted.ref, entry)
         address = address_of(wanted.machine, name, "", link)
@@ -479,7 +466,7 @@ class Step:
 
     def _arm(self, node: Node, work: str | None, entry: str, first: int = 0) -> None:
         for number, (delay, _) in enumerate(node.timers[first:], first):
-            seconds = _seconds(delay(self._scope(work)))
+            seconds = seconds_of(delay(self._scope(work)))
             id_ = f"{self.before.address}|{node.path}|{entry}|after:{number}"
             self._timers += (
                 Timer(id_, node.path, work, number, seconds, self.meta.ts, self._owner),
@@ -533,7 +520,7 @@ class Step:
                 "",
                 work,
                 number,
-                _seconds(delay),
+                seconds_of(delay),
                 self.meta.ts,
                 self._owner,
                 event,
@@ -578,20 +565,3 @@ def _named(
         return (open_[-1:], None) if edge.target is None else ([], MISSING_CLOSES)
     tokens = [one for one in open_ if one.id in listed]
     return (tokens, None) if tokens else ([], ALREADY_CLOSED)
-
-
-def _bears(one: Message | Emission, ref: str) -> bool:
-    return isinstance(one, Message) and one.birth is not None and one.birth.invoke == ref
-
-
-def _require_event(event: Any) -> None:
-    """What is said is an object with a type, and no record of the runtime."""
-    type_ = event.get("type") if isinstance(event, Mapping) else None
-    if not isinstance(type_, str) or not type_ or type_.startswith("$"):
-        raise MachineThrew("no-event")
-
-
-def _seconds(delay: Any) -> float:
-    if isinstance(delay, bool) or not isinstance(delay, int | float) or not delay >= 0:
-        raise MachineThrew(f"no delay: {delay!r}")
-    return float(delay)
