@@ -13,7 +13,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgpack
 
@@ -21,7 +20,7 @@ from lamport.blocks import BLOCK_EVENTS, Dictionary, frame_contents, pack_events
 from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Head, chained
 from lamport.dictionaries import SAMPLE_BYTES, SAMPLE_EVENTS, Dictionaries, inserted, learn
 from lamport.event_table import Row, fitting
-from lamport.frames import Filed
+from lamport.frames import Filed, MisfiledEvent
 from lamport.row_keys import STREAM_BITS, row_key
 from lamport.seams import Connection, Statement, Work
 
@@ -88,6 +87,10 @@ class Compaction:
         self.rows = self._rows.total()
         [(packed,)] = await self._writer.fetch("SELECT total(count) FROM blocks")
         self._packed = int(packed)
+
+    def count(self, row: int) -> int:
+        """How many events of a stream are rows."""
+        return self._rows[row]
 
     def added(self, rows: Sequence[int]) -> None:
         """Take note of more events as rows: of each its stream's local number."""
@@ -234,20 +237,15 @@ def _packed(
             return None
     except TypeError:  # what stands in a damaged row may be of any type
         return None
-    if not all(map(_is_filed_right, unit)):
-        return None
-    first = unit[0].offset
     events = [Filed(one.key >> STREAM_BITS, one.data) for one in unit]
+    try:
+        packed = list(pack_events(row, unit[0].offset, events, dictionary))
+    except MisfiledEvent:  # a row's checksum covers the lower half of its key alone
+        return None
     return [
         (row_key(one.first_lamport, row), row_key(one.last_lamport, row), row, *one[2:])
-        for one in pack_events(row, first, events, dictionary)
+        for one in packed
     ]
-
-
-def _is_filed_right(row: Row) -> bool:
-    """Whether an event's key tells its timestamp: the row's checksum covers the key's lower half alone."""
-    fields: list[Any] = msgpack.unpackb(row.data, strict_map_key=False)
-    return bool(fields[0] == row.key >> STREAM_BITS)
 
 
 def _statements(row: int, first: int, end: int, packed: Sequence[Place]) -> list[Statement]:

@@ -56,6 +56,10 @@ class Filed(NamedTuple):
     data: bytes
 
 
+class MisfiledEvent(ValueError):
+    """An event's bytes tell another timestamp than it is filed under."""
+
+
 class Frame:
     """The events of a frame. The event at position `i`, from 0, has the offset `offset + i`.
 
@@ -194,6 +198,8 @@ def _apart(event: Filed, pack: Pack) -> tuple[bytes | None, bytes, int | None]:
     """Shape, payload and timestamp of an event; None, its bytes and None where they could not be put together again."""
     lamport, data = event
     fields = _unpack(data)
+    if fields[0] != lamport:
+        raise MisfiledEvent("an event is filed under another timestamp than its own")
     if len(fields) == _FIELDS:
         stamp, tags, app_id = fields[1:4]
         head, shape = _event_head(lamport, stamp, pack), pack(tags) + pack(app_id)

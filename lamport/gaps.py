@@ -30,7 +30,11 @@ SELECT stream, "offset" + count, next FROM (
   SELECT stream, "offset", count, lead("offset") OVER (PARTITION BY stream ORDER BY "offset") AS next FROM blocks)
 WHERE next IS NOT "offset" + count
 """
-_ROWS = 'SELECT stream, min("offset"), max("offset") + 1, count(*) FROM events GROUP BY stream'
+_ROWS = """
+SELECT row, (SELECT min("offset") FROM events WHERE stream = row),
+  (SELECT max("offset") + 1 FROM events WHERE stream = row)
+FROM streams
+"""
 _AFTER_ROWS = """
 SELECT "offset" + 1, next FROM (
   SELECT "offset", lead("offset") OVER (ORDER BY "offset") AS next FROM events WHERE stream = ?)
@@ -77,8 +81,8 @@ async def _runs(store: Store) -> dict[int, list[_Run]]:
         for row, stop, following in await fetch(_AFTER_BLOCKS):
             runs[row] += _run(first[row], stop)
             first[row] = following
-        for row, begin, stop, count in await fetch(_ROWS):
-            if _run(begin, stop) and stop - begin == count:
+        for row, begin, stop in await fetch(_ROWS):
+            if _run(begin, stop) and stop - begin == store.compaction.count(row):
                 runs[row] += _run(begin, stop)
                 continue
             first[row] = begin

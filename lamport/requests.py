@@ -56,7 +56,7 @@ def put(
 ) -> list[Outcome]:
     """Put requests into the commit in their order, each whole or not at all; its own fault touches no other.
 
-    What several want to `append` one behind the other is appended at once: each by itself takes three times as long.
+    What several want to `append` one behind the other is appended at once, with one clock and one timestamp for all.
     """
     outcomes: list[Outcome] = []
     for apply, requests in groupby(group, key=lambda one: one.apply):

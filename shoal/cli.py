@@ -219,7 +219,7 @@ def _add_membership(sub: Any) -> None:
         "put a node out of the swarm, on the admin's machine",
     )
     revoke.add_argument("node", metavar="NODE", help="a node id, or its unambiguous beginning")
-    revoke.add_argument("--admin", required=True, metavar="KEYFILE", help="the admin key")
+    _add_admin(revoke)
     revoke.add_argument(
         "--cut",
         action="append",
@@ -235,7 +235,7 @@ def _add_membership(sub: Any) -> None:
         membership_commands.rotate,
         "give all members new keys, on the admin's machine",
     )
-    rotate.add_argument("--admin", required=True, metavar="KEYFILE", help="the admin key")
+    _add_admin(rotate)
     rotate.add_argument(
         "--swarm-key", required=True, metavar="KEYFILE", help="of the present epoch"
     )
@@ -257,7 +257,11 @@ def _add_membership(sub: Any) -> None:
         "let everybody take in a quarantined stream, on the admin's machine",
     )
     release.add_argument("stream", metavar="STREAM", help="as `shoal status` names it")
-    release.add_argument("--admin", required=True, metavar="KEYFILE", help="the admin key")
+    _add_admin(release)
+
+
+def _add_admin(command: Any) -> None:
+    command.add_argument("--admin", required=True, metavar="KEYFILE", help="the admin key")
 
 
 def _add_peers(sub: Any) -> None:
