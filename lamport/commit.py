@@ -52,7 +52,6 @@ MAX_STREAMS_OF_NODE = 256
 
 
 NO_BRANCHES = Branches()
-NO_LEAPS = Leaps()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ class CommitBuilder:
         retracted: Retracted | None = None,
         branches: Branches = NO_BRANCHES,
         cuts: Cuts = NO_CUTS,
-        leaps: Leaps = NO_LEAPS,
+        leaps: Leaps | None = None,
         routes: Routes = NO_ROUTES,
     ) -> None:
         self.own = own
@@ -110,7 +109,7 @@ class CommitBuilder:
         self._seals: list[Seal] = []
         self._branches = branches
         self._cuts = cuts
-        self._leaps = leaps
+        self._leaps = Leaps() if leaps is None else leaps
         self._forks: list[Adoption] = []
 
     def append(self, drafts: Sequence[EncodedDraft], timestamp: int) -> tuple[Event, ...]:
