@@ -127,13 +127,14 @@ class Compaction:
         return self.rows > MAX_BACKLOG_ROWS and self.can_pack
 
     async def step(self, work: Work) -> None:
-        """Turn one unit into blocks, where there is one; else give back unused pages."""
+        """Turn one unit into blocks, where there is one; else give back unused pages. To learn is a step of its own."""
         row = self._longest() if self.rows > IDLE_ROWS else None
         if row is None:
             await self._give_back()
             return
         if self._packed >= self._learns_from and self._dictionaries.is_due(self._packed):
             await self._learn(work)
+            return
         [(first,)] = await self._writer.fetch(
             'SELECT min("offset") FROM events WHERE stream = ?', (row,)
         )

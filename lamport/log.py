@@ -129,6 +129,7 @@ class EventLog(KeptSnapshots):
             work,
             reserve,
             may_announce=self._settled.is_set,
+            is_awaited=lambda: bool(self._waiting),
             pulse=self._pulse,
         )
         self._written: set[StreamId] = set()

@@ -20,11 +20,17 @@ RETRY_S = 1.0
 """Where a step found no room on the disk, the next is made so much later, or behind the next commit."""
 
 
+MAX_OWED_EVENTS = 16_384
+"""Pruning stays behind by so many events while others wait; beyond, they wait for it."""
+
 _log = logging.getLogger("shoal.log")
 
 
 class Tidying:
-    """The steps of one log. `pulse` tells others that something may have to be spread."""
+    """The steps of one log.
+
+    `is_awaited` says whether somebody waits for the writer; `pulse` tells others that something may have to be spread.
+    """
 
     def __init__(
         self,
@@ -34,6 +40,7 @@ class Tidying:
         reserve: Reserve,
         *,
         may_announce: Callable[[], bool],
+        is_awaited: Callable[[], bool],
         pulse: Callable[[], None],
     ) -> None:
         self._store = store
@@ -41,9 +48,11 @@ class Tidying:
         self._work = work
         self._reserve = reserve
         self._may_announce = may_announce
+        self._is_awaited = is_awaited
         self._pulse = pulse
         self._has_room = True
         self._is_broken = False
+        self._owed = 0
 
     @property
     def more_s(self) -> float | None:
@@ -57,21 +66,28 @@ class Tidying:
         self._has_room = True
         if self._is_due(idle=True):
             await self._merge(idle=True)
-        await self._prune(1)
+        await self._prune()
 
     async def behind_commit(self, events: int) -> None:
         """Keep what is left to do within its bounds, behind a commit of so many events.
 
-        Whoever comes next waits for it: behind a small commit it is one step unless merging is overdue, and merging
-        goes first.
+        Whoever waits, waits for a single step of it, unless too much is left: a large commit, for which more would have
+        to be made, leaves them to those behind it.
         """
         self._has_room = True
-        merges = self._is_due(idle=False)
-        if merges:
+        if self._is_due(idle=False):
             await self._merge(idle=False)
+        else:
+            await self._prune()
         while self._has_room and not self._is_broken and self._store.is_merge_overdue():
             await self._merge(idle=False)
-        await self._prune(events // MAX_CLEARED + (0 if merges else 1))
+        self._owed += events
+        while self._owed >= MAX_CLEARED and self._may_go_on() and await self._prune():
+            self._owed -= MAX_CLEARED
+
+    def _may_go_on(self) -> bool:
+        """Whether one more step may be made in anybody's way."""
+        return self._owed > MAX_OWED_EVENTS or not self._is_awaited()
 
     async def require_room(self) -> None:
         """Raise `StoreFull` on a full disk: what is given free there is for tidying up, and not for events."""
@@ -94,14 +110,15 @@ class Tidying:
     def _prune_step(self) -> Step | None:
         return self._pruning.next_step(may_announce=self._may_announce())
 
-    async def _prune(self, steps: int) -> None:
-        """Make so many steps of pruning: as many as keep up with what is written, but for small blocks."""
-        for _ in range(steps):
-            step = self._prune_step()
-            if step is None or not self._has_room:
-                break
-            try:
-                await step()
-                self._pulse()
-            except StoreRefused:
-                self._has_room = False
+    async def _prune(self) -> bool:
+        """Make a step of pruning; False where there was none to be made, and nothing is owed."""
+        step = self._prune_step()
+        if step is None or not self._has_room:
+            self._owed = 0
+            return False
+        try:
+            await step()
+            self._pulse()
+        except StoreRefused:
+            self._has_room = False
+        return True

@@ -218,6 +218,7 @@ def test_each_part_of_a_forked_stream_is_mended(
             async with open_log(tmp_path / name) as log:
                 for sealed in theirs:
                     if sealed is theirs[2]:  # the fork lies within a block
+                        await log.store.merge_events(INLINE)  # learns how to compress
                         await log.store.merge_events(INLINE)
                     await log.receive(sealed)
                 await log.store.merge_events(INLINE)

@@ -37,6 +37,7 @@ BOB = member("bob")
 SENSOR, NOTE = Tag("sensor"), Tag("note")
 TEN = Routes([Route(SENSOR, "sensors", Policy(max_events=10))])
 """Keeps the last ten: pruned once there are twelve."""
+KEPT = Route(SENSOR, "sensors", Policy())
 
 
 def story(test: Callable[[Path], Coroutine[Any, Any, None]]) -> Callable[[Path], None]:
@@ -519,6 +520,29 @@ async def test_a_pruned_stream_that_is_damaged_is_cut_and_given_back(tmp_path: P
             assert other.horizons == {stream: 30}
 
     await sensors_of(a, 40, mend)
+
+
+@pytest.mark.parametrize("patience", [10_000, 0])
+def test_what_a_large_commit_leaves_to_be_pruned_is_in_nobodys_way_unless_it_is_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int
+) -> None:
+    monkeypatch.setattr("lamport.tidying.IDLE_S", 3_600.0)
+    monkeypatch.setattr("lamport.tidying.MAX_OWED_EVENTS", patience)
+    for module in ("tidying", "horizon_table"):
+        monkeypatch.setattr(f"lamport.{module}.MAX_CLEARED", 3)
+
+    async def go() -> None:
+        async with asyncio.timeout(20), open_log(tmp_path, routes=Routes([KEPT])) as log:
+            sensors = log.own_streams.of("sensors")
+            await publish(log, "sensor", count=300)
+        async with asyncio.timeout(20), open_log(tmp_path, routes=TEN) as log:
+            await log.publish([draft(["note"], number) for number in range(3_000)])
+            await publish(log, "note", count=20)
+            known = log.store.horizons.get(sensors)
+            assert (known is None) if patience else (known is not None and known.is_followed)
+            await followed(log, sensors, 288)  # it was read in pieces of four
+
+    asyncio.run(go())
 
 
 STEPS = st.lists(
