@@ -72,7 +72,7 @@ _KEEP_ALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 3))
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module does not name
 _FIRST_EPOCH_NAME = ""  # what was said before there were epochs
 _WHY_NOT_LISTENING = {
-    errno.EADDRINUSE: "it is in use: stop the other program, or choose another port",
+    errno.EADDRINUSE: "it is in use: stop the other program, or choose another port with --listen HOST:PORT",
     errno.EADDRNOTAVAIL: "this device has no such address: choose one of its own, or 0.0.0.0",
     errno.EACCES: "that is not permitted: choose a port above 1023",
 }

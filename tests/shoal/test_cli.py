@@ -338,7 +338,7 @@ def taken() -> Iterator[str]:
 
 def test_a_port_in_use_for_peers_is_an_error(folder: Path, taken: str) -> None:
     ended = run_refused(folder, "--listen", taken)
-    failed(ended, os.EX_UNAVAILABLE, f"cannot listen on {taken}", "in use", "choose another port")
+    failed(ended, os.EX_UNAVAILABLE, f"cannot listen on {taken}", "in use", "--listen HOST:PORT")
     assert "control.json" not in names(folder)
 
 
