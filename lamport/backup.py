@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lamport.lineage import MARK_AS_COPY
 from lamport.sqlite import BUSY_TIMEOUT_S, reading_uri
-from lamport.store import translated_errors
+from lamport.sqlite_errors import translated_errors
 
 
 def copy_database(source: Path, target: Path) -> None:

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from lamport.ids import StreamId
 from lamport.offsets import OffsetRange
-from lamport.store import Store, translated_errors
+from lamport.sqlite_errors import translated_errors
+from lamport.store import Store
 
 
 class _Run(NamedTuple):

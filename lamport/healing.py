@@ -24,7 +24,7 @@ from lamport.postings import tag_hash
 from lamport.retraction_table import forgotten
 from lamport.row_keys import MAX_STREAMS, row_checksum, row_key
 from lamport.seams import Connection, Statement
-from lamport.store import translated_errors
+from lamport.sqlite_errors import translated_errors
 from lamport.stream_check import StreamCheck
 from lamport.tag_index import rebuild
 from lamport.verification import PAGE_BLOCKS, PAGE_ROWS, Verification

@@ -16,7 +16,8 @@ from lamport.event_table import Row, checked_block
 from lamport.offsets import OffsetRange
 from lamport.row_keys import MAX_STREAMS
 from lamport.seams import Statement
-from lamport.store import Store, translated_errors
+from lamport.sqlite_errors import translated_errors
+from lamport.store import Store
 
 _MASK = MAX_STREAMS - 1
 _LIMIT = 2**63 - 1

@@ -1,7 +1,8 @@
 """Small notes beside the log, under names: what other floors want to find again after a restart, and can do without."""
 
 from lamport.seams import Statement
-from lamport.store import Store, translated_errors
+from lamport.sqlite_errors import translated_errors
+from lamport.store import Store
 
 _PREFIX = "note:"
 

@@ -30,7 +30,8 @@ from lamport.offsets import NOTHING, OffsetMap, OffsetRange, missing
 from lamport.postings import tag_hash
 from lamport.retraction import Retracted
 from lamport.row_keys import MAX_STREAMS, STREAM_BITS, row_checksum, row_key
-from lamport.store import Store, translated_errors
+from lamport.sqlite_errors import translated_errors
+from lamport.store import Store
 from lamport.tag_index import Window
 from lamport.tags import MAX_TAGS, Alternative, Where
 
@@ -103,8 +104,12 @@ class Reader:
         kept = self.kept_from(stream)
         first = max(first, kept)
         start = horizon.start if horizon is not None and 0 < first == kept else None
+        cut = self._store.cuts.of(stream)
+        latest = self._store.latest.find(stream, first, limit)
+        if latest is not None and start is None and cut is None:
+            return latest
         with translated_errors():
-            last, cut = self._last_of(row, stream), self._store.cuts.of(stream)
+            last = self._last_of(row, stream)
             last = last if cut is None else min(last, cut)
             data, damage = await self._bytes(row, first, last, MAX_SEALED_EVENTS, MAX_SEALED_BYTES)
             reached = first + len(data) - 1

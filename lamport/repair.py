@@ -37,7 +37,8 @@ from lamport.misfiled import Filing, opened
 from lamport.offsets import OffsetRange
 from lamport.row_keys import MAX_STREAMS, STREAM_BITS, row_checksum, row_key
 from lamport.seams import Statement
-from lamport.store import Store, translated_errors
+from lamport.sqlite_errors import translated_errors
+from lamport.store import Store
 from lamport.stream_check import is_genuine
 
 MAX_DAMAGED = 1_000

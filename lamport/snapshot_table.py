@@ -7,7 +7,8 @@ from lamport.ids import EventKey
 from lamport.offsets import OffsetMap
 from lamport.seams import Reserve, Statement
 from lamport.snapshots import StoredSnapshot
-from lamport.store import Store, translated_errors
+from lamport.sqlite_errors import translated_errors
+from lamport.store import Store
 
 KEPT_SNAPSHOTS = 32
 """Most snapshots kept per fish and version: the newest, and one for each power of two behind it."""

@@ -1,17 +1,15 @@
 """The durable log: one SQLite database, and the only place where its tables are written.
 
 A `Commit` goes in, one transaction, and is durable when `commit` returns; after that the in-memory picture (heads,
-authors, clock) moves to it. Reading stands in `lamport.reader`. The schema is made by the ordered files in
-`lamport/migrations`; a database that is newer than the program, or another swarm's or node's, is refused untouched.
+authors, clock) moves to it. Reading stands in `lamport.reader`, the schema in
+`lamport.schema`.
 """
 
 import logging
-import sqlite3
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from importlib.resources import files
-from typing import Any, NoReturn
+from typing import Any
 
 from lamport.branches import Branch, Branches
 from lamport.chain import Head, Keys, Seal, genesis
@@ -24,10 +22,7 @@ from lamport.dictionaries import Dictionaries
 from lamport.errors import (
     DAMAGE_REMEDY,
     DamagedIndex,
-    StoreBusy,
-    StoreFailed,
     StoreFull,
-    StoreMismatch,
     StoreRefused,
 )
 from lamport.event_table import EventTable
@@ -35,6 +30,7 @@ from lamport.forks import Adoption
 from lamport.horizon import Horizon
 from lamport.horizon_table import clear_step, horizon_statements, load_horizons
 from lamport.ids import STREAM_NUMBER_LIMIT, NodeId, StreamId
+from lamport.latest import LatestRanges
 from lamport.leaps import Leaps
 from lamport.lineage import Lineage
 from lamport.notice_table import load_cuts, load_notices
@@ -44,11 +40,10 @@ from lamport.retraction import Retracted
 from lamport.retraction_table import MARK, load_retracted, make_table
 from lamport.routes import NO_ROUTES, OwnStreams, Routes
 from lamport.row_keys import MAX_STREAMS
+from lamport.schema import check_ours, claim, facts_of, migrate, require_readable
 from lamport.seams import Connection, Disk, Statement, Work
+from lamport.sqlite_errors import translated_errors
 from lamport.tag_index import TagIndex
-
-APPLICATION_ID = 0x53484F4C
-"""`PRAGMA application_id` of our databases: "SHOL"."""
 
 _SHRINKING = "PRAGMA auto_vacuum = INCREMENTAL"
 """Lets a file give back what merges set free. Means something only before a database's first table is made."""
@@ -61,16 +56,6 @@ _DURABLE = (
 """A commit is on the disk before it returns. Not set before a database is known to be ours."""
 
 _log = logging.getLogger("shoal.log")
-_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-_FULL = {sqlite3.SQLITE_FULL}
-_MISFITS = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
-
-
-def migrations() -> tuple[str, ...]:
-    """The SQL scripts that make the schema, version 1 first."""
-    folder = files("lamport") / "migrations"
-    scripts = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    return tuple((folder / name).read_text("utf-8") for name in scripts)
 
 
 class Store:
@@ -98,6 +83,7 @@ class Store:
         self.cuts = NO_CUTS
         """How much counts of what revoked nodes wrote; replaced as a whole. `heads` reach no further than that."""
         self.tags = TagIndex(writer, reader)
+        self.latest = LatestRanges()
         self.dictionaries = Dictionaries()
         self.events = EventTable(reader, self._first_part, self.dictionaries)
         self.compaction = Compaction(writer, self.dictionaries, self._start_of)
@@ -135,8 +121,8 @@ class Store:
                 [(pages,)] = await writer.fetch("PRAGMA page_count")
                 for pragma in _DURABLE if pages else (_SHRINKING, *_DURABLE):
                     await writer.fetch(pragma)
-                await _migrate(writer)
-                made = await _claim(writer, keys, draw_number)
+                await migrate(writer)
+                made = await claim(writer, keys, draw_number)
                 reader = await disk.open_reader()
             except BaseException:
                 await writer.close()
@@ -216,6 +202,7 @@ class Store:
             self.cuts.clip_heads(self.heads)
         self.authors.update(commit.certificates)
         self.horizons.update(commit.horizons)
+        self.latest.note(commit, self.authors)
         self.clock = commit.clock
         self.retracted.void += len(commit.void)
         for retraction in commit.retractions:
@@ -394,7 +381,7 @@ class Store:
             await self._lineage.record(self._writer, self.own)
 
     async def _load_retracted(self) -> None:
-        facts = await _facts(self._writer)
+        facts = await facts_of(self._writer)
         if MARK not in facts:
             await make_table(self._writer, self.tags, self.events, self.stream_of, self._keys)
         self.retracted = await load_retracted(self._writer)
@@ -421,7 +408,7 @@ class Store:
         await self.dictionaries.load(self._writer)
         await self.compaction.load()
         self.authors = dict(await self._writer.fetch("SELECT node, certificate FROM authors"))
-        facts = await _facts(self._writer)
+        facts = await facts_of(self._writer)
         # Heads carry the clock: every event that moved it is the head of its stream, or behind it.
         self.clock = LamportClock(max([facts["clock"], *(row[-1] for row in rows)]))
         self.horizons = await load_horizons(self._writer, self._stream_of)
@@ -503,98 +490,3 @@ class Store:
 def _draw_nothing() -> int:
     """For a store that is only read."""
     raise AssertionError("who only reads draws no numbers")
-
-
-async def check_ours(writer: Connection) -> None:
-    """Refuse a database that is not Shoal's, or of a newer Shoal, before anything is written to it."""
-    [(application,)] = await writer.fetch("PRAGMA application_id")
-    [(version,)] = await writer.fetch("PRAGMA user_version")
-    ours = application == APPLICATION_ID and version > 0
-    if not ours and await writer.fetch("SELECT 1 FROM sqlite_schema LIMIT 1"):
-        raise StoreMismatch(
-            "the file is an SQLite database, but none of Shoal's: use another data folder"
-        )
-    known = len(migrations())
-    if version > known:
-        raise StoreMismatch(
-            f"the database has schema version {version}, this program knows up to {known}:"
-            " upgrade Shoal, or use another data folder"
-        )
-
-
-async def require_readable(connection: Connection) -> None:
-    """Raise `StoreMismatch` unless this is a Shoal database of exactly the schema that this program reads."""
-    with translated_errors():
-        await check_ours(connection)
-        [(version,)] = await connection.fetch("PRAGMA user_version")
-    if version != len(migrations()):
-        raise StoreMismatch(
-            f"the database has schema version {version}, this program reads {len(migrations())}:"
-            " start the daemon once, it brings the database up to date"
-        )
-
-
-async def _migrate(writer: Connection) -> None:
-    scripts = migrations()
-    [(version,)] = await writer.fetch("PRAGMA user_version")
-    for number, script in enumerate(scripts[version:], version + 1):
-        statements = [Statement(sql) for sql in _split(script)]
-        await writer.transact([*statements, Statement(f"PRAGMA user_version = {number}")])
-
-
-def _split(script: str) -> list[str]:
-    """The single statements of a migration, which must not hide a semicolon in a text or comment."""
-    code = "\n".join(line.partition("--")[0] for line in script.splitlines())
-    return [statement.strip() for statement in code.split(";") if statement.strip()]
-
-
-async def _facts(connection: Connection) -> dict[str, Any]:
-    return dict(await connection.fetch("SELECT name, value FROM facts"))
-
-
-async def _claim(writer: Connection, keys: Keys, draw_number: Callable[[], int]) -> bool:
-    """Write into a new database whose it is, or check it in one that exists; returns whether it is new."""
-    facts = await _facts(writer)
-    if not facts:
-        new = {
-            "node": bytes(keys.node),
-            "swarm": keys.swarm,
-            "stream": draw_number(),
-            "clock": 0,
-            MARK: 1,
-        }
-        author = Statement(
-            "INSERT INTO authors VALUES (?, ?)", [(bytes(keys.node), keys.certificate)]
-        )
-        await writer.transact(
-            [Statement("INSERT INTO facts VALUES (?, ?)", list(new.items())), author]
-        )
-    elif facts["node"] != keys.node or facts["swarm"] != keys.swarm:
-        raise StoreMismatch(
-            "the database belongs to another node or swarm than this identity:"
-            " use the data folder it was made in"
-        )
-    return not facts
-
-
-@contextmanager
-def translated_errors() -> Iterator[None]:
-    """Turn SQLite's errors into the store's: full is passing, a misfit is refused, all else is the disk's failure."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        _raise_translated(error)
-    except UnicodeDecodeError as error:  # in SQLite's own words about a damaged file
-        raise StoreMismatch(f"the database file is damaged ({error})") from error
-
-
-def _raise_translated(error: sqlite3.Error) -> NoReturn:
-    code = getattr(error, "sqlite_errorcode", None)
-    primary = None if code is None else code & 0xFF
-    if primary in _LOCKED:
-        raise StoreBusy("another program holds the database's lock: close it") from error
-    if primary in _FULL:
-        raise StoreFull("the disk is full: nothing was stored; free some space") from error
-    if primary in _MISFITS:
-        raise StoreMismatch(f"the database file is damaged or no database ({error})") from error
-    raise StoreFailed(f"the disk failed the database ({error})") from error

@@ -26,7 +26,7 @@ from lamport.retraction import Retraction
 from lamport.retraction_table import MARK, counting, stored_retractions
 from lamport.row_keys import MAX_STREAMS, STREAM_BITS, row_checksum
 from lamport.seams import Connection
-from lamport.store import translated_errors
+from lamport.sqlite_errors import translated_errors
 from lamport.stream_check import FiledEvent, Finding, StreamCheck, is_genuine
 from lamport.tag_index import stored_entries
 

@@ -21,9 +21,11 @@ from lamport.ids import MIN_DRAWN_STREAM_NUMBER, STREAM_NUMBER_LIMIT, NodeId, St
 from lamport.log import EventLog
 from lamport.notice_table import load_notices
 from lamport.offsets import OffsetMap, OffsetRange
+from lamport.schema import require_readable
 from lamport.seams import Connection
 from lamport.sqlite import DATABASE_NAME, SqliteDisk
-from lamport.store import Store, require_readable, translated_errors
+from lamport.sqlite_errors import translated_errors
+from lamport.store import Store
 from lamport.stream_check import Finding
 from lamport.verification import Progress, Verification, damaged_heads
 from shoal.client import Client

@@ -14,6 +14,7 @@ import pytest
 from lamport.errors import LogError, StoreFull, StoreMismatch
 from lamport.event import draft
 from lamport.log import EventLog
+from lamport.schema import migrations
 from lamport.seams import Statement
 from lamport.sqlite import (
     DATABASE_NAME,
@@ -21,7 +22,7 @@ from lamport.sqlite import (
     SqliteConnection,
     SqliteDisk,
 )
-from lamport.store import Store, migrations
+from lamport.store import Store
 from lamport.tags import Tag
 from tests.lamport.keys import Author, Member, drafts, member, open_log, open_store, read_all
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lamport.store import migrations
+from lamport.schema import migrations
 from tests.shoal.daemons import (
     Daemon,
     Ended,
