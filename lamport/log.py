@@ -13,7 +13,6 @@ out, and told to those who had it; events of older versions are brought to today
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
@@ -45,7 +44,7 @@ from lamport.proving import Prover
 from lamport.pruning import Pruning
 from lamport.reader import Bounds, Order, Reader
 from lamport.repair import Damages, Repair
-from lamport.requests import Outcome, Request, gather, put, settle
+from lamport.requests import Outcome, Request, put, settle
 from lamport.retraction import (
     MAX_RETRACTED_BY_NODE,
     Retracted,
@@ -54,11 +53,12 @@ from lamport.retraction import (
 )
 from lamport.routes import NO_ROUTES, OwnStreams, Routes
 from lamport.seams import INLINE, NO_RESERVE, Reserve, WallClock, Work
+from lamport.serving import Serving
 from lamport.snapshot_table import KeptSnapshots, SnapshotTable
 from lamport.store import Store
-from lamport.stream_check import require_genuine
 from lamport.tags import Where
 from lamport.tidying import IDLE_S, Tidying
+from lamport.turns import Turns
 from lamport.upcasters import NO_UPCASTERS, Upcasters
 from lamport.withdrawal import Withdrawals
 
@@ -106,6 +106,7 @@ class EventLog(KeptSnapshots):
         self._reader = Reader(store)
         self.damages = Damages(lambda damage: store.branches.cut(damage))  # noqa: PLW0108 - as they are then
         """What was found damaged on this disk, and is still."""
+        self._serving = Serving(self._reader, keys, self.damages)
         self.repair = Repair(store, keys)
         self.withdrawals = Withdrawals(store, self._reader, keys)
         """What does not count any more, for its author was revoked."""
@@ -115,7 +116,8 @@ class EventLog(KeptSnapshots):
         self._routes = routes
         self._pruning = Pruning(store, keys, routes, wall_clock, work)
         self._room = asyncio.Semaphore(MAX_WAITING)
-        self._waiting: deque[Request] = deque()
+        self.turns = Turns(self.node)
+        """What waits to be written."""
         self._bell = Doorbell()
         self._offsets = store.offsets
         self._recent = Recent()
@@ -129,7 +131,7 @@ class EventLog(KeptSnapshots):
             work,
             reserve,
             may_announce=self._settled.is_set,
-            is_awaited=lambda: bool(self._waiting),
+            is_awaited=lambda: bool(self.turns),
             pulse=self._pulse,
         )
         self._written: set[StreamId] = set()
@@ -282,7 +284,9 @@ class EventLog(KeptSnapshots):
         else:
             checked = check_range(received, self._keys)
         count, size = len(received.events), sum(map(len, received.events))
-        added = await self._submit(lambda builder: self._receive(builder, checked), count, size)
+        added = await self._submit(
+            lambda builder: self._receive(builder, checked), count, size, line=received.stream.node
+        )
         if not added:
             with suppress(DamagedRange):  # noted; what is held here cannot contradict anybody
                 await self.damages.noted(self.forks.prover.require_known(received))
@@ -410,22 +414,11 @@ class EventLog(KeptSnapshots):
         """See `Reader.sealed_range`."""
         return self.damages.noted(self._reader.sealed_range(stream, first, limit))
 
-    async def served_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
-        """The same for a peer, who would take a damaged seal or certificate for our forgery; less where some is bad.
-
-        Raises:
-            DamagedRange: what is stored does not hold; it is noted in `damages`.
-        """
-        with suppress(DamagedRange):
-            return await self.damages.noted(self._genuine_range(stream, first, limit))
-        # What is damaged may lie behind the next seal.
-        return await self.damages.noted(self._genuine_range(stream, first, 1))
-
-    async def _genuine_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
-        sealed = await self._reader.sealed_range(stream, first, limit)
-        if sealed is not None:
-            require_genuine(sealed, self._keys)
-        return sealed
+    def served_range(
+        self, stream: StreamId, first: int, limit: int
+    ) -> Awaitable[SealedRange | None]:
+        """See `Serving.served_range`."""
+        return self._serving.served_range(stream, first, limit)
 
     def hash_at(self, stream: StreamId, offset: int) -> Awaitable[bytes | None]:
         """See `Reader.hash_at`."""
@@ -456,17 +449,18 @@ class EventLog(KeptSnapshots):
         """Write commits until the log is closed. Ends with an error when the disk fails: then the node must stop."""
         try:
             await self.withdrawals.begin()
-            while self._waiting or not self._closed:
-                if self._waiting:
+            while self.turns or not self._closed:
+                if group := self.turns.take():
                     async with self.withdrawals.turn:
-                        written = await self._commit(gather(self._waiting))
+                        written = await self._commit(group)
                     await self._tidying.behind_commit(written)
+                    self.turns.took()
                 else:
                     await self._idle()
         finally:
             self._closed = self._ended = True
             self._bell.close()
-            settle(self._waiting, [_closed() for _ in self._waiting])
+            settle(self.turns, [_closed() for _ in self.turns])
             self._changed.set()
 
     def close(self) -> None:
@@ -490,6 +484,7 @@ class EventLog(KeptSnapshots):
         events: int,
         size: int,
         drafts: Sequence[EncodedDraft] = (),
+        line: NodeId | None = None,
     ) -> tuple[Event, ...]:
         if events == 0:
             return ()
@@ -497,7 +492,7 @@ class EventLog(KeptSnapshots):
             if self._closed:
                 raise _closed()
             result: asyncio.Future[tuple[Event, ...]] = asyncio.get_running_loop().create_future()
-            self._waiting.append(Request(apply, drafts, events, size, result))
+            self.turns.add(Request(apply, drafts, events, size, result, line))
             self._bell.ring()
             return await result
 
@@ -530,6 +525,9 @@ class EventLog(KeptSnapshots):
         """Wait for a request; where none comes for a while, make a step of what nobody waits for."""
         # A busy log does not even ask whether there is something to be done.
         bell = self._bell.rings_within
+        if (rest_s := self.turns.rest_s) is not None:
+            await bell(rest_s)
+            return
         if not (await bell(IDLE_S) or await bell(self._tidying.more_s)):
             await self._tidying.step()
 

@@ -1,7 +1,6 @@
 """What waits to be put into a commit: who asked, for what, and where the answer goes."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,13 +11,13 @@ from lamport.codec import EncodedDraft
 from lamport.commit import CommitBuilder
 from lamport.errors import LogError
 from lamport.event import Event
+from lamport.ids import NodeId
 
-MAX_COMMIT_EVENTS = 10_000
-"""A commit takes no further request once it holds this many events …"""
+SHORT_EVENTS = 32
+"""A request of at most so many events …"""
 
-MAX_COMMIT_BYTES = 8 * 1024 * 1024
-"""… or bytes."""
-
+SHORT_BYTES = 128 * 1024
+"""… and bytes is short."""
 
 _Given = TypeVar("_Given")
 
@@ -35,18 +34,18 @@ class Request:
     events: int
     bytes: int
     result: asyncio.Future[tuple[Event, ...]]
+    author: NodeId | None = None
+    """Whose events they are, where they came from a peer."""
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is taken up before those that are long."""
+        return is_short(self.events, self.bytes)
 
 
-def gather(waiting: deque[Request]) -> list[Request]:
-    """Take whatever waits, up to a commit's size, at least one request."""
-    group: list[Request] = []
-    events = size = 0
-    while waiting and events < MAX_COMMIT_EVENTS and size < MAX_COMMIT_BYTES:
-        request = waiting.popleft()
-        if not request.result.cancelled():
-            group.append(request)
-            events, size = events + request.events, size + request.bytes
-    return group
+def is_short(events: int, size: int) -> bool:
+    """Whether a commit of so many events and bytes takes hardly longer than its sync does."""
+    return events <= SHORT_EVENTS and size <= SHORT_BYTES
 
 
 def put(

@@ -19,11 +19,11 @@ import lamport.follower
 import lamport.log
 import lamport.postings
 import lamport.reader
-import lamport.requests
 import lamport.snapshot_table
 import lamport.tag_index
+import lamport.turns
 import simulations.network
-import transport.link
+import transport.intake
 import transport.peers
 import transport.session
 import transport.wants
@@ -40,7 +40,7 @@ class Knob(NamedTuple):
 
 
 KNOBS: Mapping[str, Knob] = {
-    "commits of 3 events": Knob(lamport.requests, "MAX_COMMIT_EVENTS", 3),
+    "commits of 3 events": Knob(lamport.turns, "MAX_COMMIT_EVENTS", 3),
     "4 requests wait for the log": Knob(lamport.log, "MAX_WAITING", 4),
     "memory keeps one commit": Knob(lamport.follower, "KEPT_BATCHES", 1),
     "every range is checked by a worker": Knob(lamport.log, "CHECKED_INLINE", 0),
@@ -60,7 +60,7 @@ KNOBS: Mapping[str, Knob] = {
     "little is pushed ahead": Knob(transport.session, "MAX_PUSHED_BYTES", 1_500),
     "one want at a time": Knob(transport.wants, "MAX_WANTS", 1),
     "a want waits for a second": Knob(transport.wants, "WANT_TIMEOUT_S", 1.0),
-    "one range waits": Knob(transport.link, "WAITING_RANGES", 1),
+    "one range waits": Knob(transport.intake, "WAITING_RANGES", 1),
     "small socket buffers": Knob(simulations.network, "WINDOW_BYTES", 2_048),
 }
 """Every bound that seeds turn down, by what it then means."""

@@ -38,7 +38,8 @@ from simulations.retracting import Hidden, Place
 from simulations.revoking import check_revoked
 from simulations.trace import Kind, Note
 from simulations.world import World
-from transport.link import WAITING_RANGES, Link
+from transport.intake import WAITING_RANGES
+from transport.link import Link
 
 MAX_TASKS_PER_DEVICE = 200
 MAX_TASKS_PER_LINK = 10
@@ -232,7 +233,7 @@ class Auditor:
         """Law 14: queues stay under their bounds, and no dead connection is kept."""
         if not device.running:
             return
-        waiting = len(device.node.log._waiting)
+        waiting = len(device.node.log.turns)
         if waiting > lamport.log.MAX_WAITING:
             raise LawBroken(f"law 14: {waiting} requests wait for the log of {device.name}")
         for link in device.node.peers._links.values():
@@ -444,13 +445,13 @@ def _disk(device: Device) -> str:
 
 
 def _check_link(device: Device, link: Link) -> None:
-    ranges = link._ranges
-    if ranges.qsize() > ranges.maxsize or not 0 < ranges.maxsize <= WAITING_RANGES:
-        raise LawBroken(f"law 14: {ranges.qsize()} ranges wait for the log of {device.name}")
+    waiting = max(len(link.intake.quick), len(link.intake.steady))
+    if waiting > WAITING_RANGES:
+        raise LawBroken(f"law 14: {waiting} ranges wait for the log of {device.name}")
     # A link whose ranges wait for a full disk is not read from: it is this device that is silent.
     heard_at = max(getattr(link.channel, "heard_at", math.inf), device.well_since)
     silent_s = asyncio.get_running_loop().time() - heard_at
-    if silent_s > SILENCE_S and not ranges.full():
+    if silent_s > SILENCE_S and not link.intake.is_full:
         raise LawBroken(f"law 14: {device.name} keeps a link that was silent for {silent_s:.0f} s")
 
 

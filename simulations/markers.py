@@ -28,6 +28,7 @@ from lamport.log import EventLog
 from lamport.repair import Repair
 from lamport.store import Store
 from lamport.tag_index import TagIndex
+from lamport.turns import Turns
 from simulations import laws
 from simulations.disk import SimulatedDisk
 from simulations.errors import PowerLost
@@ -217,7 +218,7 @@ def _reset_from_afar(call: Call) -> bool:
 
 MARKERS: tuple[Marker, ...] = (
     # the log
-    Marker("several requests share a commit", lamport.log, "gather", lambda c: len(c.result) > 1),
+    Marker("several requests share a commit", Turns, "take", lambda c: len(c.result) > 1),
     Marker("several authors in one commit", Store, "commit", _several_nodes),
     Marker("publish refused by a full disk", EventLog, "publish", _raised(StoreFull)),
     Marker(

@@ -40,7 +40,7 @@ FLOORS = (
         " lamport.upcasters lamport.forks lamport.branches lamport.row_keys lamport.frames lamport.blocks"
         " lamport.fields lamport.leaps lamport.notices lamport.revocation lamport.cuts"
         " lamport.commit lamport.latest lamport.requests lamport.doorbell lamport.stream_check lamport.archive"
-        " lamport.postings"
+        " lamport.postings lamport.turns"
         " fish.states fish.fingerprint fish.work fish.definition fish.given fish.timeline"
         " fish.protocols.values fish.protocols.problems fish.protocols.wellformed"
         " fish.protocols.equivalence fish.protocols.projection fish.protocols.reading fish.protocols.roles"
@@ -69,7 +69,7 @@ FLOORS = (
         " lamport.sqlite_errors lamport.schema lamport.store lamport.reader lamport.snapshot_table lamport.proving"
         " lamport.gaps lamport.verification lamport.healing lamport.misfiled lamport.repair"
         " lamport.pruning lamport.dictionaries lamport.event_table lamport.compaction lamport.commit_table"
-        " lamport.notes"
+        " lamport.notes lamport.serving"
     ),
     # 3: the async middle
     (
@@ -78,6 +78,7 @@ FLOORS = (
         " fish.machines.ledger fish.machines.stability fish.machines.runtime fish.log fish.snapshots fish.observation"
         " fish.running fish.effects fish.pond fish.feed fish.explaining fish.shown"
         " fish.standing fish.turns fish.lookout fish.collection fish.folding fish.protocols fish.protocols.playing"
+        " transport.intake"
         " transport.finishing transport.membership transport transport.forks transport.repairs transport.rooting"
         " transport.link transport.bans transport.newcomer transport.meeting transport.standing transport.peers"
         " shoal.errors shoal.seams shoal.keys shoal.alarms shoal.sync shoal.node shoal.views shoal.explaining"

@@ -35,6 +35,7 @@ from transport.errors import ForgedEvents, LinkEnded, PeerFault
 from transport.exchange import heard
 from transport.forks import ForkSearch
 from transport.frames import FrameReader, frame
+from transport.intake import Intake, Line
 from transport.messages import (
     ANY_HASH,
     MAX_TOLD_STREAMS,
@@ -56,9 +57,6 @@ from transport.session import Session
 
 READ_BYTES = 256 * 1024
 """Most bytes taken from a channel at once."""
-
-WAITING_RANGES = 4
-"""Received ranges that may wait for the log; beyond that the peer is not read from, and slows down."""
 
 MESSAGES_AT_ONCE = 32
 """Messages taken in before others get a turn, and before they are charged to the peer."""
@@ -112,9 +110,7 @@ class Link:
         self.question: Question | None = None
         """What this peer is asked for because the disk here has lost it."""
         self._forks = ForkSearch(session, log)
-        self._ranges: asyncio.Queue[SealedRange | ForkProof | Notice] = asyncio.Queue(
-            WAITING_RANGES
-        )
+        self.intake = Intake()
         self._notices = NoticeExchange(log.store.notices)
         self._has_greeted = False
         self._learn_notice = log.learn if learn is None else learn
@@ -131,7 +127,8 @@ class Link:
 
         What is neither a `TransportError` nor an `OSError` is a fault of ours.
         """
-        parts = (partial(self._read, leftover), self._take_in, self._send, self._tick)
+        quick, steady = (partial(self._take_in, one) for one in self.intake.lines)
+        parts = (partial(self._read, leftover), quick, steady, self._send, self._tick)
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(self._run_part(part)) for part in parts]
@@ -234,12 +231,13 @@ class Link:
         if isinstance(message, Heads):
             self._notices.hear_heads()
             await self._follow_horizons(message.horizons)
+        self.session.crowded = self.intake.steady.is_full and self._log.turns.is_lively
         received = None if message is None else self.session.take(message, self._now())
         if isinstance(message, Addresses):
             self._met(heard(message.candidates, self.channel.peer, self.channel.remote))
         answered = self.question is not None and self.question.hear(message)
         if received is not None and not answered:
-            await self._ranges.put(received)
+            await self.intake.put(received)
         try:
             await self._forks.hear(message)
         except DamagedRange as error:
@@ -253,7 +251,7 @@ class Link:
             raise PeerFault("a notice has no place before the greeting")
         notice = self._notices.hear(message)
         if notice is not None:
-            await self._ranges.put(notice)
+            await self.intake.put(notice)
         self.wake()
 
     async def _follow_horizons(self, seals: Sequence[Seal]) -> None:
@@ -285,9 +283,9 @@ class Link:
         refused, self._unfollowed = self._unfollowed, {}
         await self._follow_horizons(tuple(refused.values()))
 
-    async def _take_in(self) -> NoReturn:
+    async def _take_in(self, line: Line) -> NoReturn:
         while True:
-            received = await self._ranges.get()
+            received = await line.get()
             try:
                 if isinstance(received, ForkProof):
                     await self._learn(received)
@@ -302,6 +300,7 @@ class Link:
                 await asyncio.sleep(FULL_DISK_PAUSE_S)
                 if isinstance(received, SealedRange):
                     self.session.untaken(received, self._now())
+            line.done(received)
             self.wake()
             self._told()
 
@@ -430,7 +429,7 @@ class Link:
     async def _tick(self) -> NoReturn:
         while True:
             await asyncio.sleep(TICK_S)
-            if self._ranges.full() or self._is_throttled:
+            if self.intake.is_full or self._is_throttled:
                 self.session.liveness.heard(self._now())  # it is we who do not read
             self.session.elapsed(self._now())
             self.wake()

@@ -19,6 +19,7 @@ from lamport.chain import Head, Seal, SealedRange, chained
 from lamport.forks import ForkProof
 from lamport.ids import MAX_LAMPORT, NodeId, StreamId
 from lamport.offsets import OffsetMap
+from lamport.requests import is_short
 from transport.aliases import Names
 from transport.catchup import CatchUp
 from transport.claims import SCANNED_STREAMS, Claims, OpenWant
@@ -64,6 +65,9 @@ MAX_SERVED = 64
 WANTED_EVENTS = 10_000
 """Most events that one Want asks for, so that streams take turns."""
 
+LIVELY_EVENTS = 250
+"""And while others bring little: what was asked for fills the link, and stands in the way of their events there."""
+
 
 class Session:
     """One side of a session.
@@ -92,6 +96,7 @@ class Session:
         grows: Callable[[StreamId], bool] = lambda _: True,
         reach: Callable[[], int] = lambda: MAX_LAMPORT,
         catch_up: CatchUp | None = None,
+        is_lively: Callable[[], bool] = lambda: False,
     ) -> None:
         self.phase = Phase.OPENED
         self.peer_program = ""
@@ -100,6 +105,8 @@ class Session:
         self.diverged: dict[StreamId, None] = {}
         self.quarantined: dict[StreamId, int | None] = {}
         """What the log will not take in, and how far its timestamps leap where that is why."""
+        self.crowded = False
+        """Whether long ranges that nobody asked for are let go, to be asked for in turn."""
         self.edge = Edge(tree)
         self.traffic = Traffic()
         self.meters = Meters()
@@ -109,6 +116,7 @@ class Session:
         self._catch_up = catch_up or CatchUp(held)
         self._grows = grows
         self._reach = reach
+        self._is_lively = is_lively
         self.disclosures = Disclosures()
         self._tree = tree
         self._lacking: dict[StreamId, None] = {}
@@ -324,7 +332,8 @@ class Session:
                     self.disclosures.ask(stream, self._out.control)
                 continue
             self._lacking[stream] = None  # behind the others now
-            comes = stream in self.wants.open or self._reached(stream)[0] >= self.theirs[stream]
+            arrives = self._reached(stream)[0] > self._held(stream).offset
+            comes = arrives or stream in self.wants.open
             waits = comes or not self._ripening.is_ripe(stream, now)
             if not waits and self.wants.may_ask_for(stream):
                 self._ask_for(stream, now)
@@ -483,6 +492,9 @@ class Session:
         offset, hash_ = self._reached(stream)
         if offset >= last:
             self._note_duplicate(stream, last)
+        elif self.crowded and not is_short(len(message.events), sum(map(len, message.events))):
+            self._let_go(stream.node)
+            return None
         elif offset == message.first - 1:
             reached = chained(hash_, message.events)
             if reached.startswith(message.hash):
@@ -495,6 +507,11 @@ class Session:
             self.disclosures.suspects[stream] = offset
         self.ask(now)
         return None
+
+    def _let_go(self, author: NodeId) -> None:
+        """Take no part in a flood that the log cannot take in: it is asked for when there is room."""
+        if not self._tree.shared:
+            self._say_eager(self.edge.hear_of(author, Heard.DUPLICATE), author)
 
     def _reached(self, stream: StreamId) -> tuple[int, bytes]:
         """How far a stream is held, or will be when the log has taken in what was handed to it; and the hash there."""
@@ -555,7 +572,8 @@ class Session:
             return
         if not self.wants.claim(stream, now):
             return
-        last = min(self.theirs[stream], first + WANTED_EVENTS - 1)
+        most = min(WANTED_EVENTS, LIVELY_EVENTS) if self._is_lively() else WANTED_EVENTS
+        last = min(self.theirs[stream], first + most - 1)
         self.wants.begin(stream, OpenWant(first, last, before, now))
         self._tree.asked(stream, last)
         self._note_late(stream.node)

@@ -106,6 +106,7 @@ class Holder:
         *,
         reach: Callable[[], int] = lambda: MAX_LAMPORT,
         grows: Callable[[StreamId], bool] = lambda _: True,
+        is_lively: Callable[[], bool] = lambda: False,
     ) -> Session:
         return Session(
             program=f"program of {self.keys.node.short}",
@@ -117,6 +118,7 @@ class Holder:
             clock=clock,
             reach=reach,
             grows=grows,
+            is_lively=is_lively,
             now=now,
         )
 

@@ -1,0 +1,36 @@
+"""Sealed ranges for peers, who would take what this disk has damaged for this node's forgery."""
+
+from contextlib import suppress
+
+from lamport.chain import Keys, SealedRange
+from lamport.errors import DamagedRange
+from lamport.ids import StreamId
+from lamport.reader import Reader
+from lamport.repair import Damages
+from lamport.stream_check import require_genuine
+
+
+class Serving:
+    """Gives ranges of one log."""
+
+    def __init__(self, reader: Reader, keys: Keys, damages: Damages) -> None:
+        self._reader = reader
+        self._keys = keys
+        self._damages = damages
+
+    async def served_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
+        """See `Reader.sealed_range`; seal and certificate are verified, too, and it is less where some of it is bad.
+
+        Raises:
+            DamagedRange: what is stored does not hold; it is noted in `Damages`.
+        """
+        with suppress(DamagedRange):
+            return await self._damages.noted(self._genuine_range(stream, first, limit))
+        # What is damaged may lie behind the next seal.
+        return await self._damages.noted(self._genuine_range(stream, first, 1))
+
+    async def _genuine_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
+        sealed = await self._reader.sealed_range(stream, first, limit)
+        if sealed is not None:
+            require_genuine(sealed, self._keys)
+        return sealed

@@ -1,0 +1,80 @@
+"""A session whose log has much to take in: what a flood brings is let go, and asked for in turn."""
+
+from dataclasses import replace
+
+import pytest
+
+from lamport.chain import SealedRange
+from lamport.requests import SHORT_EVENTS
+from tests.lamport.keys import Author, member
+from tests.transport.test_session import Holder, Side, linked, said
+from transport.messages import Eager, Fresh, Greeting, Heads, News, Want
+from transport.session import LIVELY_EVENTS, WANTED_EVENTS
+
+LONG = SHORT_EVENTS + 1
+
+
+def flooded() -> tuple[Side, Side]:
+    """Two sides, of which the second knows the stream that the first pushes, and is crowded."""
+    a, b = linked()
+    a.session.push(a.holder.publish(), 0.0)
+    b.hears(said(a.session))
+    b.session.crowded = True
+    return a, b
+
+
+def test_where_the_log_is_crowded_a_long_push_is_let_go_and_its_author_only_announced() -> None:
+    a, b = flooded()
+    a.session.push(a.holder.publish(LONG), 0.0)
+    b.hears(said(a.session))
+    assert b.holder.held(a.holder.author.stream).offset == 0
+    assert Eager(yes=False, author=a.holder.keys.node) in said(b.session)
+
+
+def test_what_was_let_go_is_asked_for_where_there_is_room_again() -> None:
+    a, b = flooded()
+    a.session.push(a.holder.publish(LONG), 0.0)
+    b.hears(said(a.session))
+    b.session.crowded = False
+    b.session.elapsed(1.0)
+    a.hears(b.says())
+    b.hears(a.says(), 1.0)
+    assert b.holder.heads == a.holder.heads
+    assert len(b.sent_of(Want)) == 1
+
+
+def test_a_short_push_is_taken_in_however_crowded_the_log_is() -> None:
+    a, b = flooded()
+    a.session.push(a.holder.publish(SHORT_EVENTS), 0.0)
+    pushed = said(a.session)
+    assert [type(one) for one in pushed] == [Fresh]
+    b.hears(pushed)
+    assert b.holder.heads == a.holder.heads
+
+
+@pytest.mark.parametrize(("is_lively", "most"), [(False, WANTED_EVENTS), (True, LIVELY_EVENTS)])
+def test_while_others_bring_little_a_want_asks_for_little(is_lively: bool, most: int) -> None:  # noqa: FBT001 - a parameter of the test
+    session = Holder(member("ada")).session(is_lively=lambda: is_lively)
+    author = Author(member("bob"))
+    session.take(Greeting("peer"), 0)
+    session.take(Heads((replace(author.head, offset=2 * WANTED_EVENTS),), complete=True), 0)
+    [want] = [one for one in said(session) if isinstance(one, Want)]
+    assert (want.first, want.last) == (0, most - 1)
+
+
+def test_what_stands_in_line_for_the_log_is_not_asked_for() -> None:
+    a, b = linked()
+    a.session.push(a.holder.publish(), 0.0)
+    b.hears(said(a.session))
+    a.session.push(a.holder.publish(LONG), 0.0)
+    a.holder.publish(LONG)
+    [pushed] = said(a.session)
+    sealed = b.session.take(pushed, 0.0)
+    assert isinstance(sealed, SealedRange)
+    a.session.committed(a.holder.author.stream, 0.0)
+    b.hears(told := said(a.session))
+    b.session.elapsed(1.0)
+    assert [type(one) for one in told] == [News]
+    assert [one for one in said(b.session) if isinstance(one, Want)] == []
+    b.takes_in(sealed, 1.0)
+    assert [one.first for one in said(b.session) if isinstance(one, Want)] == [1 + LONG]

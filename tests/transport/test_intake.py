@@ -1,0 +1,81 @@
+"""What a link hands to its log: short ranges ahead of long ones, and nothing ahead of what they are judged by."""
+
+import asyncio
+
+import pytest
+
+from lamport.chain import HASH_BYTES, SealedRange
+from lamport.forks import ForkProof
+from lamport.notices import Notice, NoticeKind
+from lamport.requests import SHORT_EVENTS
+from tests.lamport.keys import Author, member
+from transport.intake import WAITING_RANGES, Intake, Received
+
+ADA, BOB = member("ada"), member("bob")
+NOTICE = Notice(NoticeKind.RELEASE, b"", b"")
+
+
+def short(author: Author) -> SealedRange:
+    return author.count(1)
+
+
+def long(author: Author) -> SealedRange:
+    return author.count(SHORT_EVENTS + 1)
+
+
+def proof() -> ForkProof:
+    return ForkProof(bytes(HASH_BYTES), short(Author(ADA)), short(Author(ADA)))
+
+
+async def put(intake: Intake, *received: Received) -> list[int]:
+    """How many wait in the quick and in the steady line when these have come."""
+    for one in received:
+        await intake.put(one)
+    return [len(line) for line in intake.lines]
+
+
+def test_a_short_range_overtakes_the_long_ones_of_others() -> None:
+    async def story() -> None:
+        assert await put(Intake(), long(Author(ADA)), short(Author(BOB))) == [1, 1]
+
+    asyncio.run(story())
+
+
+def test_a_short_range_stays_behind_what_its_author_wrote_in_whichever_stream() -> None:
+    async def story() -> None:
+        one, other = Author(ADA, 1), Author(ADA, 2)
+        assert await put(Intake(), long(one), short(one), short(other)) == [0, 3]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("judge", [NOTICE, proof()], ids=["notice", "proof"])
+def test_nothing_overtakes_a_notice_or_a_proof_before_it_was_taken_in(judge: Received) -> None:
+    async def story() -> None:
+        intake = Intake()
+        assert await put(intake, judge, short(Author(BOB))) == [0, 2]
+        assert await intake.steady.get() is judge
+        assert await put(intake, short(Author(BOB))) == [0, 2]
+        intake.steady.done(judge)
+        intake.steady.done(await intake.steady.get())
+        intake.steady.done(await intake.steady.get())
+        assert await put(intake, short(Author(BOB))) == [1, 0]
+
+    asyncio.run(story())
+
+
+def test_a_full_line_holds_up_whoever_brings_more_and_leaves_the_other_open() -> None:
+    async def story() -> None:
+        intake = Intake()
+        await put(intake, *[long(Author(ADA, number)) for number in range(WAITING_RANGES)])
+        waiting = asyncio.create_task(intake.put(long(Author(ADA, 9))))
+        await asyncio.sleep(0)
+        assert intake.is_full
+        assert intake.steady.is_full
+        assert not waiting.done()
+        assert await put(intake, short(Author(BOB))) == [1, WAITING_RANGES]
+        await intake.steady.get()
+        await waiting
+        assert len(intake.steady) == WAITING_RANGES
+
+    asyncio.run(story())
