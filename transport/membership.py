@@ -117,12 +117,16 @@ class Membership:
         try:
             return await self._log.learn(notice)
         except StoreFailed as error:
-            self._failure = error
-            self._has_failed.set()
+            self.fail(error)
             raise
 
+    def fail(self, error: StoreFailed) -> None:
+        """The disk has failed at a peer's notice or request; that is no end of a link, but the node's."""
+        self._failure = error
+        self._has_failed.set()
+
     async def run(self) -> NoReturn:
-        """Raise `StoreFailed` once the disk has failed a notice: whoever brought that, the node must stop."""
+        """Raise `StoreFailed` once the disk has failed: whoever noticed it, the node must stop."""
         await self._has_failed.wait()
         assert self._failure is not None, "it was noted before"
         raise self._failure

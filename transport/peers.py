@@ -16,7 +16,7 @@ from functools import partial
 from random import Random
 
 from lamport.chain import Seal, SealedRange
-from lamport.errors import DamagedRange, LogClosed
+from lamport.errors import DamagedRange, LogClosed, StoreFailed
 from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
 from lamport.notices import Notice
@@ -381,6 +381,8 @@ class Peers:
             ended = error
         finally:
             self._unregister(channel.peer, link)
+        if isinstance(ended, StoreFailed):
+            self.members.fail(ended)
         if not isinstance(ended, TransportError | OSError):
             # A bug of ours that one peer found must not take the other links along.
             _log.error("the link to %s failed", channel.peer.short, exc_info=ended)
@@ -423,9 +425,6 @@ class Peers:
         longest: float = min(FIRST_BACKOFF_S * 2 ** min(failures, 10), MAX_BACKOFF_S)
         return longest * self._randomness.uniform(0.5, 1.0)
 
-    def _banned(self, node: NodeId) -> bool:
-        return self._bans.left_s(node) > 0
-
     def _reason_to_refuse(self, channel: Channel) -> Refusal | None:
         node = channel.peer
         if node == self._log.node:
@@ -434,7 +433,7 @@ class Peers:
             return refusal
         if node in self._cut:
             return Refusal.CUT
-        if self._banned(node):
+        if self._bans.left_s(node) > 0:
             return Refusal.BANNED
         return None if self._supersedes(node, dialled=False) else Refusal.BUSY
 
@@ -442,7 +441,7 @@ class Peers:
         """Raise for a peer that was dialled by its address and turns out not to be talked to."""
         if channel.peer == self._log.node:
             raise PeerRejected("this is our own address, or a node with a copy of our key")
-        if channel.peer in self._cut or self._banned(channel.peer):
+        if channel.peer in self._cut or self._bans.left_s(channel.peer) > 0:
             raise PeerRejected("this peer is cut or banned here")
 
     def _supersedes(self, node: NodeId, *, dialled: bool) -> bool:

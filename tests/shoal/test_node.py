@@ -28,17 +28,18 @@ COUNT: Fish[int] = Fish("count", Tag("x"), 0, lambda count, _event, _metadata: c
 
 
 class FailingDisk:
-    """A real disk whose writer fails transactions with an SQLite error code while it is told to."""
+    """A real disk that fails transactions, or reads, with an SQLite error code while it is told to."""
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
         self.code: int | None = None
+        self.reading_code: int | None = None
 
     async def open_writer(self) -> Connection:
         return _FailingConnection(await self._disk.open_writer(), self)
 
     async def open_reader(self) -> Connection:
-        return await self._disk.open_reader()
+        return _FailingReader(await self._disk.open_reader(), self)
 
     async def read_token(self) -> bytes:
         return await self._disk.read_token()
@@ -56,14 +57,24 @@ class _FailingConnection:
         return await self._connection.fetch(sql, parameters)
 
     async def transact(self, statements: Iterable[Statement]) -> None:
-        if self._disk.code is not None:
-            error = sqlite3.OperationalError("made to fail")
-            error.sqlite_errorcode = self._disk.code
-            raise error
+        _fail_with(self._disk.code)
         await self._connection.transact(statements)
 
     async def close(self) -> None:
         await self._connection.close()
+
+
+class _FailingReader(_FailingConnection):
+    async def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        _fail_with(self._disk.reading_code)
+        return await super().fetch(sql, parameters)
+
+
+def _fail_with(code: int | None) -> None:
+    if code is not None:
+        error = sqlite3.OperationalError("made to fail")
+        error.sqlite_errorcode = code
+        raise error
 
 
 @asynccontextmanager
@@ -214,6 +225,23 @@ def test_a_disk_that_fails_at_a_notice_which_a_peer_brought_stops_the_node(tmp_p
             with pytest.raises(BaseExceptionGroup) as stopped:
                 await until_it_stops(home, peer.node)
             assert isinstance(unwrapped(stopped.value), StoreFailed)
+
+    asyncio.run(story())
+
+
+def test_a_disk_that_fails_when_a_peer_is_answered_stops_the_node(tmp_path: Path) -> None:
+    async def until_it_stops(home: Home, other: Home) -> None:
+        async with on_failing_disk(home) as (node, disk):
+            await node.publish("x", 1)
+            disk.reading_code = sqlite3.SQLITE_IOERR_READ
+            async with other.started([node.listening]):
+                await asyncio.Event().wait()
+
+    async def story() -> None:
+        home, other = make_homes(tmp_path, "AB")
+        with pytest.raises(BaseExceptionGroup) as stopped:
+            await until_it_stops(home, other)
+        assert isinstance(unwrapped(stopped.value), StoreFailed)
 
     asyncio.run(story())
 
