@@ -1,4 +1,4 @@
-"""Delivery of single events: against its raw bound, and beside a peer that floods against the same without it."""
+"""Delivery of single events against its raw bound; delivery and appends beside a peer that floods, against none."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from benchmarks.events import Sample, generate
-from benchmarks.nodes import make_identities
+from benchmarks.nodes import make_identities, publish_timed
 from benchmarks.replicate import (
     MAX_DELIVERIES,
     WARM_UP,
@@ -23,10 +23,12 @@ EVENTS = MAX_DELIVERIES
 """Events whose delivery is timed in a run, unless another number is asked for."""
 
 _FLOODED = "latency, delivery of one event beside a flood"
+_APPENDED = "latency, append at the receiver beside a flood"
 _MEASURED = (
     "from node.publish at one node to the event in a subscription at the other, one at a time; against a raw commit, a"
     " raw TLS round trip of its bytes and a second raw commit. Beside a flood: the same while a third node, in a"
-    " process of its own, publishes to the receiver as fast as it can; against the same two nodes without it."
+    " process of its own, publishes to both as fast as it can, then node.publish at the receiver, one at a time;"
+    " against the same two nodes without it."
 )
 _LEFT_OUT = (
     "real networks. The flood takes its share of the machine, too: on two cores a part of what it costs is not the"
@@ -60,5 +62,6 @@ async def _delivered(samples: Sequence[Sample], *, floods: bool) -> Figures:
             assert process.stdout is not None
             assert await process.stdout.readline() == LINKED, "the third node is there"
         laps = await deliveries(source, target, samples)
+        appends = [await publish_timed(target, sample) for sample in samples]
         assert floods == any(one.node == third.node for one, _ in target.offsets.items())
-        return percentiles(_FLOODED, laps)
+        return {**percentiles(_FLOODED, laps), **percentiles(_APPENDED, appends)}

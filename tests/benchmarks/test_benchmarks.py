@@ -63,6 +63,8 @@ ROWS = {
         "replicate, delivery of one event, p99": "lower",
         "latency, delivery of one event beside a flood, p50": "lower",
         "latency, delivery of one event beside a flood, p99": "lower",
+        "latency, append at the receiver beside a flood, p50": "lower",
+        "latency, append at the receiver beside a flood, p99": "lower",
     },
     "stalled": {
         "stalled, append beside a stalled peer, p50": "lower",
