@@ -111,6 +111,7 @@ class Link:
         """What this peer is asked for because the disk here has lost it."""
         self._forks = ForkSearch(session, log)
         self.intake = Intake()
+        session.is_crowded = self._is_crowded
         self._notices = NoticeExchange(log.store.notices)
         self._has_greeted = False
         self._learn_notice = log.learn if learn is None else learn
@@ -218,6 +219,14 @@ class Link:
                 raise LinkEnded("the peer hung up")
             self.session.liveness.heard(self._now())
 
+    def _is_crowded(self, author: NodeId) -> bool:
+        """Whether a flood of an author's has no room in line, and would hold up others who have something to say.
+
+        On its author's own link it holds up nobody but its author, as long as nobody else's turn depends on it.
+        """
+        in_the_way = author != self.channel.peer or self._log.turns.is_lively
+        return in_the_way and self.intake.steady.is_full
+
     async def _pause(self, seconds: float) -> None:
         """Let others have their turn, and a peer that exceeds its allowance wait."""
         self._is_throttled = seconds > 0
@@ -231,7 +240,6 @@ class Link:
         if isinstance(message, Heads):
             self._notices.hear_heads()
             await self._follow_horizons(message.horizons)
-        self.session.crowded = self.intake.steady.is_full and self._log.turns.is_lively
         received = None if message is None else self.session.take(message, self._now())
         if isinstance(message, Addresses):
             self._met(heard(message.candidates, self.channel.peer, self.channel.remote))

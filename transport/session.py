@@ -105,8 +105,8 @@ class Session:
         self.diverged: dict[StreamId, None] = {}
         self.quarantined: dict[StreamId, int | None] = {}
         """What the log will not take in, and how far its timestamps leap where that is why."""
-        self.crowded = False
-        """Whether long ranges that nobody asked for are let go, to be asked for in turn."""
+        self.is_crowded: Callable[[NodeId], bool] = lambda _author: False
+        """Whether an author's long ranges that nobody asked for are let go, to be asked for in turn."""
         self.edge = Edge(tree)
         self.traffic = Traffic()
         self.meters = Meters()
@@ -492,10 +492,7 @@ class Session:
         offset, hash_ = self._reached(stream)
         if offset >= last:
             self._note_duplicate(stream, last)
-        elif self.crowded and not is_short(len(message.events), sum(map(len, message.events))):
-            self._let_go(stream.node)
-            return None
-        elif offset == message.first - 1:
+        elif offset == message.first - 1 and not self._lets_go(message, stream, now):
             reached = chained(hash_, message.events)
             if reached.startswith(message.hash):
                 seal = Seal(
@@ -508,10 +505,16 @@ class Session:
         self.ask(now)
         return None
 
-    def _let_go(self, author: NodeId) -> None:
-        """Take no part in a flood that the log cannot take in: it is asked for when there is room."""
+    def _lets_go(self, message: Fresh, stream: StreamId, now: float) -> bool:
+        """Whether to take no part in a flood that the log has no room for: it is asked for when there is."""
+        if is_short(len(message.events), sum(map(len, message.events))):
+            return False
+        if not self.is_crowded(stream.node):
+            self.wants.claim(stream, now)  # nobody else need be asked for what comes by itself
+            return False
         if not self._tree.shared:
-            self._say_eager(self.edge.hear_of(author, Heard.DUPLICATE), author)
+            self._say_eager(self.edge.hear_of(stream.node, Heard.DUPLICATE), stream.node)
+        return True
 
     def _reached(self, stream: StreamId) -> tuple[int, bytes]:
         """How far a stream is held, or will be when the log has taken in what was handed to it; and the hash there."""
@@ -536,6 +539,7 @@ class Session:
         arriving = self._arriving.get(sealed.stream)
         if arriving is not None and arriving.offset <= sealed.seal.offset:
             del self._arriving[sealed.stream]
+            self.wants.release(sealed.stream)
 
     def _note_duplicate(self, stream: StreamId, offset: int) -> None:
         author = stream.node

@@ -35,6 +35,11 @@ class Wants:
         """Whether the stream may be fetched from this peer, from now on."""
         return self._claims.take(stream, self._session, now)
 
+    def release(self, stream: StreamId) -> None:
+        """What was claimed without being asked for has come: let others fetch what follows."""
+        if stream not in self.open:
+            self._claims.give_back(stream, self._session)
+
     def begin(self, stream: StreamId, want: OpenWant) -> None:
         """A range is asked for."""
         self.abandoned.pop(stream, None)

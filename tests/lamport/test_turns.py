@@ -146,12 +146,22 @@ def test_while_others_bring_little_a_commit_has_one_long_range_and_authors_take_
     for author in (A, A, A, B, C):
         door.add(author, LONG)
     authors = []
-    while door.turns:
+    for _ in range(20):
         door.add(None, 1)
         authors += [[one.author for one in door.commit() if one.events == LONG]]
         door.clock.now += MAX_REST_S
     assert [one for some in authors for one in some] == [A, B, C, A, A]
     assert all(len(some) <= 1 for some in authors)
+
+
+def test_many_short_ranges_leave_half_a_commit_to_what_is_appended() -> None:
+    door = Door()
+    for number in range(MAX_COMMIT_EVENTS // SHORT_EVENTS + 1):
+        door.add((A, B)[number % 2], SHORT_EVENTS)
+    appended = door.add(None, 1)
+    first = door.commit()
+    assert first[-1] is appended
+    assert sum(one.events for one in first) < MAX_COMMIT_EVENTS / 2 + 2 * SHORT_EVENTS
 
 
 def test_a_long_range_goes_beside_short_ones_only_where_it_was_left_out_for_them_before() -> None:

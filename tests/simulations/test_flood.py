@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 
 from lamport.chain import HASH_BYTES, Head
+from lamport.event import draft
 from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
 from lamport.tags import Tag
@@ -26,11 +27,17 @@ from transport.journal import Journal
 from transport.link import Link
 from transport.messages import MAX_HEADS, Addresses, Eager, Greeting, Heads, Message, News
 from transport.network import Address, Candidate
-from transport.session import Session
+from transport.session import LIVELY_EVENTS, Session
 from transport.tree import ANNOUNCED_TOGETHER_S, Tree
 
 X = Tag("x")
 FLOOD_S = 20.0
+
+BATCH = 40
+"""Events of a commit of a flood: few enough to be relayed, and too many to be short."""
+
+SLOW_S = 0.1
+"""What a slow disk takes for a commit."""
 
 
 def said(*messages: Message) -> bytes:
@@ -62,10 +69,10 @@ async def drained(channel: SimulatedChannel) -> None:
         pass
 
 
-async def latencies(source: Device, target: Device) -> list[float]:
+async def latencies(source: Device, target: Device, count: int = 40) -> list[float]:
     """How long events of one take to the other, one after the other."""
     clock, found = asyncio.get_running_loop().time, []
-    for number in range(40):
+    for number in range(count):
         began = clock()
         event = await source.publish(X, number)
         while target.node.offsets.of(event.stream) < event.offset:
@@ -104,6 +111,63 @@ def test_a_flood_from_one_member_is_read_no_faster_than_allowed_and_delays_nobod
             channel.abort()
 
     run_simulated(story(), random.Random(2))
+
+
+async def publish_much(source: Device) -> None:
+    """Publish more than a slow device can take in."""
+    while True:
+        await source.node.publish_all([draft("flood", number) for number in range(BATCH)])
+        await asyncio.sleep(SLOW_S / 10)
+
+
+def test_who_publishes_more_than_a_node_can_take_in_delays_nobody_else_there() -> None:
+    """Not even where the flood is relayed over the link on which the others' events come."""
+
+    async def story() -> None:
+        world = World(5, 3)
+        async with world.started():
+            a, b, flooding = world.nodes
+            disk = b._disk  # noqa: SLF001 - this device is slow, and the others are ahead of it
+            assert disk is not None
+            disk._latency_s = SLOW_S  # noqa: SLF001 - see above
+            await world.run(seconds=2)
+            before = await latencies(a, b, 10)
+            task = asyncio.create_task(publish_much(flooding))
+            await world.run(seconds=2)
+            async with asyncio.timeout(10):
+                during = await latencies(a, b, 10)
+            task.cancel()
+            held = [one.node.offsets.of(flooding.node.log.stream) for one in (a, b)]
+            assert max(during) < 3 * max(before)
+            assert 0 < held[1] < held[0]
+            await world.run(seconds=20)
+            assert b.node.offsets.covers(flooding.node.offsets)
+            for link in b.node.peers._links.values():  # noqa: SLF001 - nothing is left over in its lines
+                assert all(one.may_be_overtaken_by(flooding.node.id) for one in link.intake.lines)
+
+    run_simulated(story(), random.Random(5))
+
+
+def test_a_node_that_has_something_to_say_itself_catches_up_in_smaller_steps() -> None:
+    async def story() -> None:
+        world = World(6, 2)
+        async with world.started():
+            a, b = world.nodes
+            await world.run(seconds=2)
+            b.node.peers.cut(a.node.id)
+            for _ in range(20):
+                await a.node.publish_all([draft("much", number) for number in range(100)])
+            await b.publish(X, 0)
+            b.node.peers.heal()
+            asked = []
+            while not b.node.offsets.covers(a.node.offsets):
+                await b.publish(X, 0)
+                for link in b.node.peers._links.values():  # noqa: SLF001 - what it is asked for
+                    asked += [one.last - one.first + 1 for one in link.session.wants.open.values()]
+            assert asked
+            assert max(asked) <= LIVELY_EVENTS
+
+    run_simulated(story(), random.Random(6))
 
 
 class Dribble:

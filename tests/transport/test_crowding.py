@@ -19,7 +19,7 @@ def flooded() -> tuple[Side, Side]:
     a, b = linked()
     a.session.push(a.holder.publish(), 0.0)
     b.hears(said(a.session))
-    b.session.crowded = True
+    b.session.is_crowded = lambda author: author == a.holder.keys.node
     return a, b
 
 
@@ -35,12 +35,41 @@ def test_what_was_let_go_is_asked_for_where_there_is_room_again() -> None:
     a, b = flooded()
     a.session.push(a.holder.publish(LONG), 0.0)
     b.hears(said(a.session))
-    b.session.crowded = False
+    b.session.is_crowded = lambda _author: False
     b.session.elapsed(1.0)
     a.hears(b.says())
     b.hears(a.says(), 1.0)
     assert b.holder.heads == a.holder.heads
     assert len(b.sent_of(Want)) == 1
+
+
+def test_what_one_peer_pushes_in_bulk_is_asked_of_nobody_else_until_it_has_come() -> None:
+    a, b = linked()
+    a.session.push(a.holder.publish(), 0.0)
+    b.hears(said(a.session))
+    a.session.push(a.holder.publish(LONG), 0.0)
+    [pushed] = said(a.session)
+    sealed = b.session.take(pushed, 0.0)
+    assert isinstance(sealed, SealedRange)
+    other = b.holder.session()
+    other.take(Greeting("other"), 0)
+    other.take(Heads((a.holder.author.head,), complete=True), 0)
+    assert [one for one in said(other) if isinstance(one, Want)] == []
+    b.session.untaken(sealed, 0.0)
+    b.session.close()
+    other.elapsed(0.0)
+    assert [one.first for one in said(other) if isinstance(one, Want)] == [1]
+
+
+def test_a_claim_on_what_is_pushed_ends_when_it_has_come() -> None:
+    a, b = linked()
+    for count in (1, LONG):
+        a.session.push(a.holder.publish(count), 0.0)
+        b.hears(said(a.session))
+    other, more = b.holder.session(), a.holder.publish()
+    other.take(Greeting("other"), 0)
+    other.take(Heads((a.holder.author.head,), complete=True), 0)
+    assert [one.first for one in said(other) if isinstance(one, Want)] == [more.first]
 
 
 def test_a_short_push_is_taken_in_however_crowded_the_log_is() -> None:
