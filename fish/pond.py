@@ -34,6 +34,7 @@ from fish.lookout import (
 from fish.observation import Observation
 from fish.oversight import NO_OVERSIGHT, Oversight
 from fish.reports import Activity, Report, Reports
+from fish.residents import Residents
 from fish.running import Limits, RunningFish, Surroundings
 from fish.shown import Shown
 from fish.snapshots import Snapshot
@@ -96,7 +97,7 @@ class Pond:
         self._oversight = oversight
         self._group = tasks
         self._tasks: dict[asyncio.Task[None], None] = {}
-        self._residents: dict[tuple[str, int], _Resident[Any]] = {}
+        self._residents: Residents[_Resident[Any]] = Residents(self._limits.idle_fish)
         self._feed = Feed(log.node, log.offsets)
         self._reports = Reports()
         self._travels = Travels()
@@ -118,20 +119,20 @@ class Pond:
     @property
     def running(self) -> tuple[str, ...]:
         """The names of the fish that run here, sorted."""
-        return tuple(sorted({name for name, _ in self._residents}))
+        return tuple(sorted({name for name, _ in self._residents.all}))
 
     @property
     def stopped(self) -> Mapping[str, str]:
         """The fish whose reducer raised, by name, and what happened."""
         residents = [
-            resident.running for _, resident in sorted(self._residents.items(), key=_by_name)
+            resident.running for _, resident in sorted(self._residents.all.items(), key=_by_name)
         ]
         return {one.fish.name: str(one.stopped) for one in residents if one.stopped is not None}
 
     @property
     def activity(self) -> Activity:
         """What this pond is at, at this moment."""
-        residents = self._residents.values()
+        residents = self._residents.all.values()
         alive = [one.running for one in residents if one.running.stopped is None]
         return Activity(
             fish=len(self._residents),
@@ -143,7 +144,7 @@ class Pond:
 
     def revive(self) -> None:
         """Let fish go on that stopped because the disk had lost an event: it has been mended."""
-        for resident in self._residents.values():
+        for resident in self._residents.all.values():
             resident.running.revive()
 
     @property
@@ -158,9 +159,9 @@ class Pond:
     def find(self, name: str, version: int | None = None) -> Fish[Any] | None:
         """The running fish of this name and version, by default of its highest version; None where there is none."""
         versions = [
-            one for known, one in self._residents if known == name and version in (None, one)
+            one for known, one in self._residents.all if known == name and version in (None, one)
         ]
-        return self._residents[name, max(versions)].running.fish if versions else None
+        return self._residents.all[name, max(versions)].running.fish if versions else None
 
     def observe(
         self,
@@ -431,7 +432,7 @@ class Pond:
         self._closed = asyncio.get_running_loop().create_future()
         try:
             await self._end_tasks()
-            for resident in self._residents.values():
+            for resident in self._residents.all.values():
                 await resident.running.save()
         finally:
             self._closed.set_result(None)
@@ -444,19 +445,15 @@ class Pond:
         self._end_fish(PondClosed("the pond was closed"))
 
     def _end_fish(self, cause: BaseException) -> None:
-        for resident in self._residents.values():
+        for resident in self._residents.all.values():
             resident.running.end(cause)
 
     def _resident(self, fish: Fish[State]) -> _Resident[State]:
         if self._closed is not None:
             raise PondClosed("the pond is closed")
-        key = fish.name, fish.version
-        known = self._residents.pop(key, None)
+        known = self._residents.asked_for((fish.name, fish.version))
         if known is None:
             return self._move_in(fish)
-        self._residents[key] = (
-            known  # at the end: whoever was not asked for stands at the beginning
-        )
         if known.running.fish.definition != fish.definition:
             raise FishConflict(
                 f"fish {fish.name!r} version {fish.version} already runs with another selection, initial"
@@ -472,10 +469,10 @@ class Pond:
             feeding.add_done_callback(self._fed)
         running = RunningFish(fish, self._around)
         resident = _Resident(running)
-        self._residents[fish.name, fish.version] = resident
+        self._residents.move_in((fish.name, fish.version), resident)
         self._feed.join(running, fish.where)
         running.start()
-        if len(self._residents) > self._limits.idle_fish and not self._is_evicting:
+        if self._residents.is_crowded and not self._is_evicting:
             self._is_evicting = True
             self._start(self._evict(), "eviction of idle fish")
         return resident
@@ -483,14 +480,11 @@ class Pond:
     async def _evict(self) -> None:
         """Let idle fish go, those first that were not asked for the longest; their snapshots stay."""
         try:
-            for key, resident in tuple(self._residents.items()):
-                if len(self._residents) <= self._limits.idle_fish:
-                    return
+            for key, resident in await self._residents.surplus():
                 if resident.is_idle:
                     await resident.running.save()
                 # While it was being saved somebody may have come for it.
-                if resident.is_idle and self._residents.get(key) is resident:
-                    del self._residents[key]
+                if self._residents.move_out(key, resident):
                     resident.running.end(PondClosed("this fish was idle"))
                     if resident.work is not None:
                         resident.work.cancel()

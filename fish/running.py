@@ -49,7 +49,8 @@ class Limits:
     """Reducer calls between two stored snapshots: a restart then costs about as many."""
 
     idle_fish: int = 1_024
-    """Fish that nobody watches and that are kept running all the same: the next question costs them nothing."""
+    """Fish that nobody watches and that are kept running all the same, however many are watched: the next question
+    costs them nothing."""
 
     snapshot_bytes_per_call: int = 256
     """A large state is stored more seldom, one reducer call for each so many of its bytes: encoding these takes about

@@ -251,7 +251,7 @@ class StateWatch:
         except StateCodecError:
             return  # a state that cannot be compared is its author's choice; it is never kept in a snapshot either
         self.world.note(device.name, Kind.STATE, state_text(fish.name, data), data)
-        residents = device.pond._residents
+        residents = device.pond._residents.all
         current = residents[fish.name, fish.version].running._current
         assert current is not None, "it was shown"
         seen = (device.name, hashlib.sha256(data).digest())
