@@ -17,7 +17,7 @@ further than the feed has heard: whatever is hidden of what it has folded is tol
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 from fish.definition import Fish, State
@@ -26,6 +26,7 @@ from fish.explaining import Travel, Travels
 from fish.feed import Feed
 from fish.folding import Here
 from fish.log import Log, horizons_behind
+from fish.news import News
 from fish.observation import Held, Observation, held, present
 from fish.purity import examined
 from fish.reports import Report, ReportKind, Reports
@@ -61,35 +62,6 @@ _LOGGER = logging.getLogger("shoal.fish")
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 """Starts a task of the pond."""
-
-
-@dataclass(slots=True)
-class _News:
-    """What arrived since the task last looked. `is_complete` is False where the inbox had overflowed.
-
-    `retracted` are the keys of matching events that were handed over before and are hidden now; the log bounds them.
-    With `renamed` a fork was proven: keys and offsets known before may have other names by now.
-    """
-
-    events: list[Event] = field(default_factory=list)
-    offsets: OffsetMap = field(default_factory=OffsetMap)
-    is_complete: bool = True
-    retracted: list[EventKey] = field(default_factory=list)
-    renamed: bool = False
-
-    def add(self, events: list[Event], offsets: OffsetMap, limit: int) -> None:
-        self.offsets = self.offsets.raised(offsets)
-        if self.is_complete:
-            self.events += events
-            self.is_complete = len(self.events) <= limit
-        if not self.is_complete:
-            self.events = []
-
-    def withdraw(self, retracted: list[EventKey]) -> None:
-        """Leave out events that are hidden from now on, which may have been folded before."""
-        hidden = frozenset(retracted)
-        self.events = [one for one in self.events if one.key not in hidden]
-        self.retracted += retracted
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +123,7 @@ class RunningFish(Generic[State]):
         self._shelf = SnapshotShelf(fish, around.log)
         self._current: Snapshot[State] | None = None
         self._calls, self._saved_calls = 0, 0
-        self._news: _News | None = None
+        self._news: News | None = None
         self._ended: BaseException | None = None
         self._observations: tuple[Held, ...] = ()
         self._task: asyncio.Task[None] | None = None
@@ -240,7 +212,7 @@ class RunningFish(Generic[State]):
         if self.stopped is not None:
             return
         if self._news is None:
-            self._news = _News()
+            self._news = News()
         self._news.add(events, offsets, self._around.limits.waiting_events)
         self._news.renamed = self._news.renamed or renamed
         if retracted:
@@ -416,7 +388,7 @@ class RunningFish(Generic[State]):
         by_size = self._shelf.encoded_bytes // self._around.limits.snapshot_bytes_per_call
         return max(self._around.limits.snapshot_every, by_size)
 
-    async def _take_in(self, news: _News) -> None:
+    async def _take_in(self, news: News) -> None:
         """Fold the news in.
 
         The target is what is covered already and the news together: a follower that lags may not yet have handed over
@@ -441,7 +413,7 @@ class RunningFish(Generic[State]):
             await self._travel(late, target)
         self._timeline.cover(target)
 
-    async def _first_changed(self, news: _News, retracted: EventKey, target: OffsetMap) -> EventKey:
+    async def _first_changed(self, news: News, retracted: EventKey, target: OffsetMap) -> EventKey:
         """The lowest key from which the fold is another one: of what is retracted, or of what arrived late.
 
         Nothing is folded on before that: a reducer must not stumble over what is hidden already.
