@@ -94,10 +94,10 @@ class Log(Protocol):
         """Append events in this order, all or none; they are durable when this returns."""
         ...
 
-    async def save_snapshot(
-        self, snapshot: StoredSnapshot, thinned: Sequence[EventKey] = ()
+    async def save_snapshots(
+        self, snapshots: Sequence[StoredSnapshot], thinned: Sequence[EventKey] = ()
     ) -> None:
-        """Keep a snapshot, and drop those of its fish and version at the keys `thinned`.
+        """Keep snapshots of one fish and version, at least one, and drop those at the keys `thinned`; all or nothing.
 
         The log bounds how many it keeps of one fish and version: the newest few dozen.
         """

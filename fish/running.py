@@ -8,7 +8,8 @@ at once. So there is one replay for a whole catch-up, and nobody sees a state in
 is retracted sends the task back in the same way, to before it.
 
 The inbox is bounded. When it overflows it is thrown away, and the task reads what it missed from the log. A long replay
-yields to the event loop every few milliseconds, in the middle of a page, too (`fish.folding`).
+yields to the event loop every few milliseconds, in the middle of a page, too (`fish.folding`). Snapshots are stored by
+another task, one writing after the other, while this one goes on.
 
 A fish that rests costs its state, its checkpoints and no task; it covers all that the feed has heard. It never reads
 further than the feed has heard: whatever is hidden of what it has folded is told by the feed, once, and by nobody else.
@@ -30,7 +31,7 @@ from fish.news import News
 from fish.observation import Held, Observation, held, present
 from fish.purity import examined
 from fish.reports import Report, ReportKind, Reports
-from fish.snapshots import Snapshot, SnapshotShelf, closing
+from fish.snapshots import Snapshot, SnapshotShelf, Writing, closing
 from fish.timeline import Timeline
 from lamport.errors import DamagedEvent
 from lamport.event import Event
@@ -295,15 +296,13 @@ class RunningFish(Generic[State]):
 
     async def save(self) -> None:
         """Store the state shown last as a snapshot, unless that was done or the fish stopped."""
-        current = self._current
-        if current is None or self.stopped is not None or self._calls == self._saved_calls:
-            return
-        calls = self._calls
-        older: tuple[Snapshot[State], ...] = ()
-        if self._timeline.key == current.key and self._timeline.state is current.state:
-            older = self._older(current)
-        await self._shelf.save(current, older)
-        self._saved_calls = calls
+        await self._shelf.written()
+        snapshots = self._unsaved()
+        if snapshots:
+            try:
+                await self._write(self._shelf.begin(*snapshots), self._timeline, self._calls)
+            finally:
+                self._shelf.end()
 
     def pulse(self) -> None:
         """Let everybody who waits in `changed` look again."""
@@ -373,7 +372,7 @@ class RunningFish(Generic[State]):
         await self._replay(after, target)
         self._is_hydrated = True
         self._show()
-        await self.save()
+        self._save_meanwhile()
 
     async def _catch_up(self) -> None:
         while (news := self._news) is not None and self._may_fold:
@@ -381,7 +380,28 @@ class RunningFish(Generic[State]):
             await self._take_in(news)
             self._show()
             if self._calls - self._saved_calls >= self._calls_between_snapshots:
-                await self.save()
+                self._save_meanwhile()
+
+    def _save_meanwhile(self) -> None:
+        """As `save`, while the fish goes on: who waits for the next state does not wait for the disk."""
+        snapshots = None if self._shelf.is_writing else self._unsaved()
+        if snapshots:
+            writing = self._write(self._shelf.begin(*snapshots), self._timeline, self._calls)
+            task = self._around.spawn(writing, f"snapshot of fish {self.fish.name}")
+            task.add_done_callback(lambda _: self._shelf.end())
+
+    def _unsaved(self) -> tuple[Snapshot[State], Sequence[Snapshot[State]]] | None:
+        """The state shown last and those of the checkpoints behind it, if there is anything to store."""
+        current, timeline = self._current, self._timeline
+        if current is None or self.stopped is not None or self._calls == self._saved_calls:
+            return None
+        is_head = timeline.key == current.key and timeline.state is current.state
+        return current, self._older(current) if is_head else ()
+
+    async def _write(self, writing: Writing[State], timeline: Timeline[State], calls: int) -> None:
+        await self._shelf.write(writing)
+        if timeline is self._timeline:  # or they are counted anew
+            self._saved_calls = calls
 
     @property
     def _calls_between_snapshots(self) -> int:

@@ -57,8 +57,25 @@ class Snapshot(Generic[State_co]):
     provisional: bool = False
 
 
+@dataclass(slots=True)
+class Writing(Generic[State]):
+    """Snapshots on their way to the log, oldest first, and the keys of those that go with them.
+
+    From `spoilt_from` on they do not hold any more: an event came late meanwhile, or was retracted.
+    """
+
+    new: Sequence[Snapshot[State]]
+    thinned: Sequence[EventKey]
+    over: asyncio.Future[None]
+    spoilt_from: EventKey | None = None
+
+    def holds(self, key: EventKey) -> bool:
+        """Whether what stands at this key still holds."""
+        return self.spoilt_from is None or key < self.spoilt_from
+
+
 class SnapshotShelf(Generic[State]):
-    """The stored snapshots of one fish. For one task at a time."""
+    """The stored snapshots of one fish. One task may write (`begin`, `write`, `end`) while another one folds on."""
 
     __slots__ = (
         "_definition",
@@ -68,6 +85,7 @@ class SnapshotShelf(Generic[State]):
         "_kept",
         "_log",
         "_spoilt",
+        "_writing",
         "encoded_bytes",
         "was_redefined",
     )
@@ -84,8 +102,19 @@ class SnapshotShelf(Generic[State]):
         """Keys of what is kept, and how many events each is made of. It is replaced, never changed."""
         self._spoilt: tuple[EventKey, ...] = ()
         """Keys of what is stored and does not hold any more."""
+        self._writing: Writing[State] | None = None
         self.encoded_bytes = 0
         """The size of the state that was encoded last: what that costs, the next time will cost."""
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether something is being saved."""
+        return self._writing is not None
+
+    async def written(self) -> None:
+        """Wait until nothing is being saved."""
+        while self._writing is not None:
+            await asyncio.wait((self._writing.over,))
 
     async def newest(self, target: OffsetMap) -> Snapshot[State] | None:
         """The newest snapshot that holds for a log with these offsets; those that do not go with the next that is kept.
@@ -94,6 +123,7 @@ class SnapshotShelf(Generic[State]):
             FishStopped: the fish's own `deserialize_state` raised.
             LogError: the log cannot be read.
         """
+        await self.written()
         fish = self._fish
         stored = await self._log.load_snapshots(fish.name, fish.version, self._definition)
         self._is_foreign = not stored
@@ -110,26 +140,45 @@ class SnapshotShelf(Generic[State]):
             self.spoil(spoilt_from)
         return None
 
-    async def save(self, snapshot: Snapshot[State], older: Sequence[Snapshot[State]] = ()) -> None:
-        """Keep a snapshot, if its state can be encoded and the disk has room; and of those older what is worth it.
+    def begin(
+        self, snapshot: Snapshot[State], older: Sequence[Snapshot[State]] = ()
+    ) -> Writing[State]:
+        """Choose what to keep: a snapshot, and of those older what is worth it. Until `end` no other writing begins."""
+        assert self._writing is None, "one after the other"
+        over = asyncio.get_running_loop().create_future()
+        self._writing = Writing(*self._chosen(snapshot, older), over)
+        return self._writing
+
+    async def write(self, writing: Writing[State]) -> None:
+        """Keep what was chosen, if the states can be encoded and the disk has room.
 
         Raises:
             LogError: the log failed otherwise.
         """
-        new, thinned = self._chosen(snapshot, older)
-        stored = [one for each in new if (one := await self._stored(each)) is not None]
+        stored = [one for each in writing.new if (one := await self._stored(each)) is not None]
         try:
             if self._is_foreign and stored:
                 # Snapshots of other code under this name: the log keeps the newest few, and these could fill that.
                 await self._log.drop_snapshots(self._fish.name, None)
                 self._is_foreign = False
-            for one in stored:
-                await self._log.save_snapshot(one, thinned)
-                staying = {key: n for key, n in self._kept.items() if key not in thinned}
-                self._kept = staying | {one.key: one.count}
-                thinned, self._spoilt = (), ()
+            if stored:
+                await self._log.save_snapshots(stored, writing.thinned)
+                self._note(writing, stored)
         except StoreRefused as error:
             _LOGGER.warning("fish %r: no snapshot was kept: %s", self._fish.name, error)
+
+    def end(self) -> None:
+        """The writing is over, or was given up."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.over.set_result(None)
+
+    def _note(self, writing: Writing[State], stored: Sequence[StoredSnapshot]) -> None:
+        gone = writing.thinned
+        kept = {key: count for key, count in self._kept.items() if key not in gone}
+        self._kept = kept | {one.key: one.count for one in stored if writing.holds(one.key)}
+        late = (one.key for one in stored if not writing.holds(one.key))
+        self._spoilt = (*(key for key in self._spoilt if key not in gone), *late)
 
     def _chosen(
         self, snapshot: Snapshot[State], older: Sequence[Snapshot[State]]
@@ -163,6 +212,8 @@ class SnapshotShelf(Generic[State]):
         It goes with the next snapshot that is kept: to write now would cost a sync before anything is folded. Where it
         does not come to that, it is found not to hold when it is next looked at.
         """
+        if self._writing is not None and self._writing.holds(from_key):
+            self._writing.spoilt_from = from_key
         spoilt = [key for key in self._kept if key >= from_key]
         if spoilt:
             self._kept = {key: count for key, count in self._kept.items() if key < from_key}

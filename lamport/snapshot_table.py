@@ -20,12 +20,18 @@ class SnapshotTable:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def save(self, snapshot: StoredSnapshot, thinned: Sequence[EventKey] = ()) -> None:
-        """Keep a snapshot; drop those at the keys `thinned`, those beyond the bound, and those of lower versions."""
-        name, version = snapshot.fish, snapshot.version
+    async def save(
+        self, snapshots: Sequence[StoredSnapshot], thinned: Sequence[EventKey] = ()
+    ) -> None:
+        """Keep snapshots of one fish and version, at least one; all of them, or nothing is done.
+
+        Those go that stand at the keys `thinned`, that are beyond the bound, and those of lower versions.
+        """
+        name, version = snapshots[0].fish, snapshots[0].version
         await self._store.write(
             Statement(
-                "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [_row(snapshot)]
+                "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                list(map(_row, snapshots)),
             ),
             Statement("DELETE FROM snapshots WHERE fish = ? AND version < ?", [(name, version)]),
             Statement(
@@ -87,12 +93,12 @@ class KeptSnapshots:
         self._snapshots = table
         self._reserve = reserve
 
-    async def save_snapshot(
-        self, snapshot: StoredSnapshot, thinned: Sequence[EventKey] = ()
+    async def save_snapshots(
+        self, snapshots: Sequence[StoredSnapshot], thinned: Sequence[EventKey] = ()
     ) -> None:
         """See `SnapshotTable.save`; on a full disk it is left out, for it only saves time."""
         if await self._reserve.stands():
-            await self._snapshots.save(snapshot, thinned)
+            await self._snapshots.save(snapshots, thinned)
 
     async def load_snapshots(
         self, fish: str, version: int, definition: str

@@ -174,16 +174,17 @@ class MemoryLog:
         self.commit(events)
         return events
 
-    async def save_snapshot(
-        self, snapshot: StoredSnapshot, thinned: Sequence[EventKey] = ()
+    async def save_snapshots(
+        self, snapshots: Sequence[StoredSnapshot], thinned: Sequence[EventKey] = ()
     ) -> None:
         await asyncio.sleep(0)  # as a disk would
         if self.is_full:
             raise StoreFull("full")
         self.saves += 1
         self.writes += 1
-        same = [one for one in self.snapshots if _identity(one) == _identity(snapshot)]
-        newest = sorted([*(one for one in same if one.key != snapshot.key), snapshot], key=_key)
+        same = [one for one in self.snapshots if _identity(one) == _identity(snapshots[0])]
+        keys = {one.key for one in snapshots}
+        newest = sorted([*(one for one in same if one.key not in keys), *snapshots], key=_key)
         others = [one for one in self.snapshots if one not in same]
         newest = [one for one in newest if one.key not in thinned]
         self.snapshots = [*others, *newest[-KEPT_SNAPSHOTS:]]

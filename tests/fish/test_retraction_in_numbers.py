@@ -71,7 +71,7 @@ def test_a_stored_snapshot_of_a_commutative_fish_does_not_hold_with_what_was_ret
 def test_a_fish_that_went_idle_comes_back_without_what_was_retracted_meanwhile() -> None:
     async def act(log: MemoryLog) -> None:
         async with asyncio.TaskGroup() as tasks:
-            pond = Pond(log, tasks, limits=Limits(idle_fish=1))
+            pond = Pond(log, tasks, limits=Limits(idle_fish=0))
             events = [log.receive(1, lamport, lamport) for lamport in range(1, 5)]
             assert await pond.current_state(LIST) == (1, 2, 3, 4)
             await pond.current_state(named("other"))

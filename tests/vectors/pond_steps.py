@@ -106,18 +106,17 @@ class Play:
                 await self._stage.receive([places.filled_up(label, offset, key["lamport"])])
         fish = self._fish(step["fish"])
         horizon = step.get("horizon")
-        await self._stage.node.log.save_snapshot(
-            StoredSnapshot(
-                fish=fish.name,
-                version=step["version"],
-                definition=fish.definition,
-                key=self._key(key),
-                offsets=OffsetMap({places.stream(s): o for s, o in step["offsets"].items()}),
-                horizon=None if horizon is None else self._key(horizon),
-                count=1,
-                state=encode_state(step["state"], ordered=True),
-            )
+        seeded = StoredSnapshot(
+            fish=fish.name,
+            version=step["version"],
+            definition=fish.definition,
+            key=self._key(key),
+            offsets=OffsetMap({places.stream(s): o for s, o in step["offsets"].items()}),
+            horizon=None if horizon is None else self._key(horizon),
+            count=1,
+            state=encode_state(step["state"], ordered=True),
         )
+        await self._stage.node.log.save_snapshots([seeded])
 
     async def _observe(self, step: Step) -> None:
         watcher = self._watcher(step)
