@@ -33,12 +33,18 @@ def given_with(events: Sequence[Event], node: NodeId) -> Given:
     """What goes with these events (at least one) as seen at a node. Those of a stream come in its order."""
     keys, offsets, timestamps, tags, app_ids, payloads = zip(*events, strict=True)
     streams = list(map(_STREAM, keys))
-    reached = dict(zip(streams, offsets, strict=True))
-    is_local = {stream: stream.node == node for stream in reached}
+    first = streams[0]
+    local: Iterable[bool]
+    if streams.count(first) == len(streams):  # most of what comes together is of one author
+        reached = {first: offsets[-1]}
+        local = repeat(first.node == node, len(streams))
+    else:
+        reached = dict(zip(streams, offsets, strict=True))
+        is_local = {stream: stream.node == node for stream in reached}
+        local = map(is_local.__getitem__, streams)
     named: Iterable[EventKey] = keys
     if any(stream.branch for stream in reached):
         named = [_named(key) for key in keys]
-    local = map(is_local.__getitem__, streams)
     fields = zip(named, offsets, timestamps, tags, app_ids, local, strict=True)
     return Given(payloads, map(_new, repeat(Metadata), fields), reached)
 
