@@ -32,7 +32,7 @@ from fish.observation import Held, Observation, held, present
 from fish.purity import examined
 from fish.reports import Report, ReportKind, Reports
 from fish.snapshots import Snapshot, SnapshotShelf, Writing, closing
-from fish.timeline import Timeline
+from fish.timeline import Checkpoint, Timeline
 from lamport.errors import DamagedEvent
 from lamport.event import Event
 from lamport.ids import EventKey, StreamId
@@ -390,13 +390,13 @@ class RunningFish(Generic[State]):
             task = self._around.spawn(writing, f"snapshot of fish {self.fish.name}")
             task.add_done_callback(lambda _: self._shelf.end())
 
-    def _unsaved(self) -> tuple[Snapshot[State], Sequence[Snapshot[State]]] | None:
-        """The state shown last and those of the checkpoints behind it, if there is anything to store."""
+    def _unsaved(self) -> tuple[Snapshot[State], Sequence[Checkpoint[State]]] | None:
+        """The state shown last and the checkpoints behind it, if there is anything to store."""
         current, timeline = self._current, self._timeline
         if current is None or self.stopped is not None or self._calls == self._saved_calls:
             return None
         is_head = timeline.key == current.key and timeline.state is current.state
-        return current, self._older(current) if is_head else ()
+        return current, timeline.kept() if is_head else ()
 
     async def _write(self, writing: Writing[State], timeline: Timeline[State], calls: int) -> None:
         await self._shelf.write(writing)
@@ -565,13 +565,6 @@ class RunningFish(Generic[State]):
         """Whether nothing up to there was withdrawn, or stands elsewhere; else the fish is about to hear of that."""
         now = self._log.named_now(offsets)
         return now is offsets or now == offsets
-
-    def _older(self, current: Snapshot[State]) -> tuple[Snapshot[State], ...]:
-        """Snapshots of the checkpoints behind the current state: they cover what it covers, up to their keys."""
-        return tuple(
-            replace(current, state=one.state, key=one.key, count=one.number)
-            for one in self._timeline.kept()
-        )
 
     def _stop(self, stopped: FishStopped) -> None:
         _LOGGER.error("%s", stopped, exc_info=stopped.__cause__)

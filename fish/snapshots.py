@@ -9,15 +9,17 @@ state.
 
 import asyncio
 import logging
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, cast
 
 from fish.definition import Fish, State, State_co
 from fish.errors import FishStopped, StateCodecError
 from fish.log import Log
 from fish.states import decode_state, encode_in_steps
+from fish.timeline import Checkpoint
 from lamport.errors import StoreRefused
 from lamport.event import Event
 from lamport.ids import EventKey
@@ -141,12 +143,16 @@ class SnapshotShelf(Generic[State]):
         return None
 
     def begin(
-        self, snapshot: Snapshot[State], older: Sequence[Snapshot[State]] = ()
+        self, snapshot: Snapshot[State], behind: Sequence[Checkpoint[State]] = ()
     ) -> Writing[State]:
-        """Choose what to keep: a snapshot, and of those older what is worth it. Until `end` no other writing begins."""
+        """Choose what to keep: a snapshot, and of the checkpoints behind it, oldest first, those that are worth it.
+
+        Until `end` no other writing begins. Who waits for the state is kept waiting by this: it makes no more than it
+        chooses.
+        """
         assert self._writing is None, "one after the other"
         over = asyncio.get_running_loop().create_future()
-        self._writing = Writing(*self._chosen(snapshot, older), over)
+        self._writing = Writing(*self._chosen(snapshot, behind), over)
         return self._writing
 
     async def write(self, writing: Writing[State]) -> None:
@@ -181,8 +187,8 @@ class SnapshotShelf(Generic[State]):
         self._spoilt = (*(key for key in self._spoilt if key not in gone), *late)
 
     def _chosen(
-        self, snapshot: Snapshot[State], older: Sequence[Snapshot[State]]
-    ) -> tuple[list[Snapshot[State]], tuple[EventKey, ...]]:
+        self, snapshot: Snapshot[State], behind: Sequence[Checkpoint[State]]
+    ) -> tuple[Sequence[Snapshot[State]], tuple[EventKey, ...]]:
         """What to write, oldest first, and the keys of what is not worth its place any more.
 
         The newest few stay, and one in each span of distances from the head that begins with a power of two.
@@ -194,17 +200,19 @@ class SnapshotShelf(Generic[State]):
             if number < count and (horizon is None or key >= horizon)
         }
         staying = dict.fromkeys(sorted(good)[1 - RECENT :])
-        writing = [snapshot]
+        writing = {snapshot.key: snapshot}
+        numbers = [one.number for one in behind]
         for span in _spans(count):
             near = [key for key, number in good.items() if count - number in span]
-            fresh = [one for one in older if count - one.count in span]
+            place = bisect_right(numbers, count - span.start) - 1
             if near:
                 staying[max(near)] = None
-            elif fresh:
-                writing.append(fresh[-1])
-        gone = {*self._kept, *self._spoilt} - {*staying, *(one.key for one in writing)}
-        thinned = tuple(sorted(gone))
-        return writing[::-1], thinned
+            elif place >= 0 and count - numbers[place] in span:
+                key, state, number = behind[place]
+                # It covers what the newest covers, up to its key.
+                writing[key] = replace(snapshot, state=state, key=key, count=number)
+        gone = {*self._kept, *self._spoilt} - {*staying, *writing}
+        return tuple(writing.values())[::-1], tuple(sorted(gone))
 
     def spoil(self, from_key: EventKey) -> None:
         """Note that what stands at or above an event does not hold any more, for it came late or was retracted.

@@ -75,7 +75,7 @@ PRUNE_EVERY = 32
 """Checkpoints are weeded out once there may be so many more than necessary."""
 
 
-class _Checkpoint(NamedTuple, Generic[State]):
+class Checkpoint(NamedTuple, Generic[State]):
     """The state behind an event, the `number`-th since the last reset. A tuple: there is one for each event."""
 
     key: EventKey
@@ -86,7 +86,7 @@ class _Checkpoint(NamedTuple, Generic[State]):
 class Grown(NamedTuple, Generic[State]):
     """What folding elsewhere gave: the checkpoints, the head the last, and what stands behind them."""
 
-    checkpoints: tuple[_Checkpoint[State], ...]
+    checkpoints: tuple[Checkpoint[State], ...]
     horizon: EventKey | None
     calls: int
     skipped: tuple[FishStopped, ...]
@@ -95,7 +95,7 @@ class Grown(NamedTuple, Generic[State]):
 class Head(NamedTuple, Generic[State]):
     """Where folding goes on elsewhere; a checkpoint of None is the beginning."""
 
-    checkpoint: _Checkpoint[State] | None
+    checkpoint: Checkpoint[State] | None
     horizon: EventKey | None
 
 
@@ -140,7 +140,7 @@ class Timeline(Generic[State]):
         self._examine = examine
         special = fish.mutates or fish.is_reset is not None or upcasters
         self._is_plain = not special and examine is None
-        self._checkpoints: list[_Checkpoint[State]] = []
+        self._checkpoints: list[Checkpoint[State]] = []
         self._most = PRUNE_EVERY
         self._horizon: EventKey | None = None
         self._covered = _NOWHERE
@@ -196,7 +196,7 @@ class Timeline(Generic[State]):
         """The lowest key among these events that needs a rewind before they can be folded; None if none does."""
         return min((event.key for event in events if self._is_late(event)), default=None)
 
-    def kept(self) -> tuple[_Checkpoint[State], ...]:
+    def kept(self) -> tuple[Checkpoint[State], ...]:
         """The checkpoints behind the head, oldest first."""
         return tuple(self._checkpoints[:-1])
 
@@ -264,7 +264,7 @@ class Timeline(Generic[State]):
         offsets: OffsetMap,
     ) -> None:
         """Start from a state that was kept elsewhere; everything behind its key is to be handed in."""
-        self._checkpoints = [_Checkpoint(key, state, count)]
+        self._checkpoints = [Checkpoint(key, state, count)]
         if horizon is not None and (self._horizon is None or horizon > self._horizon):
             self._horizon = horizon
         self.cover(offsets)
@@ -346,7 +346,7 @@ class Timeline(Generic[State]):
         base, state, on_event = self.count, self.state, self._fish.on_event
         end = base + len(events)
         wanted = {end} if is_commutative else _worth_between(base + 1, end)
-        fresh, number = list[_Checkpoint[State]](), base
+        fresh, number = list[Checkpoint[State]](), base
         every = given_with(events, self._node)
         self._folding = events, (payloads := iter(every.payloads))
         pairs = zip(payloads, every.metadata, strict=True)
@@ -361,7 +361,7 @@ class Timeline(Generic[State]):
                     good = given
                 number = stop
                 if stop in wanted:
-                    fresh.append(_Checkpoint(events[stop - base - 1][0], state, stop))
+                    fresh.append(Checkpoint(events[stop - base - 1][0], state, stop))
                 if pause is not None and pause():
                     break
         finally:
@@ -397,7 +397,7 @@ class Timeline(Generic[State]):
         self,
         events: Sequence[Event],
         state: State,
-        fresh: list[_Checkpoint[State]],
+        fresh: list[Checkpoint[State]],
         reached: dict[StreamId, int] | None,
     ) -> None:
         """Stand behind these events; `fresh` are the checkpoints among them that are worth their place."""
@@ -406,9 +406,9 @@ class Timeline(Generic[State]):
         count = self.count + len(events)
         if self._fish.commutative:
             keys = [event.key for event in events] + [one.key for one in self._checkpoints]
-            fresh, self._checkpoints = [_Checkpoint(max(keys), state, count)], []
+            fresh, self._checkpoints = [Checkpoint(max(keys), state, count)], []
         elif not fresh or fresh[-1].number != count:
-            fresh.append(_Checkpoint(events[-1].key, state, count))
+            fresh.append(Checkpoint(events[-1].key, state, count))
         self._checkpoints += fresh
         if len(self._checkpoints) > self._most:
             self._prune(count)
@@ -432,12 +432,12 @@ class Timeline(Generic[State]):
         if self._fish.commutative:
             head = self.key
             key = event.key if head is None else max(head, event.key)
-            self._checkpoints = [_Checkpoint(key, state, count)]
+            self._checkpoints = [Checkpoint(key, state, count)]
             return
         if is_reset:
             self._horizon = event.key
             self._checkpoints.clear()
-        self._checkpoints.append(_Checkpoint(event.key, state, count))
+        self._checkpoints.append(Checkpoint(event.key, state, count))
         if len(self._checkpoints) > self._most:
             self._prune(count)
 
