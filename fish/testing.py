@@ -90,37 +90,65 @@ def _bytes_of(fish: Fish[Any], state: Any) -> bytes:
 def _difference(
     fish: Fish[Any], order: Sequence[Event], other: Sequence[Event], node: NodeId
 ) -> str:
-    """Two events next to each other whose exchange makes a difference: sort one order into the other, step by step."""
+    """Two events next to each other whose exchange makes a difference, somewhere on the way from one order to another.
 
-    def differs(events: list[Event], swapped: list[Event]) -> bool:
-        return _outcome(fish, events, node) != _outcome(fish, swapped, node)
+    `order` gives the state that is expected, `other` does not.
+    """
 
-    place = _first_swap(list(other), {event.key: n for n, event in enumerate(order)}, differs)
+    def is_expected(events: Sequence[Event]) -> bool:
+        return _outcome(fish, events, node) == expected
+
+    expected = _outcome(fish, order, node)
+    before, after = _first_exchange(order, other, is_expected)
     text = f"fish {fish.name!r} is not commutative"
-    if place is None:
+    if is_expected(before) or not is_expected(after):  # it does not even agree with itself
         return f"{text}: {len(order)} events gave two states in two orders"
-    first, second = place
+    first, second = next(
+        pair for pair in zip(after, before, strict=True) if pair[0].key != pair[1].key
+    )
     return (
         f"{text}: it makes a difference whether {first.key} {first.payload!r} or {second.key}"
         f" {second.payload!r} is folded first"
     )
 
 
-def _first_swap(
-    events: list[Event],
-    rank: dict[Any, int],
-    differs: Callable[[list[Event], list[Event]], bool],
-) -> tuple[Event, Event] | None:
-    """Sort by exchanging neighbours until an exchange makes a difference."""
-    swapped = True
-    while swapped:
-        swapped = False
-        for n in range(len(events) - 1):
-            one, other = events[n : n + 2]
-            if rank[one.key] > rank[other.key]:
-                before = list(events)
-                events[n : n + 2] = [other, one]
-                swapped = True
-                if differs(before, events):
-                    return other, one
-    return None
+def _first_exchange(
+    order: Sequence[Event], other: Sequence[Event], is_expected: Callable[[Sequence[Event]], bool]
+) -> tuple[list[Event], list[Event]]:
+    """Two orders that differ by an exchange of neighbours, and of which the second only is as expected.
+
+    The way from `other` to `order` brings one event after the other to its place, and each from neighbour to neighbour.
+    First is asked how many are in their places when it is as expected, then how far the last of them has come. It takes
+    about as many folds as there are binary digits in the number of exchanges.
+    """
+
+    def placed(count: int) -> list[Event]:
+        there = {event.key for event in order[:count]}
+        return [*order[:count], *(event for event in other if event.key not in there)]
+
+    def moved(steps: int) -> list[Event]:
+        at = start - steps
+        return [*rest[:at], last, *rest[at:]]
+
+    count = _least(len(order), lambda number: is_expected(placed(number)))
+    rest = placed(count - 1)
+    last = order[count - 1]
+    start = next(n for n, event in enumerate(rest) if event.key == last.key)
+    del rest[start]
+    steps = _least(start - count + 1, lambda number: is_expected(moved(number)))
+    return moved(steps - 1), moved(steps)
+
+
+def _least(most: int, holds: Callable[[int], bool]) -> int:
+    """A number up to `most` for which something holds, and for the one before it does not.
+
+    It is known to hold for `most`, and not for 0.
+    """
+    least = 0
+    while most - least > 1:
+        middle = (least + most) // 2
+        if holds(middle):
+            most = middle
+        else:
+            least = middle
+    return most

@@ -1,5 +1,7 @@
 """The test kit: what refutes a claim, and what does not."""
 
+import re
+from random import Random
 from typing import Any
 
 import pytest
@@ -73,3 +75,46 @@ def test_states_that_are_kept_in_their_own_way_are_compared_in_that_way() -> Non
         check_commutative(
             commutative(packing, Bag(), serialize_state=lambda bag: bag.things), EVENTS, NODE
         )
+
+
+MANY = [event_of(n % 5, n + 1, n // 5, n) for n in range(500)]
+"""A hundred events of each of five streams."""
+
+
+def test_among_hundreds_of_events_a_refutation_takes_a_few_folds() -> None:
+    calls = 0
+
+    def last_but_one(state: tuple[int, int], payload: int, _: Metadata) -> tuple[int, int]:
+        nonlocal calls
+        calls += 1
+        return state[1], payload
+
+    with pytest.raises(NotCommutative, match="is folded first"):
+        check_commutative(commutative(last_but_one, (0, 0)), MANY, NODE)
+    assert calls <= 40 * len(MANY)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_two_events_named_are_those_that_matter(seed: int) -> None:
+    place = Random(seed).randrange(len(MANY) - 1)
+    first, second = MANY[place : place + 2]
+
+    def watching(state: tuple[int, ...], payload: int, _: Metadata) -> tuple[int, ...]:
+        return (*state, payload) if payload in {first.payload, second.payload} else state
+
+    with pytest.raises(NotCommutative) as refuted:
+        check_commutative(commutative(watching, ()), MANY, NODE)
+    named = {int(found) for found in re.findall(r"/\S+ (\d+)", str(refuted.value))}
+    assert named == {first.payload, second.payload}
+
+
+def test_one_that_does_not_even_agree_with_itself_is_refuted_without_naming_events() -> None:
+    calls = 0
+
+    def counting(_state: int, _payload: str, _: Metadata) -> int:
+        nonlocal calls
+        calls += 1
+        return calls
+
+    with pytest.raises(NotCommutative, match="gave two states"):
+        check_commutative(commutative(counting), MANY, NODE)
