@@ -16,9 +16,10 @@ from contextlib import suppress
 from typing import Any, Generic, NamedTuple, Protocol
 
 from fish.definition import Fish, Metadata, State
-from fish.errors import FishConflict, FishStopped, PondClosed
+from fish.errors import FishConflict, FishStopped, Overran, PondClosed
 from fish.log import Log, horizons_behind
 from fish.observation import Observation
+from fish.oversight import Oversight
 from fish.running import RunningFish
 from fish.shown import Shown
 from fish.snapshots import closing
@@ -52,6 +53,11 @@ class Water(Protocol):
         """What the pond's fish were told of."""
         ...
 
+    @property
+    def oversight(self) -> Oversight:
+        """What keeps an eye on strangers' functions."""
+        ...
+
     def running_fish(self, fish: Fish[State]) -> RunningFish[State]:
         """The running fish of this definition; starts it if need be."""
         ...
@@ -66,15 +72,26 @@ class Water(Protocol):
         ...
 
 
-def made(make_fish: MakeFish[State], event: Event, log: Log) -> Fish[State] | None:
-    """The fish of one seed, in today's version; a factory or an upcaster that raises has none for this one."""
-    try:
+def made(
+    make_fish: MakeFish[State], event: Event, log: Log, oversight: Oversight
+) -> Fish[State] | None:
+    """The fish of one seed, in today's version; a factory or an upcaster that raises has none for this one.
+
+    Nor has one that is interrupted, for it took too long.
+    """
+
+    def call() -> object:
         today = log.upcasters.upcast(event)
-        fish: object = make_fish(today.payload, Metadata.of(today, log.node))
+        return make_fish(today.payload, Metadata.of(today, log.node))
+
+    try:
+        fish = oversight.watched(
+            call, lambda: f"the factory of a fish at seed {event.key}", _LOGGER.warning
+        )
         if fish is None or isinstance(fish, Fish):
             return fish
         raise TypeError(f"it gave {fish!r}, which is no fish")  # noqa: TRY301 - one way to tell
-    except (Exception, SystemExit):
+    except (Exception, SystemExit, Overran):
         _LOGGER.exception("the seed %s is skipped: the factory of its fish raised", event.key)
         return None
 
@@ -189,7 +206,7 @@ class Collection(Shown[tuple[State, ...]], Generic[State]):
         """The fish that these seeds name; of several seeds of one fish the last counts."""
         named, turns = {}, Turns()
         for event in events:
-            fish = made(self._make_fish, event, self._log)
+            fish = made(self._make_fish, event, self._log, self._water.oversight)
             if fish is not None:
                 named[fish.name, fish.version] = fish, event.timestamp
             await turns.give_way()
@@ -334,7 +351,7 @@ class FirstNamed(Shown[State], Generic[State]):
         node, turns = self._log.node, Turns()
         for event in events:
             if self._seed.matches(event.tags, is_local=event.stream.node == node):
-                fish = made(self._make_fish, event, self._log)
+                fish = made(self._make_fish, event, self._log, self._water.oversight)
                 if fish is not None and self._is_watching(fish):
                     return True
                 await turns.give_way()

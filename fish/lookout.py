@@ -58,12 +58,15 @@ def is_older(new: Event, old: Event) -> bool:
 
 
 class Lookout(Shown[State], Generic[State]):
-    """Keeps the result of all matching events known."""
+    """Keeps the result of all matching events known. `asks` is the name of the stranger's function that it calls."""
 
-    def __init__(self, log: Log, where: Where) -> None:
+    asks = "on_event"
+
+    def __init__(self, log: Log, where: Where, oversight: Oversight = NO_OVERSIGHT) -> None:
         super().__init__()
         self._log = log
         self._where = where
+        self._oversight = oversight
 
     @property
     def pruned(self) -> Mapping[StreamId, int]:
@@ -95,8 +98,19 @@ class Lookout(Shown[State], Generic[State]):
     async def _take_all(self, events: Iterable[Event]) -> None:
         turns = Turns()
         for event in events:
-            self._take(self._today(event))
+            self._take_watched(event)
             await turns.give_way()
+
+    def _take_watched(self, event: Event) -> None:
+        """Take an event in today's version; what is called for that may be interrupted."""
+        try:
+            self._oversight.watched(
+                lambda: self._take(self._today(event)),
+                lambda: f"the lookout for {self._where} at event {event.key}",
+                _LOGGER.warning,
+            )
+        except Overran as overran:
+            raise FishStopped(str(self._where), self.asks, event.key, overran) from overran
 
     def _today(self, event: Event) -> Event:
         """An event in today's version."""
@@ -129,8 +143,16 @@ class BestMatch(Lookout[Event | None]):
     Where the best is retracted, the next best is shown; where there is none, None: what was shown holds no more.
     """
 
-    def __init__(self, log: Log, where: Where, should_replace: ShouldReplace) -> None:
-        super().__init__(log, where)
+    asks = "should_replace"
+
+    def __init__(
+        self,
+        log: Log,
+        where: Where,
+        should_replace: ShouldReplace,
+        oversight: Oversight = NO_OVERSIGHT,
+    ) -> None:
+        super().__init__(log, where, oversight)
         self._should_replace = should_replace
         self._best: Event | None = None
         self._shown: Event | None = None
@@ -143,7 +165,7 @@ class BestMatch(Lookout[Event | None]):
         try:
             return bool(self._should_replace(new, old))
         except (Exception, SystemExit) as error:
-            raise FishStopped(str(self._where), "should_replace", new.key, error) from error
+            raise FishStopped(str(self._where), self.asks, new.key, error) from error
 
     def _forget(self) -> None:
         self._best = None
@@ -168,8 +190,7 @@ class Reduced(Lookout[State], Generic[State]):
         initial: State,
         oversight: Oversight = NO_OVERSIGHT,
     ) -> None:
-        super().__init__(log, where)
-        self._oversight = oversight
+        super().__init__(log, where, oversight)
         self._on_event = on_event
         self._initial = initial
         self._result = initial
@@ -178,17 +199,10 @@ class Reduced(Lookout[State], Generic[State]):
     def _take(self, event: Event) -> None:
         metadata = Metadata.of(event, self._log.node)
         try:
-            self._result = self._called(event, metadata)
-        except (Exception, SystemExit, Overran) as error:
-            raise FishStopped(str(self._where), "on_event", event.key, error) from error
+            self._result = self._on_event(self._result, event.payload, metadata)
+        except (Exception, SystemExit) as error:
+            raise FishStopped(str(self._where), self.asks, event.key, error) from error
         self._is_new = True
-
-    def _called(self, event: Event, metadata: Metadata) -> State:
-        return self._oversight.watched(
-            lambda: self._on_event(self._result, event.payload, metadata),
-            lambda: f"the lookout for {self._where} at event {event.key}",
-            _LOGGER.warning,
-        )
 
     def _forget(self) -> None:
         self._result = self._initial

@@ -86,7 +86,8 @@ class Pond:
     ) -> None:
         """Run fish on this log; the group must be entered when the first fish is named, and outlive the pond.
 
-        Every call of a reducer goes through `oversight`, which interrupts one that holds up the node.
+        Every call of a reducer, factory, comparison or (de)serializing function goes through `oversight`, which
+        interrupts one that holds up the node.
 
         In `development` every call of a reducer is examined for purity, which takes many times as long: one that
         changes what it is given, asks the clock or for chance, or leans on the order of a set stops its fish, and the
@@ -94,7 +95,8 @@ class Pond:
         """
         self._log = log
         self._limits = limits or USUAL
-        self._oversight = oversight
+        self.oversight = oversight
+        """Every call of a reducer, and of what else is a function of events or states only, goes through this."""
         self._group = tasks
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._residents: Residents[_Resident[Any]] = Residents(self._limits.idle_fish)
@@ -110,6 +112,7 @@ class Pond:
             self._reports,
             self._travels,
             self._here,
+            oversight,
             development,
         )
         self._is_fed = False
@@ -366,7 +369,7 @@ class Pond:
         Raises:
             PondClosed: the pond is closed.
         """
-        best = BestMatch(self._log, where, should_replace)
+        best = BestMatch(self._log, where, should_replace, self.oversight)
         self._look(best, best.work)
         return best.observed(callback)
 
@@ -394,7 +397,7 @@ class Pond:
         Raises:
             PondClosed: the pond is closed.
         """
-        reduced = Reduced(self._log, where, on_event, initial, self._oversight)
+        reduced = Reduced(self._log, where, on_event, initial, self.oversight)
         self._look(reduced, reduced.work)
         return reduced.observed(callback)
 

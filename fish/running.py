@@ -29,6 +29,7 @@ from fish.folding import Here
 from fish.log import Log, horizons_behind
 from fish.news import News
 from fish.observation import Held, Observation, held, present
+from fish.oversight import Oversight
 from fish.purity import examined
 from fish.reports import Report, ReportKind, Reports
 from fish.snapshots import Snapshot, SnapshotShelf, Writing, closing
@@ -76,6 +77,7 @@ class Surroundings:
     reports: Reports
     travels: Travels
     here: Here
+    oversight: Oversight
     development: bool
 
 
@@ -121,7 +123,7 @@ class RunningFish(Generic[State]):
         self._feed = around.feed
         self._timeline = self._new_timeline()
         self._folding = around.here.of(fish, self._new_timeline)
-        self._shelf = SnapshotShelf(fish, around.log)
+        self._shelf = SnapshotShelf(fish, around.log, around.oversight)
         self._current: Snapshot[State] | None = None
         self._calls, self._saved_calls = 0, 0
         self._news: News | None = None

@@ -10,14 +10,15 @@ state.
 import asyncio
 import logging
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, cast
 
 from fish.definition import Fish, State, State_co
-from fish.errors import FishStopped, StateCodecError
+from fish.errors import FishStopped, Overran, StateCodecError
 from fish.log import Log
+from fish.oversight import NO_OVERSIGHT, Oversight
 from fish.states import decode_state, encode_in_steps
 from fish.timeline import Checkpoint
 from lamport.errors import StoreRefused
@@ -86,15 +87,17 @@ class SnapshotShelf(Generic[State]):
         "_is_foreign",
         "_kept",
         "_log",
+        "_oversight",
         "_spoilt",
         "_writing",
         "encoded_bytes",
         "was_redefined",
     )
 
-    def __init__(self, fish: Fish[State], log: Log) -> None:
+    def __init__(self, fish: Fish[State], log: Log, oversight: Oversight = NO_OVERSIGHT) -> None:
         self._fish = fish
         self._log = log
+        self._oversight = oversight
         self._definition = fish.definition_with(log.upcasters)
         self.was_redefined = False
         """Whether snapshots of this name and version were kept by another definition."""
@@ -247,9 +250,11 @@ class SnapshotShelf(Generic[State]):
             return None
         serialize = self._fish.serialize_state
         try:
-            plain = state if serialize is None else serialize(state)
+            plain = (
+                state if serialize is None else self._watched(serialize, "serialize_state", state)
+            )
             encoded = await _patiently(encode_in_steps(plain))
-        except Exception as error:  # noqa: BLE001 - a state that has no bytes, or the fish's own `serialize_state`
+        except (Exception, SystemExit, Overran) as error:  # noqa: BLE001 - a state that has no bytes, or the fish's own `serialize_state`
             self._is_encodable = False
             _LOGGER.info("fish %r is replayed at every start: %s", self._fish.name, error)
             return None
@@ -276,9 +281,15 @@ class SnapshotShelf(Generic[State]):
             state: State = value
             return state
         try:
-            return cast("State", deserialize(value))
-        except (Exception, SystemExit) as error:
+            return cast("State", self._watched(deserialize, "deserialize_state", value))
+        except (Exception, SystemExit, Overran) as error:
             raise FishStopped(self._fish.name, "deserialize_state", key, error) from error
+
+    def _watched(self, function: Callable[[Any], Any], name: str, value: Any) -> Any:
+        """Call one of the fish's own functions; it may be interrupted."""
+        return self._oversight.watched(
+            lambda: function(value), lambda: f"fish {self._fish.name!r} at {name}", _LOGGER.warning
+        )
 
     async def _spoilt_from(self, stored: StoredSnapshot, target: OffsetMap) -> EventKey | None:
         """The key from which on snapshots do not hold, seen from this one; None if this one holds."""

@@ -125,6 +125,83 @@ def test_a_lookout_and_an_explanation_are_interrupted_too() -> None:
     pond_story(act)
 
 
+def for_ever(*_: Any) -> Any:
+    while True:
+        pass
+
+
+def test_a_comparison_that_does_not_end_stops_its_lookout() -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        log.receive(1, 1, "one")
+        second = log.receive(1, 2, "two")
+        with pytest.raises(FishStopped, match=r"should_replace.*Overran") as stopped:
+            await anext(pond.observe_best_match(Tag("a"), for_ever))
+        assert stopped.value.key == second.key
+        assert await pond.current_state(LIST) == ("one", "two")
+
+    pond_story(act)
+
+
+Look = Callable[[Pond, Callable[[Any, Metadata], Any]], Any]
+
+LOOKS: list[tuple[Look, Any]] = [
+    (lambda pond, make: pond.observe_all(Tag("a"), make), ((ENDLESS, "fine"),)),
+    (lambda pond, make: pond.observe_one(Tag("a"), make), (ENDLESS, "fine")),
+    (
+        lambda pond, make: pond.observe_groups(
+            Tag("a"), lambda *seed: make(*seed).name, lambda _: LIST
+        ),
+        {"list": (ENDLESS, "fine")},
+    ),
+]
+
+
+@pytest.mark.parametrize(("look", "shown"), LOOKS)
+def test_a_seed_whose_factory_does_not_end_is_passed_over(
+    look: Look, shown: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    def make(payload: Any, _metadata: Metadata) -> Fish[Any]:
+        return LIST if payload == "fine" else for_ever()
+
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        seed = log.receive(1, 1, ENDLESS)
+        log.receive(1, 2, "fine")
+        with look(pond, make) as observation:
+            assert await anext(observation) == shown
+        assert f"the seed {seed.key} is skipped" in caplog.text
+
+    pond_story(act)
+
+
+def test_a_fish_whose_state_takes_for_ever_to_be_kept_runs_without_snapshots() -> None:
+    fish: Fish[Any] = Fish("kept", Tag("a"), (), listed, serialize_state=for_ever)
+
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        for number in range(3):
+            log.receive(1, number + 1, number)
+            assert (await pond.current_state(fish))[-1] == number
+        await pond.close()
+        assert log.snapshots == []
+
+    pond_story(act)
+
+
+def test_a_fish_whose_state_takes_for_ever_to_come_back_stops() -> None:
+    fish: Fish[Any] = Fish("kept", Tag("a"), (), listed, deserialize_state=for_ever)
+
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        log.receive(1, 1, "one")
+        assert await pond.current_state(fish) == ("one",)
+        await pond.close()
+        async with asyncio.TaskGroup() as tasks:
+            again = Pond(log, tasks, oversight=quick())
+            with pytest.raises(FishStopped, match=r"deserialize_state.*Overran"):
+                await again.current_state(fish)
+            await again.close()
+
+    pond_story(act)
+
+
 def test_what_is_slow_but_ends_is_reported_and_goes_on() -> None:
     def slow(state: Any, payload: Any, metadata: Metadata) -> Any:
         reported = watchdog_reports(watchdog)
