@@ -3,8 +3,9 @@
 Texts hash differently in every process, and so the sets of texts that a reducer makes are walked in another order on
 every node: what it lists, joins or picks by that order is another state there. Nothing of it shows in one process. So
 the function is made once more from its source, with every place that walks over something (a loop, a comprehension, a
-star, `list(...)`, `join`, `pop` ...) led through `_Walks`, which turns sets around; called with the same inputs it must
-give the same. Where it does not, each place is turned alone, until the one is found that makes the difference.
+star, `list(...)`, `join`, `pop` ...) or makes a text of it (an f-string, `str(...)`, `format`, `%`) led through
+`_Walks`, which turns sets around; called with the same inputs it must give the same. Where it does not, each place is
+turned alone, until the one is found that makes the difference.
 
 It is about the function's own lines, not about the functions it calls. A function whose source cannot be had, or is not
 what runs here, is left in peace; so are lambdas.
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import BuiltinMethodType, CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
+from fish.turned import turned
 from fish.typed import Typed, TypedReset
 
 KNOWN_FUNCTIONS = 1_024
@@ -45,6 +47,9 @@ _WALKED: tuple[tuple[Any, slice], ...] = (
     (zip, slice(None)),
 )
 """… those that do, with the arguments that they walk over; a `sorted` may be by a key that others share …"""
+
+_SHOWERS = {"str", "repr", "ascii", "format"}
+"""… names under which something may be called that makes a text of what it is given …"""
 
 _METHODS = {"join", "extend", "fromkeys"}
 """… and methods of Python's own types that walk over their first argument: others' may take it as it is."""
@@ -83,6 +88,11 @@ class _Walks:
 
     def by(self, called: Any, line: int) -> Any:
         """A function that is about to be called: where it walks over arguments, they go through here."""
+        if _shows(called):
+            return lambda *given, **named: called(
+                *(self.shown(one, line) for one in given),
+                **{name: self.shown(one, line) for name, one in named.items()},
+            )
         walked = _walked(called)
         if walked is None:
             return called
@@ -98,6 +108,14 @@ class _Walks:
     def added(self, longer: Any, value: Any, line: int) -> Any:
         """What is added to something: a list walks over it, others may take it as it is."""
         return self(value, line) if isinstance(longer, list | deque) else value
+
+    def shown(self, value: Any, line: int) -> Any:
+        """What is about to become text."""
+        return turned(value, lambda one: self._turns(one, line))
+
+    def modulo(self, left: Any, right: Any, line: int) -> Any:
+        """What `left % right` gives: of a text one in which the right stands."""
+        return left % (self.shown(right, line) if type(left) is str else right)
 
     def pop(self, value: Any, line: int) -> Any:
         """What `value.pop()` gives: of a set the last element and not the first."""
@@ -119,6 +137,13 @@ def _walked(called: Any) -> slice | None:
     if isinstance(called, BuiltinMethodType) and called.__name__ in _METHODS:
         return _FIRST
     return next((walked for one, walked in _WALKED if one is called), None)
+
+
+def _shows(called: Any) -> bool:
+    """Whether a function makes a text of its arguments."""
+    if isinstance(called, BuiltinMethodType) and type(called.__self__) is str:
+        return called.__name__ == "format"
+    return any(called is one for one in (str, repr, ascii, format))
 
 
 def _turned(function: Any, walks: _Walks) -> Callable[..., Any] | None:
@@ -260,6 +285,25 @@ class _Leading(ast.NodeTransformer):
             )
         return node
 
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
+        """Lead what stands in an f-string."""
+        self.generic_visit(node)
+        shown = ast.Attribute(_walks(), "shown", ast.Load())
+        node.value = ast.copy_location(
+            ast.Call(shown, [node.value, ast.Constant(node.value.lineno)], []), node.value
+        )
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        """Lead what may be put into a text."""
+        self.generic_visit(node)
+        if not isinstance(node.op, ast.Mod):
+            return node
+        modulo = ast.Attribute(_walks(), "modulo", ast.Load())
+        return ast.copy_location(
+            ast.Call(modulo, [node.left, node.right, ast.Constant(node.lineno)], []), node
+        )
+
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """Lead what is given to what walks over it."""
         self.generic_visit(node)
@@ -270,7 +314,7 @@ class _Leading(ast.NodeTransformer):
             return ast.copy_location(
                 ast.Call(method, [called.value, ast.Constant(node.lineno)], []), node
             )
-        if name in _WALKERS:
+        if name in _WALKERS | _SHOWERS:
             by = ast.Attribute(_walks(), "by", ast.Load())
             node.func = ast.copy_location(
                 ast.Call(by, [called, ast.Constant(node.lineno)], []), node

@@ -53,7 +53,7 @@ FLOORS = (
         " fish.machines.stepping"
         " fish.machines.folding fish.machines.coordination fish.machines.system"
         " fish.machines.drawing fish.emission fish.ready fish.dispatch"
-        " fish.testing fish.typed fish.reports fish.walks fish.purity fish.oversight fish.news"
+        " fish.testing fish.typed fish.reports fish.walks fish.turned fish.purity fish.oversight fish.news"
         " transport.certificates transport.mail transport.texts transport.enrolment"
         " transport.identity transport.handshake transport.frames transport.exchange transport.buckets"
         " transport.packing transport.messages transport.codec transport.roots transport.tree transport.targets"

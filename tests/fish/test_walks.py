@@ -93,6 +93,39 @@ def the_second(words: tuple[str, ...]) -> list[str]:
     return list(set(words))[:count]
 
 
+def shown(words: tuple[str, ...]) -> str:
+    return str(set(words))
+
+
+def represented(words: tuple[str, ...]) -> str:
+    return repr({"of": [("all", set(words))]})
+
+
+def put_into_a_text(words: tuple[str, ...]) -> str:
+    return f"they are {set(words)}"
+
+
+def put_into_a_text_as_it_is(words: tuple[str, ...]) -> str:
+    return f"they are {frozenset(words)!r:>80}"
+
+
+def formatted(words: tuple[str, ...]) -> str:
+    return "{} of {all}".format("some", all=set(words))
+
+
+def formatted_by_percent(words: tuple[str, ...]) -> str:
+    return "some of %s" % {*words}
+
+
+def shown_within_another(words: tuple[str, ...]) -> str:
+    return str({frozenset(words)})
+
+
+def the_second_shown(words: tuple[str, ...]) -> str:
+    size = len(str(set(words)))
+    return f"{size} of {set(words)}"
+
+
 LEANING: tuple[tuple[Callable[..., Any], int], ...] = (
     (looped, 2),
     (listed, 1),
@@ -110,6 +143,14 @@ LEANING: tuple[tuple[Callable[..., Any], int], ...] = (
     (summed, 1),
     (folded, 1),
     (the_second, 4),
+    (shown, 1),
+    (represented, 1),
+    (put_into_a_text, 1),
+    (put_into_a_text_as_it_is, 1),
+    (formatted, 1),
+    (formatted_by_percent, 1),
+    (shown_within_another, 1),
+    (the_second_shown, 2),
 )
 
 
@@ -157,6 +198,22 @@ def valued(words: tuple[str, ...]) -> set[str]:
     return dict.fromkeys(words, set(words))[words[0]]  # noqa: RUF024 - nobody changes it
 
 
+def shown_alone(words: tuple[str, ...]) -> list[str]:
+    nobody: set[str] = set()
+    size = len(str(set(words)))
+    return [f"{size} { {words[0]} } {nobody}", repr(frozenset(nobody)), str(set(words[:1]))]
+
+
+def shown_in_its_order(words: tuple[str, ...]) -> str:
+    return f"{sorted(set(words))} and {len(set(words)) % 3} and {len(str(set(words)))}"
+
+
+def holding_itself(words: tuple[str, ...]) -> str:
+    held: list[Any] = [words]
+    held.append(held)
+    return f"{held} {b'%s' % words[0].encode()!r} {'onetwo'}"
+
+
 class Team:
     """Its methods have the names of those that walk."""
 
@@ -165,6 +222,9 @@ class Team:
 
     def join(self, others: set[str]) -> set[str]:
         return self.names | others
+
+    def __mod__(self, others: set[str]) -> set[str]:
+        return others
 
     def __iadd__(self, others: set[str]) -> Self:
         self.names |= others
@@ -175,6 +235,10 @@ def added(words: tuple[str, ...]) -> set[str]:
     team = Team("more")
     team += set(words)
     return team.names
+
+
+def what_is_no_text(words: tuple[str, ...]) -> str:
+    return type(Team() % set(words)).__name__
 
 
 def of_its_own(words: tuple[str, ...]) -> set[str]:
@@ -243,6 +307,7 @@ def test_whoever_leans_on_the_order_of_a_set_is_told_at_which_line(
     [
         *(ordered, asked, rebuilt, counted, of_lists, alone, recursive, len),
         *(of_two, reduced, valued, of_its_own, added, named_twice),
+        *(shown_alone, shown_in_its_order, holding_itself, what_is_no_text),
     ],
 )
 def test_whoever_does_not_is_left_in_peace(function: Callable[..., Any]) -> None:
