@@ -112,6 +112,7 @@ class Pond:
             self._reports,
             self._travels,
             self._here,
+            asyncio.Semaphore(self._limits.snapshots_at_once),
             oversight,
             development,
         )

@@ -59,6 +59,10 @@ class Limits:
     """A large state is stored more seldom, one reducer call for each so many of its bytes: encoding these takes about
     as long as a call, and all snapshots together no longer than the folding."""
 
+    snapshots_at_once: int = 2
+    """Fish whose snapshots are stored at the same time: one's states are encoded while the other's are written. Ten
+    thousand may begin together, and an append waits behind no more than these."""
+
 
 _LOGGER = logging.getLogger("shoal.fish")
 
@@ -77,6 +81,7 @@ class Surroundings:
     reports: Reports
     travels: Travels
     here: Here
+    writing: asyncio.Semaphore
     oversight: Oversight
     development: bool
 
@@ -401,7 +406,8 @@ class RunningFish(Generic[State]):
         return current, timeline.kept() if is_head else ()
 
     async def _write(self, writing: Writing[State], timeline: Timeline[State], calls: int) -> None:
-        await self._shelf.write(writing)
+        async with self._around.writing:
+            await self._shelf.write(writing)
         if timeline is self._timeline:  # or they are counted anew
             self._saved_calls = calls
 

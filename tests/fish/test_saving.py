@@ -127,3 +127,19 @@ def test_a_fish_that_goes_while_its_snapshot_is_stored_comes_back_without_a_call
         assert pond.running_fish(LIST).calls == 0
 
     acted(act, Limits(snapshot_every=2, idle_fish=0))
+
+
+def test_snapshots_of_many_fish_are_stored_a_few_at_a_time() -> None:
+    log = SlowLog()
+
+    async def act(_log: MemoryLog, pond: Pond) -> None:
+        say(log, 10)
+        for number in range(10):
+            assert await pond.current_state(named(f"fish {number}")) == (10,)
+        await turns(20)
+        assert len(log.begun) == Limits().snapshots_at_once
+        log.may_go_on.set()
+        await turns(50)
+        assert len(log.snapshots) == 10
+
+    story(act, log)
