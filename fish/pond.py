@@ -35,10 +35,11 @@ from fish.observation import Observation
 from fish.oversight import NO_OVERSIGHT, Oversight
 from fish.reports import Activity, Report, Reports
 from fish.residents import Residents
-from fish.running import Limits, RunningFish, Surroundings
+from fish.running import RunningFish
 from fish.shown import Shown
 from fish.snapshots import Snapshot
 from fish.standing import OnError, StandingEffect
+from fish.surroundings import Limits, Surroundings
 from lamport.errors import DamagedEvent, LogClosed
 from lamport.event import Event
 from lamport.ids import EventKey

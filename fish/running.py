@@ -17,22 +17,20 @@ further than the feed has heard: whatever is hidden of what it has folded is tol
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Generic
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Generic
 
 from fish.definition import Fish, State
 from fish.errors import FishStopped, PondClosed
-from fish.explaining import Travel, Travels
-from fish.feed import Feed
-from fish.folding import Here
-from fish.log import Log, horizons_behind
+from fish.explaining import Travel
+from fish.log import horizons_behind
 from fish.news import News
 from fish.observation import Held, Observation, held, present
-from fish.oversight import Oversight
 from fish.purity import examined
-from fish.reports import Report, ReportKind, Reports
+from fish.reports import Report, ReportKind
 from fish.snapshots import Snapshot, SnapshotShelf, Writing, closing
+from fish.surroundings import Surroundings
 from fish.timeline import Checkpoint, Timeline
 from lamport.errors import DamagedEvent
 from lamport.event import Event
@@ -40,50 +38,7 @@ from lamport.ids import EventKey, StreamId
 from lamport.offsets import OffsetMap
 from lamport.reader import Order
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of each running fish, and of their number."""
-
-    waiting_events: int = 4_096
-    """Matching events that wait in the inbox; behind a longer replay it is cheaper to read them from the log."""
-
-    snapshot_every: int = 1_024
-    """Reducer calls between two stored snapshots: a restart then costs about as many."""
-
-    idle_fish: int = 1_024
-    """Fish that nobody watches and that are kept running all the same, however many are watched: the next question
-    costs them nothing."""
-
-    snapshot_bytes_per_call: int = 256
-    """A large state is stored more seldom, one reducer call for each so many of its bytes: encoding these takes about
-    as long as a call, and all snapshots together no longer than the folding."""
-
-    snapshots_at_once: int = 2
-    """Fish whose snapshots are stored at the same time: one's states are encoded while the other's are written. Ten
-    thousand may begin together, and an append waits behind no more than these."""
-
-
 _LOGGER = logging.getLogger("shoal.fish")
-
-Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
-"""Starts a task of the pond."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all running fish of a pond have in common."""
-
-    log: Log
-    limits: Limits
-    feed: Feed
-    spawn: Spawn
-    reports: Reports
-    travels: Travels
-    here: Here
-    writing: asyncio.Semaphore
-    oversight: Oversight
-    development: bool
 
 
 class RunningFish(Generic[State]):

@@ -27,7 +27,7 @@ import transport.intake
 import transport.peers
 import transport.session
 import transport.wants
-from fish.running import Limits
+from fish.surroundings import Limits
 from simulations.errors import SimulationError
 
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fish import Fish, FishStopped, Metadata, Observation, Pond
-from fish.running import Limits
+from fish.surroundings import Limits
 from lamport.event import Event
 from lamport.offsets import OffsetMap
 from lamport.tags import Tag

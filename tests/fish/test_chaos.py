@@ -7,8 +7,8 @@ import random
 import pytest
 
 from fish import Fish, Metadata, Pond
-from fish.running import Limits
 from fish.states import encode_state
+from fish.surroundings import Limits
 from fish.testing import mixed
 from lamport.event import Event
 from lamport.tags import Tag

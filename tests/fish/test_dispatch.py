@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fish import Fish, Metadata, NotCommutative, Pond, WorkIds
 from fish.dispatch import Dispatch
-from fish.running import Limits
+from fish.surroundings import Limits
 from fish.testing import check_commutative
 from lamport.event import Event
 from lamport.tags import ALL_EVENTS, Tag, Where

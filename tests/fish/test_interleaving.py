@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fish import (
     Pond,
 )
-from fish.running import Limits
+from fish.surroundings import Limits
 from lamport.event import Event
 from tests.fish.histories import arriving_histories
 from tests.fish.memory_log import AT_ONCE, MemoryLog, event_of

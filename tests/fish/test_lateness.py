@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fish import Fish, Metadata, Pond
-from fish.running import Limits
+from fish.surroundings import Limits
 from lamport.event import Event
 from lamport.tags import Tag
 from simulations.loop import run_simulated

@@ -7,7 +7,7 @@ from types import FrameType
 from typing import Any
 
 from fish import Fish, Pond
-from fish.running import Limits
+from fish.surroundings import Limits
 from lamport.tags import Tag
 from tests.fish.memory_log import MemoryLog
 from tests.fish.ponds import State, listed, story, turns

@@ -13,8 +13,8 @@ from fish import (
     Pond,
     snapshots,
 )
-from fish.running import Limits
 from fish.states import decode_state
+from fish.surroundings import Limits
 from lamport.tags import Tag, Tags
 from tests.fish.memory_log import MemoryLog
 from tests.fish.ponds import LIST, State, from_scratch, listed, story, turns

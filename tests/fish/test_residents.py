@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fish import Pond
 from fish.residents import SHARE, Residents
-from fish.running import Limits
+from fish.surroundings import Limits
 from tests.fish.memory_log import MemoryLog
 from tests.fish.ponds import LIST, named, story, turns
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fish import Fish, FishStopped, Pond
-from fish.running import Limits
+from fish.surroundings import Limits
 from lamport.event import Event
 from lamport.offsets import OffsetMap
 from lamport.tags import Tag

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fish import Fish, FishStopped, Metadata, Pond
-from fish.running import Limits
+from fish.surroundings import Limits
 from lamport.errors import DamagedEvent
 from lamport.event import Event
 from lamport.ids import EventKey

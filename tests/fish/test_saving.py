@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from fish import Pond
-from fish.running import Limits
+from fish.surroundings import Limits
 from lamport.ids import EventKey
 from lamport.snapshots import StoredSnapshot
 from tests.fish.memory_log import MemoryLog

@@ -1,0 +1,56 @@
+"""What all running fish of a pond have in common: the log, who feeds them, whom they report to, and their bounds."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from fish.explaining import Travels
+from fish.feed import Feed
+from fish.folding import Here
+from fish.log import Log
+from fish.oversight import Oversight
+from fish.reports import Reports
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of each running fish, and of their number."""
+
+    waiting_events: int = 4_096
+    """Matching events that wait in the inbox; behind a longer replay it is cheaper to read them from the log."""
+
+    snapshot_every: int = 1_024
+    """Reducer calls between two stored snapshots: a restart then costs about as many."""
+
+    idle_fish: int = 1_024
+    """Fish that nobody watches and that are kept running all the same, however many are watched: the next question
+    costs them nothing."""
+
+    snapshot_bytes_per_call: int = 256
+    """A large state is stored more seldom, one reducer call for each so many of its bytes: encoding these takes about
+    as long as a call, and all snapshots together no longer than the folding."""
+
+    snapshots_at_once: int = 2
+    """Fish whose snapshots are stored at the same time: one's states are encoded while the other's are written. Ten
+    thousand may begin together, and an append waits behind no more than these."""
+
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
+"""Starts a task of the pond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all running fish of a pond have in common."""
+
+    log: Log
+    limits: Limits
+    feed: Feed
+    spawn: Spawn
+    reports: Reports
+    travels: Travels
+    here: Here
+    writing: asyncio.Semaphore
+    oversight: Oversight
+    development: bool
