@@ -437,10 +437,18 @@ class Pond:
         self._closed = asyncio.get_running_loop().create_future()
         try:
             await self._end_tasks()
-            for resident in self._residents.all.values():
-                await resident.running.save()
+            await self._save_all()
         finally:
             self._closed.set_result(None)
+
+    async def _save_all(self) -> None:
+        """Keep snapshots of all fish, some at a time: those share a commit."""
+        fish, size = list(self._residents.all.values()), self._limits.snapshots_at_once
+        for at in range(0, len(fish), size):
+            saving = (one.running.save() for one in fish[at : at + size])
+            for result in await asyncio.gather(*saving, return_exceptions=True):
+                if isinstance(result, BaseException):
+                    raise result
 
     async def _end_tasks(self) -> None:
         tasks = tuple(self._tasks)

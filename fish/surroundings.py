@@ -31,9 +31,9 @@ class Limits:
     """A large state is stored more seldom, one reducer call for each so many of its bytes: encoding these takes about
     as long as a call, and all snapshots together no longer than the folding."""
 
-    snapshots_at_once: int = 2
-    """Fish whose snapshots are stored at the same time: one's states are encoded while the other's are written. Ten
-    thousand may begin together, and an append waits behind no more than these."""
+    snapshots_at_once: int = 16
+    """Fish whose snapshots are stored at the same time, by a commit or two. Ten thousand may begin or end together: an
+    append waits behind no more than these, and no more of their encoded states are in memory."""
 
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]

@@ -1,7 +1,9 @@
 """The states of fish that are kept across restarts: a cache in the database, never a source of truth."""
 
+import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from lamport.ids import EventKey
 from lamport.offsets import OffsetMap
@@ -14,34 +16,46 @@ KEPT_SNAPSHOTS = 32
 """Most snapshots kept per fish and version: the newest, and one for each power of two behind it."""
 
 
+@dataclass(slots=True, eq=False)
+class Writing:
+    """Snapshots of one fish and version, at least one, and the keys of those that go with them."""
+
+    snapshots: Sequence[StoredSnapshot]
+    thinned: Sequence[EventKey]
+    is_over: bool = False
+    error: Exception | None = None
+
+
 class SnapshotTable:
     """Saves, finds and drops snapshots of fish."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def save(
-        self, snapshots: Sequence[StoredSnapshot], thinned: Sequence[EventKey] = ()
-    ) -> None:
-        """Keep snapshots of one fish and version, at least one; all of them, or nothing is done.
+    async def save(self, writings: Sequence[Writing]) -> None:
+        """Keep the snapshots of some writings by one transaction.
 
-        Those go that stand at the keys `thinned`, that are beyond the bound, and those of lower versions.
+        Of their fish those go that are thinned, that are beyond the bound, and those of lower versions.
         """
-        name, version = snapshots[0].fish, snapshots[0].version
+        fish = [(one.snapshots[0].fish, one.snapshots[0].version) for one in writings]
         await self._store.write(
             Statement(
                 "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                list(map(_row, snapshots)),
+                [_row(snapshot) for one in writings for snapshot in one.snapshots],
             ),
-            Statement("DELETE FROM snapshots WHERE fish = ? AND version < ?", [(name, version)]),
+            Statement("DELETE FROM snapshots WHERE fish = ? AND version < ?", fish),
             Statement(
                 "DELETE FROM snapshots WHERE fish = ? AND version = ? AND key = ?",
-                [(name, version, str(key)) for key in thinned],
+                [
+                    (*its, str(key))
+                    for its, one in zip(fish, writings, strict=True)
+                    for key in one.thinned
+                ],
             ),
             Statement(
                 "DELETE FROM snapshots WHERE fish = ? AND version = ? AND key NOT IN (SELECT key FROM"
                 " snapshots WHERE fish = ? AND version = ? ORDER BY key DESC LIMIT ?)",
-                [(name, version, name, version, KEPT_SNAPSHOTS)],
+                [(*its, *its, KEPT_SNAPSHOTS) for its in fish],
             ),
         )
 
@@ -87,18 +101,44 @@ class SnapshotTable:
 
 
 class KeptSnapshots:
-    """A log's way to the snapshots of its fish."""
+    """A log's way to the snapshots of its fish. What is to be saved while something is being saved shares a commit."""
 
     def __init__(self, table: SnapshotTable, reserve: Reserve) -> None:
         self._snapshots = table
         self._reserve = reserve
+        self._to_keep: list[Writing] = []
+        self._keeping = asyncio.Lock()
 
     async def save_snapshots(
         self, snapshots: Sequence[StoredSnapshot], thinned: Sequence[EventKey] = ()
     ) -> None:
-        """See `SnapshotTable.save`; on a full disk it is left out, for it only saves time."""
+        """Keep snapshots of one fish; on a full disk they are left out, for they only save time."""
         if await self._reserve.stands():
-            await self._snapshots.save(snapshots, thinned)
+            writing = Writing(snapshots, thinned)
+            self._to_keep.append(writing)
+            try:
+                async with self._keeping:
+                    if not writing.is_over:
+                        await self._keep_all()
+            finally:
+                writing.is_over = True
+            if writing.error is not None:
+                raise writing.error
+
+    async def _keep_all(self) -> None:
+        """Save for all who wait by now. Whoever is cancelled at it leaves the others to the next of them."""
+        writings = [one for one in self._to_keep if not one.is_over]
+        self._to_keep = []
+        error: Exception | None = None
+        try:
+            await self._snapshots.save(writings)
+        except asyncio.CancelledError:
+            self._to_keep = [*writings, *self._to_keep]
+            raise
+        except Exception as failed:  # noqa: BLE001 - it is raised to all of them
+            error = failed
+        for one in writings:
+            one.is_over, one.error = True, error
 
     async def load_snapshots(
         self, fish: str, version: int, definition: str

@@ -134,12 +134,32 @@ def test_snapshots_of_many_fish_are_stored_a_few_at_a_time() -> None:
 
     async def act(_log: MemoryLog, pond: Pond) -> None:
         say(log, 10)
-        for number in range(10):
+        for number in range(40):
             assert await pond.current_state(named(f"fish {number}")) == (10,)
         await turns(20)
         assert len(log.begun) == Limits().snapshots_at_once
         log.may_go_on.set()
-        await turns(50)
-        assert len(log.snapshots) == 10
+        await turns(100)
+        assert len(log.snapshots) == 40
+
+    story(act, log)
+
+
+def test_closing_stores_the_snapshots_of_many_fish_a_few_at_a_time() -> None:
+    log = SlowLog()
+
+    async def act(_log: MemoryLog, pond: Pond) -> None:
+        watched = [pond.observe(named(f"fish {number}")) for number in range(40)]
+        await pond.current_state(named("fish 0"))
+        say(log, 10)
+        for number in range(40):
+            assert await pond.current_state(named(f"fish {number}")) == (10,)
+        async with asyncio.TaskGroup() as tasks:
+            closing = tasks.create_task(pond.close())
+            await turns(20)
+            assert len(log.begun) == Limits().snapshots_at_once
+            log.may_go_on.set()
+        assert closing.done()
+        assert len(log.snapshots) == len(watched)
 
     story(act, log)
