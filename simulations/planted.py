@@ -17,6 +17,7 @@ import lamport.horizon_table
 import lamport.log
 import lamport.reader
 import lamport.retraction
+import lamport.sqlite_errors
 import lamport.store
 import transport.liveness
 from fish.effects import EffectQueue
@@ -419,7 +420,12 @@ BUGS: tuple[Bug, ...] = (
     Bug("an offset is taken without its hash", lamport.commit, "connect_range", _unchained),
     Bug("seals are not verified", IdentityKeys, "verify", _certificate_only),
     Bug("a full disk answers as if it had room", Store, "commit", _refusal_swallowed),
-    Bug("a full disk is taken for a broken one", lamport.store, "_FULL", _instead(frozenset())),
+    Bug(
+        "a full disk is taken for a broken one",
+        lamport.sqlite_errors,
+        "_FULL",
+        _instead(frozenset()),
+    ),
     Bug("a commit answers its first request only", lamport.log, "settle", _only_the_first_answered),
     Bug("a restart forgets the clock", Store, "_load", _clock_of_own_events),
     Bug("merged commits lose the oldest", Follower, "_from_memory", _oldest_forgotten),
