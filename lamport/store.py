@@ -1,8 +1,7 @@
 """The durable log: one SQLite database, and the only place where its tables are written.
 
 A `Commit` goes in, one transaction, and is durable when `commit` returns; after that the in-memory picture (heads,
-authors, clock) moves to it. Reading stands in `lamport.reader`, the schema in
-`lamport.schema`.
+authors, clock) moves to it. Reading stands in `lamport.reader`, the schema in `lamport.schema`.
 """
 
 import logging

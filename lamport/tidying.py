@@ -19,9 +19,8 @@ IDLE_S = 0.05
 RETRY_S = 1.0
 """Where a step found no room on the disk, the next is made so much later, or behind the next commit."""
 
-
 MAX_OWED_EVENTS = 16_384
-"""Pruning stays behind by so many events while others wait; beyond, they wait for it."""
+"""Pruning stays behind by so many events while others wait; beyond, they wait for it. A quarter of what packing may."""
 
 _log = logging.getLogger("shoal.log")
 
@@ -75,15 +74,15 @@ class Tidying:
         to be made, leaves them to those behind it.
         """
         self._has_room = True
+        self._owed += events
         if self._is_due(idle=False):
             await self._merge(idle=False)
         else:
             await self._prune()
         while self._has_room and not self._is_broken and self._store.is_merge_overdue():
             await self._merge(idle=False)
-        self._owed += events
         while self._owed >= MAX_CLEARED and self._may_go_on() and await self._prune():
-            self._owed -= MAX_CLEARED
+            pass
 
     def _may_go_on(self) -> bool:
         """Whether one more step may be made in anybody's way."""
@@ -111,14 +110,18 @@ class Tidying:
         return self._pruning.next_step(may_announce=self._may_announce())
 
     async def _prune(self) -> bool:
-        """Make a step of pruning; False where there was none to be made, and nothing is owed."""
+        """Make a step of pruning, and owe one less; False where none was made."""
         step = self._prune_step()
-        if step is None or not self._has_room:
+        if step is None:
             self._owed = 0
+            return False
+        if not self._has_room:
             return False
         try:
             await step()
-            self._pulse()
         except StoreRefused:
             self._has_room = False
+            return False
+        self._owed = max(0, self._owed - MAX_CLEARED)
+        self._pulse()
         return True

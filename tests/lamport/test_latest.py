@@ -38,7 +38,7 @@ STEPS = st.lists(
 @given(STEPS)
 @example([("publish", ["few"] * 9), ("publish", ["few"]), ("publish", ["few"])])
 @example([("publish", ["all"]), ("publish", ["all"] * (MAX_KEPT_EVENTS + 1))])
-@example([("receive", 4), ("give up", 8), ("receive", 1)])
+@example([("receive", 4), ("give up", 3), ("receive", 1)])
 def test_what_is_kept_in_memory_is_what_stands_on_the_disk(steps: list[tuple[str, object]]) -> None:
     async def go(folder: Path) -> None:
         bob = Author(BOB)
