@@ -48,7 +48,7 @@ def measure(events: int, runs: int) -> Report:
 
 
 async def _idle() -> float:
-    async with swarm(NODES) as nodes:
+    async with swarm(make_identities(NODES)) as nodes:
         for node, sample in zip(nodes, generate(len(nodes)), strict=True):
             await node.publish(*sample)
         await asyncio.sleep(SETTLING_S)

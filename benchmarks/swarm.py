@@ -1,15 +1,17 @@
-"""Many nodes in this process, on the loopback, with a few links each; and what their sockets have sent."""
+"""Many nodes in one process, on the loopback, with a few links each; and what their sockets have sent."""
 
 import asyncio
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from benchmarks.nodes import make_identities, running
+from benchmarks.nodes import running
 from benchmarks.rounds import fresh_folder
 from shoal.node import Node
+from transport.identity import Identity
+from transport.network import Address
 
 NODES = 64
 """Nodes of a swarm."""
@@ -22,17 +24,21 @@ _BYTES_SENT = struct.Struct("Q"), 200
 
 
 @asynccontextmanager
-async def swarm(nodes: int) -> AsyncIterator[list[Node]]:
-    """Start nodes one after the other; each dials some that were started before."""
+async def swarm(
+    identities: Iterable[Identity], met: Iterable[Address] = ()
+) -> AsyncIterator[list[Node]]:
+    """Start nodes one after the other; each dials some that were started before, or that are `met` elsewhere."""
     draw = random.Random(1)  # noqa: S311 - the same swarm in each run
     started: list[Node] = []
+    known = list(met)
     async with AsyncExitStack() as stack:
-        for identity in make_identities(nodes):
+        for identity in identities:
             folder = stack.enter_context(fresh_folder())
-            peers = [one.listening for one in draw.sample(started, min(DIALLED, len(started)))]
+            peers = draw.sample(known, min(DIALLED, len(known)))
             context = running(folder, identity, peers, exchanges=False)
             started.append(await stack.enter_async_context(context))
-        for node in started[1:]:
+            known.append(started[-1].listening)
+        for node in started if len(known) > 1 else ():
             while not node.peers.linked:
                 await node.peers.changed()
         yield started
