@@ -89,12 +89,14 @@ class CommitBuilder:
         cuts: Cuts = NO_CUTS,
         leaps: Leaps | None = None,
         routes: Routes = NO_ROUTES,
+        ends: Mapping[StreamId, Head] | None = None,
     ) -> None:
         self.own = own
         """The streams that are appended to. They may change: what was appended to the old ones stays there."""
         self._routes = routes
         self._clock = clock
         self._known_heads = heads
+        self._ends = ends or {}
         self._known_authors = authors
         self._known_horizons = horizons
         self._keys = keys
@@ -199,7 +201,8 @@ class CommitBuilder:
         # Of a stream that ends at the fork not even the head shows that the same proof came from two peers at once.
         made = (adoption.tail, *(verified.head.stream for verified in adoption.grown))
         forked = forked or any(one in self._branches.known for one in made)
-        if touched or forked or self._head(adoption.parent.stream) != adoption.parent:
+        end = self._ends.get(adoption.parent.stream) or self._head(adoption.parent.stream)
+        if touched or forked or end != adoption.parent:
             raise OutdatedPlan(f"stream {base} goes on meanwhile")
         for verified in adoption.grown:
             self._require_harmless(verified)

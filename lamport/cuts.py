@@ -2,20 +2,32 @@
 
 A stream of a node that nobody revoked is not cut, and nothing of it stands here. Each part of a revoked node's streams
 (the stream itself, and its branches where forks are proven) has a limit, the last offset that counts; what lies beyond
-stays on the disk and is withdrawn from all that is handed out: heads, queries, folds, gossip. A limit only ever falls.
+stays on the disk and is withdrawn from all that is handed out: heads, queries, folds, gossip.
+
+A part is *disputed* where another history than that of the cut is held at the cut's offset, and nothing of the cut's
+own: then it counts up to the author's last seal before the cut, until it is known where the two part.
 
 Readers take one such picture and keep to it; whoever follows the log sees by its being another one that something was
-withdrawn (`lamport.follower`). How far a limit reaches follows from the revocations and from the hashes that are held:
-see `lamport.withdrawal`.
+withdrawn, or is back (`lamport.follower`). How far a limit reaches follows from the revocations and from the hashes
+that are held: see `lamport.reach`.
 """
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from lamport.chain import Head, Seal, SealedRange, Start
 from lamport.ids import NodeId, StreamId
 from lamport.offsets import NOTHING, OffsetMap
 from lamport.revocation import Revocation
+
+
+class Limit(NamedTuple):
+    """How far a part counts, -1 for nothing; the author's seal there, where it is known to stand in what is held."""
+
+    offset: int
+    seal: Seal | None = None
+    is_disputed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +36,9 @@ class Cuts:
 
     revocations: tuple[Revocation, ...] = ()
     limits: Mapping[StreamId, int] = field(default_factory=dict)
+    seals: Mapping[StreamId, Seal] = field(default_factory=dict)
+    """The author's seals at limits, where they are known to stand in what is held."""
+    disputed: frozenset[StreamId] = frozenset()
     revoked: Mapping[NodeId, tuple[Revocation, ...]] = field(init=False)
     """The revocations of each node that has any."""
 
@@ -57,8 +72,15 @@ class Cuts:
         limit = self.of(head.stream)
         return limit is None or head.offset < limit
 
+    def reach(self, part: StreamId) -> int | None:
+        """How far ranges of a part are looked at: of one that is disputed what the cut names is still to be found."""
+        return self.named(part) if part in self.disputed else self.of(part)
+
     def seal_at(self, part: StreamId, offset: int) -> Seal | None:
-        """The author's seal at a cut, under the name of the part; None where no cut is there."""
+        """The author's seal at a limit, under the name of the part; None where nothing is known to be there."""
+        known = self.seals.get(part)
+        if known is not None and known.offset == offset:
+            return replace(known, stream=part)
         for one in self.revoked.get(part.node, ()):
             for cut in one.of(part):
                 if cut.offset == offset:
@@ -72,7 +94,7 @@ class Cuts:
         delete what the cut leaves of it.
         """
         stream, seal = received.stream, received.seal
-        limit = self.of(stream)
+        limit = self.reach(stream)
         if limit is None:
             return received
         cut = self.seal_at(stream, limit)
@@ -92,15 +114,19 @@ class Cuts:
         cut = self.seal_at(seal.stream, limit)
         return cut is not None and seal.offset <= limit and seal.horizon <= cut.horizon
 
-    def clip_heads(self, heads: MutableMapping[StreamId, Head]) -> None:
-        """Move heads that lie beyond what counts back to there."""
-        for part in [one for one in heads if one.node in self.revoked]:
-            limit, head = self.of(part), heads[part]
+    def clip_heads(
+        self, heads: MutableMapping[StreamId, Head], ends: MutableMapping[StreamId, Head]
+    ) -> None:
+        """Move heads that lie beyond what counts back to there, and others back; `ends` are where they were."""
+        for part in [one for one in {**heads, **ends} if one.node in self.revoked]:
+            limit, head = self.of(part), ends.pop(part, None) or heads[part]
             if limit is None or head.offset <= limit:
+                heads[part] = head
                 continue
+            ends[part] = head
             cut = self.seal_at(part, limit)
             if cut is None:
-                del heads[part]
+                heads.pop(part, None)
             else:
                 # Nothing goes on from here, so that the clock may stand for the event's own timestamp.
                 heads[part] = Head(part, limit, cut.hash, cut.clock)
@@ -121,12 +147,19 @@ class Cuts:
 
     def with_revocation(self, revocation: Revocation) -> "Cuts":
         """This picture and one revocation more; the limits are still to be worked out."""
-        return Cuts((*self.revocations, revocation), self.limits)
+        return replace(self, revocations=(*self.revocations, revocation))
 
-    def with_limits(self, found: Mapping[StreamId, int]) -> "Cuts":
-        """This picture with limits that were worked out; none of them rises."""
-        lower = {part: min(limit, self.limits.get(part, limit)) for part, limit in found.items()}
-        return Cuts(self.revocations, {**self.limits, **lower})
+    def with_limits(self, found: Mapping[StreamId, Limit]) -> "Cuts":
+        """This picture with limits that were worked out."""
+        seals = {part: seal for part, seal in self.seals.items() if part not in found}
+        seals |= {part: one.seal for part, one in found.items() if one.seal is not None}
+        return replace(
+            self,
+            limits={**self.limits, **{part: one.offset for part, one in found.items()}},
+            seals=seals,
+            disputed=self.disputed - found.keys()
+            | {part for part, one in found.items() if one.is_disputed},
+        )
 
     def __bool__(self) -> bool:
         return bool(self.revocations)

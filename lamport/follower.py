@@ -180,6 +180,7 @@ class Follower:
         since = count if self._withdrawals == _NEVER else self._withdrawals
         restored = await self._log.withdrawals.restored_since(since, offsets)
         self._withdrawals = count
+        self._sequence = self._history = None  # what counts again is in the store alone
         return Batch(restored, self._offsets, renamed=True)
 
     def _from_memory(self, sequence: int) -> Batch | None:

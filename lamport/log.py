@@ -110,7 +110,7 @@ class EventLog(KeptSnapshots):
         self.repair = Repair(store, keys)
         self.withdrawals = Withdrawals(store, self._reader, keys)
         """What does not count any more, for its author was revoked."""
-        prover = Prover(store, self._reader, keys)
+        prover = Prover(store, keys)
         self.forks = Adoptions(prover, keys, work, self._submit, self._leave_stream)
         """The proven forks."""
         self._routes = routes

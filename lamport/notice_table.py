@@ -8,10 +8,12 @@ anything is handed out.
 import logging
 from collections.abc import Iterable, Mapping
 
-from lamport.cuts import Cuts
+from lamport.chain import Seal
+from lamport.cuts import Cuts, Limit
 from lamport.errors import InvalidInput
 from lamport.ids import NodeId, StreamId
 from lamport.notices import Notice, NoticeKind, Notices, decode_notice
+from lamport.offsets import NOTHING
 from lamport.revocation import decode_revocation
 from lamport.seams import Connection, Statement
 
@@ -54,13 +56,30 @@ def _sound(id_: bytes, data: bytes) -> list[Notice]:
     return [notice]
 
 
-async def load_cuts(connection: Connection, notices: Iterable[Notice]) -> Cuts:
-    """How far the streams of revoked nodes count, as it was found."""
+async def load_cuts(
+    connection: Connection, notices: Iterable[Notice], row_of: Mapping[StreamId, int]
+) -> Cuts:
+    """How far the streams of revoked nodes count, as it was found. What is disputed is found again by who writes."""
     rows = await connection.fetch('SELECT node, number, branch, "offset" FROM cuts')
-    limits = {
-        StreamId(NodeId(node), number, bytes(branch)): limit for node, number, branch, limit in rows
-    }
     revocations = [
         decode_revocation(one.body) for one in notices if one.kind == NoticeKind.REVOCATION
     ]
-    return Cuts(tuple(revocations), limits)
+    cuts = Cuts(tuple(revocations))
+    limits: dict[StreamId, Limit] = {}
+    for node, number, branch, offset in rows:
+        part = StreamId(NodeId(node), number, bytes(branch))
+        limits[part] = Limit(offset)
+        if offset >= 0 and part in row_of and cuts.seal_at(part, offset) is None:
+            limits[part] = await _own_limit(connection, part, row_of[part], offset)
+    return cuts.with_limits(limits)
+
+
+async def _own_limit(connection: Connection, part: StreamId, row: int, offset: int) -> Limit:
+    """The limit of a part that ends at a seal of its own. That may have gone when the events there were packed."""
+    found = await connection.fetch(
+        'SELECT "offset", hash, clock, horizon, signature FROM seals WHERE stream = ?'
+        ' AND "offset" <= ? ORDER BY "offset" DESC LIMIT 1',
+        (row, offset),
+    )
+    seal = Seal(part, *found[0]) if found else None
+    return Limit(NOTHING) if seal is None else Limit(seal.offset, seal)

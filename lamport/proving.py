@@ -3,7 +3,8 @@
 A range bears its author's seal, and where it begins behind a place that both histories have in common, its bytes and
 ours tell the last event that is the same. From there on both are cut to their first seals: that is the proof. Whoever
 finds or is sent one looks where its common offset lies in what is held, and works out which parts there are from then
-on; the commit then holds that plan against the log once more. Reads only.
+on; the commit then holds that plan against the log once more. What a revocation
+withdrew is looked at like all else: it may be the other history. Reads only.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from lamport.chain import Head, Keys, SealedRange, VerifiedRange, chained
 from lamport.codec import verify_event
 from lamport.errors import DivergedStream
+from lamport.evidence import Evidence
 from lamport.forks import (
     Adoption,
     CheckedProof,
@@ -24,9 +26,8 @@ from lamport.forks import (
 )
 from lamport.ids import EventKey, StreamId
 from lamport.offsets import NOTHING
-from lamport.reader import Reader
 from lamport.seams import Statement
-from lamport.store import Store
+from lamport.store import Store, translated_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,15 @@ class Fork:
 class Prover:
     """Finds proofs in one log, and places for them."""
 
-    def __init__(self, store: Store, reader: Reader, keys: Keys) -> None:
+    def __init__(self, store: Store, keys: Keys) -> None:
         self._store = store
-        self._reader = reader
+        self._reader = Evidence(store)
         self._keys = keys
         self._kept: dict[tuple[StreamId, StreamId], tuple[EventKey, EventKey]] = {}
+
+    async def hash_at(self, stream: StreamId, offset: int) -> bytes | None:
+        """The chain's hash after an offset, in what is stored, whether or not it counts."""
+        return await self._reader.hash_at(stream, offset)
 
     async def require_known(self, received: SealedRange) -> None:
         """Raise `DivergedStream` where a range that adds nothing says something else than what is held."""
@@ -121,7 +126,7 @@ class Prover:
         if part is None:
             return None
         origin = await self._origin(part, proof)
-        parent = self._store.head(part)
+        parent = self._store.end(part)
         behind = await self._held_from(part, origin.offset + 1)
         tail = replace_branch(part, chained(origin.hash, behind[:1])) if behind else None
         known = self._store.branches.known
@@ -136,7 +141,7 @@ class Prover:
 
     async def load(self) -> None:
         """Remember what proofs are kept, to be called once when the log is opened."""
-        for data in await self._store.load_forks():
+        for data in await self._stored():
             self.keep(decode_proof(data))
 
     def keep(self, proof: ForkProof) -> None:
@@ -151,7 +156,7 @@ class Prover:
 
     async def unraised(self) -> list[Fork]:
         """Those that this node found and has not raised the alarm for."""
-        rows = await self._store.load_forks(unraised=True)
+        rows = await self._stored(unraised=True)
         return [self._told(decode_proof(data).branches) for data in rows]
 
     async def raised(self, fork: Fork) -> None:
@@ -163,6 +168,24 @@ class Prover:
                 [(bytes(one.node), one.number, one.branch, other.branch)],
             )
         )
+
+    async def load_proof(self, branch: StreamId) -> bytes | None:
+        """The proof by which a branch became known here."""
+        with translated_errors():
+            rows = await self._store.reader.fetch(
+                "SELECT proof FROM forks WHERE node = ? AND number = ? AND ? IN (one, other) LIMIT 1",
+                (bytes(branch.node), branch.number, branch.branch),
+            )
+        return bytes(rows[0][0]) if rows else None
+
+    async def _stored(self, *, unraised: bool = False) -> list[bytes]:
+        """The proofs that are kept: all, or those whose alarm this node has still to raise."""
+        with translated_errors():
+            rows = await self._store.reader.fetch(
+                "SELECT proof FROM forks WHERE alarm >= ? ORDER BY node, number, one, other",
+                (int(unraised),),
+            )
+        return [bytes(proof) for (proof,) in rows]
 
     def _told(self, names: tuple[StreamId, StreamId]) -> Fork:
         pairs = zip(names, self._kept[names], strict=True)
@@ -180,7 +203,7 @@ class Prover:
         """The part in which the last common event of a proof is held."""
         offset, branches = proof.offset, self._store.branches
         for part in branches.of(proof.stream):
-            within = branches.first(part) <= offset <= self._store.head(part).offset
+            within = branches.first(part) <= offset <= self._store.end(part).offset
             if within or (offset == NOTHING and not part.branch):
                 hash_ = await self._reader.hash_at(part, offset)
                 if hash_ == proof.hash:
@@ -195,7 +218,7 @@ class Prover:
 
     async def _held_from(self, part: StreamId, offset: int) -> Sequence[bytes]:
         """Some of the events that are held of a part from an offset on; none behind its end."""
-        end = self._store.head(part).offset
+        end = self._store.end(part).offset
         if offset > end:
             return ()
         sealed = await self._reader.sealed_range(part, offset, 1)
@@ -207,7 +230,7 @@ class Prover:
     ) -> ForkProof:
         """The proof that what a range says from an offset on makes with what is held there."""
         behind = part
-        if offset > self._store.head(part).offset:
+        if offset > self._store.end(part).offset:
             behind = self._store.branches.children(part)[0].address
         ours = await self._sealed(behind, offset)
         events = received.events[offset - received.first :]

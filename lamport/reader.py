@@ -104,7 +104,7 @@ class Reader:
         kept = self.kept_from(stream)
         first = max(first, kept)
         start = horizon.start if horizon is not None and 0 < first == kept else None
-        cut = self._store.cuts.of(stream)
+        cut = self._limit_of(stream)
         latest = self._store.latest.find(stream, first, limit)
         if latest is not None and start is None and cut is None:
             return latest
@@ -130,7 +130,16 @@ class Reader:
     def _last_of(self, row: int, stream: StreamId) -> int:
         """The last offset that stands in a row, which may be another part's than this one."""
         parts = self._store.branches.parts.get(row)
-        return self._store.head(stream if parts is None else parts[-1][1]).offset
+        last = stream if parts is None else parts[-1][1]
+        return (self._end_of(last) or self._store.genesis(last)).offset
+
+    def _end_of(self, stream: StreamId) -> Head | None:
+        """How far a stream is read; None where nothing of it is. See `lamport.evidence`."""
+        return self._store.heads.get(stream)
+
+    def _limit_of(self, stream: StreamId) -> int | None:
+        """The last offset of a stream that counts, where it was cut."""
+        return self._store.cuts.of(stream)
 
     async def _bytes(
         self, row: int, first: int, last: int, events: int, size: int
@@ -203,7 +212,7 @@ class Reader:
         Raises:
             DamagedRange: the stored bytes between the seals around it are not those that were sealed.
         """
-        head, kept = self._store.heads.get(stream), self.kept_from(stream)
+        head, kept = self._end_of(stream), self.kept_from(stream)
         start = self._store.genesis(stream)
         if head is None:
             return start.hash if offset == NOTHING else None

@@ -71,6 +71,8 @@ class Store:
         """Use `Store.open`."""
         self.reader = reader
         self.heads: dict[StreamId, Head] = {}
+        self.ends: dict[StreamId, Head] = {}
+        """Where parts end on the disk of which less counts."""
         self.authors: dict[bytes, bytes] = {}
         self.branches = Branches()
         """All proven forks; replaced as a whole when there is one more."""
@@ -198,7 +200,7 @@ class Store:
             self._adopt(adoption)
         if commit.forks:
             self.retracted.rename(self.branches.named_now)
-            self.cuts.clip_heads(self.heads)
+            self.cuts.clip_heads(self.heads, self.ends)
         self.authors.update(commit.certificates)
         self.horizons.update(commit.horizons)
         self.latest.note(commit, self.authors)
@@ -221,6 +223,7 @@ class Store:
             cuts=self.cuts,
             leaps=self.leaps,
             routes=routes,
+            ends=self.ends,
         )
 
     def announced(self, stream: StreamId) -> Seal | None:
@@ -295,6 +298,10 @@ class Store:
         """How far a stream is held; its genesis where nothing of it is."""
         return self.heads.get(stream) or self.genesis(stream)
 
+    def end(self, stream: StreamId) -> Head:
+        """How far a stream is stored, whether or not all of that counts."""
+        return self.ends.get(stream) or self.head(stream)
+
     def genesis(self, stream: StreamId) -> Head:
         """The head of a stream before its first event; of a branch, that of its last common event."""
         branch = self.branches.known.get(stream)
@@ -325,28 +332,14 @@ class Store:
         is_open = stream not in self.branches.closed and self.cuts.leaves_room(self.head(stream))
         return known and is_open
 
+    def is_disputed(self, stream: StreamId) -> bool:
+        """Whether another history of a part is looked for, which a cut names (see `lamport.cuts`)."""
+        return stream in self.cuts.disputed
+
     def counts(self, stream: StreamId, offset: int) -> bool:
         """Whether no cut withdraws what stands at a place, by whatever name it was called before forks were proven."""
         is_free = stream.node not in self.cuts.revoked
         return is_free or self.cuts.admits(self.branches.named_now(stream, offset), offset)
-
-    async def load_proof(self, branch: StreamId) -> bytes | None:
-        """The proof by which a branch became known here."""
-        with translated_errors():
-            rows = await self.reader.fetch(
-                "SELECT proof FROM forks WHERE node = ? AND number = ? AND ? IN (one, other) LIMIT 1",
-                (bytes(branch.node), branch.number, branch.branch),
-            )
-        return bytes(rows[0][0]) if rows else None
-
-    async def load_forks(self, *, unraised: bool = False) -> list[bytes]:
-        """The proofs that are kept: all, or those whose alarm this node has still to raise."""
-        with translated_errors():
-            rows = await self.reader.fetch(
-                "SELECT proof FROM forks WHERE alarm >= ? ORDER BY node, number, one, other",
-                (int(unraised),),
-            )
-        return [bytes(proof) for (proof,) in rows]
 
     def row_of(self, stream: StreamId) -> int | None:
         """The local number of a stream, None where nothing of it is stored."""
@@ -383,11 +376,17 @@ class Store:
         facts = await facts_of(self._writer)
         if MARK not in facts:
             await make_table(self._writer, self.tags, self.events, self.stream_of, self._keys)
-        self.retracted = await load_retracted(self._writer)
-        if self.branches.known:
-            self.retracted.rename(self.branches.named_now)
+        self.retracted = await self.all_retracted()
         if self.cuts:
             self.retracted = self.retracted.only(self.counts)
+
+    async def all_retracted(self) -> Retracted:
+        """What all retractions hide that are stored, whether or not they count."""
+        hidden = await load_retracted(self.reader)
+        hidden.void = self.retracted.void
+        if self.branches.known:
+            hidden.rename(self.branches.named_now)
+        return hidden
 
     async def _load(self) -> None:
         await self.tags.load()
@@ -414,8 +413,8 @@ class Store:
         self.notices = await load_notices(self._writer)
         self._keys.learn(self.notices)
         self.leaps.learn(self.notices)
-        self.cuts = await load_cuts(self._writer, self.notices)
-        self.cuts.clip_heads(self.heads)
+        self.cuts = await load_cuts(self._writer, self.notices, self._row_of)
+        self.cuts.clip_heads(self.heads, self.ends)
         await self._load_own(facts)
 
     async def _load_own(self, facts: Mapping[str, Any]) -> None:
@@ -461,6 +460,7 @@ class Store:
 
     def _end_closed(self) -> None:
         for stream, end in self.branches.closed.items():
+            self.ends.pop(stream, None)
             if end.offset >= 0:
                 self.heads[stream] = end
             else:

@@ -5,17 +5,14 @@ reading goes by (`lamport.cuts`): heads move back to the cut, so that nothing be
 or told of; retractions that stand beyond hide nothing any more; and whoever followed the log hears which of the events
 that it was handed are gone (`withdrawn_page`), and which are back (`restored_since`).
 
-A cut is a seal, that is a place in one history. Where a stream has forked, a branch counts as far as it is a part of
-that history; as long as no branch that is held reaches the cut each of them may be. A stream of which another history
-is held at that place counts for nothing.
-
-The way of a datum: a notice comes in, `withdraw` works out the limits of all parts of that node's streams and writes
-them in one transaction with the notice; from there the picture is exchanged for the new one in one step. What a later
-commit proves of a branch (`behind`), or proved just before the power went (`begin`), is worked out in the same way.
+The way of a datum: a notice comes in, the limits of all parts of that node's streams are worked out (`lamport.reach`)
+and written in one transaction with the notice; from there the picture is exchanged for the new one in one step. What a
+later commit tells of the histories of a stream (`behind`), or told just before the power went (`begin`), is worked out
+in the same way. By that a part that was disputed may count further than before; followers hear of that, too.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -28,7 +25,8 @@ from lamport.ids import EventKey, NodeId, StreamId
 from lamport.leaps import decode_release
 from lamport.notice_table import inserted_limits, inserted_notice
 from lamport.notices import Notice, NoticeKind
-from lamport.offsets import NOTHING, OffsetMap
+from lamport.offsets import OffsetMap
+from lamport.reach import Reach
 from lamport.reader import Bounds, Order, Reader
 from lamport.revocation import Revocation, decode_revocation
 from lamport.seams import Statement
@@ -79,6 +77,7 @@ class Withdrawals:
         self._store = store
         self._reader = reader
         self._keys = keys
+        self._reach = Reach(store)
         self._restored: list[tuple[EventKey, ...]] = []
         """What was hidden by retractions that do not count any more, each time that the picture changed."""
 
@@ -130,8 +129,7 @@ class Withdrawals:
         cuts = self._store.cuts
         if not cuts.revoked:
             return False
-        touched = [*(fork.origin.stream for fork in commit.forks)]
-        touched += [part for part in commit.heads if part.branch]
+        touched = (*(fork.origin.stream for fork in commit.forks), *commit.heads)
         nodes = sorted({part.node for part in touched if part.node in cuts.revoked})
         with suppress(StoreRefused):
             return await self._work_out(tuple(nodes))
@@ -140,83 +138,41 @@ class Withdrawals:
     async def _withdraw(self, notice: Notice, revocation: Revocation) -> None:
         """Keep a revocation, and from then on count no more than it leaves."""
         cuts = self._store.cuts.with_revocation(revocation)
-        found = await self._limits(cuts, revocation.node)
-        await self._store.write(
-            inserted_notice(notice), inserted_limits(found), self._seals(cuts, found)
-        )
-        self._show(cuts.with_limits(found))
+        cuts = await self._reach.worked_out(cuts, (revocation.node,))
+        await self._write(cuts, inserted_notice(notice))
+        await self._show(cuts)
 
     async def _work_out(self, nodes: Iterable[NodeId]) -> bool:
-        cuts = self._store.cuts
-        found: dict[StreamId, int] = {}
-        for node in nodes:
-            found |= await self._limits(cuts, node)
-        changed = {part: limit for part, limit in found.items() if cuts.limits.get(part) != limit}
-        lowered = cuts.with_limits(changed)
-        if not changed or lowered.limits == cuts.limits:
+        known = self._store.cuts
+        cuts = await self._reach.worked_out(known, nodes)
+        if cuts.limits == known.limits:
+            self._store.cuts = cuts
             return False
-        await self._store.write(inserted_limits(lowered.limits), self._seals(cuts, found))
-        self._show(lowered)
+        await self._write(cuts)
+        await self._show(cuts)
         return True
 
-    def _show(self, cuts: Cuts) -> None:
+    def _write(self, cuts: Cuts, *more: Statement) -> Awaitable[None]:
+        """Make limits durable, with the seals on which parts end from now on: whoever serves them needs one there."""
+        rows = [
+            (row, seal.offset, seal.hash, seal.clock, seal.horizon, seal.signature)
+            for part, seal in sorted(cuts.seals.items())
+            if (row := self._store.row_of(part)) is not None
+        ]
+        seals = Statement("INSERT OR REPLACE INTO seals VALUES (?, ?, ?, ?, ?, ?)", rows)
+        return self._store.write(*more, inserted_limits(cuts.limits), seals)
+
+    async def _show(self, cuts: Cuts) -> None:
         """Go by this picture from now on."""
         store = self._store
-        hidden = store.retracted
+        known, hidden = store.cuts.limits, store.retracted
+        all_hidden = hidden
+        if any(known.get(part, limit) < limit for part, limit in cuts.limits.items()):
+            all_hidden = await store.all_retracted()
         store.cuts = cuts
-        cuts.clip_heads(store.heads)
-        store.retracted = hidden.only(store.counts)
+        cuts.clip_heads(store.heads, store.ends)
+        store.retracted = all_hidden.only(store.counts)
         self._restored.append(tuple(key for key in hidden if key not in store.retracted))
-
-    async def _limits(self, cuts: Cuts, node: NodeId) -> dict[StreamId, int]:
-        """How far each part of a node's streams counts, of which something is stored here."""
-        bases = {one.base for one in (*self._store.heads, *cuts.limits) if one.node == node}
-        found: dict[StreamId, int] = {}
-        for base in sorted(bases):
-            parts = self._store.branches.of(base)
-            each = [await self._left_by(one, parts) for one in cuts.revoked[node]]
-            found |= {part: min(left[part] for left in each) for part in parts}
-        return found
-
-    async def _left_by(self, revocation: Revocation, parts: list[StreamId]) -> dict[StreamId, int]:
-        """How far one revocation lets the parts of a stream count."""
-        left = dict.fromkeys(parts, NOTHING)
-        for cut in revocation.of(parts[0]):
-            for part, limit in (await self._left_of(cut, parts)).items():
-                left[part] = max(left[part], limit)
-        return left
-
-    async def _left_of(self, cut: Seal, parts: list[StreamId]) -> dict[StreamId, int]:
-        begun = [one for one in parts if self._store.branches.first(one) <= cut.offset]
-        for part in begun:
-            if await self._bears(part, cut):
-                return dict.fromkeys(self._store.branches.line(part), cut.offset)
-        closed = self._store.branches.closed
-        return {
-            part: cut.offset
-            for part in begun
-            if part in closed or self._store.head(part).offset < cut.offset
-        }
-
-    async def _bears(self, part: StreamId, cut: Seal) -> bool:
-        """Whether a cut stands in what is held of this part. What is damaged, or pruned, is not held against it."""
-        held = self._store.head(part).offset >= cut.offset
-        if held and self._reader.kept_from(part) > cut.offset + 1:
-            return True
-        try:
-            return await self._reader.hash_at(part, cut.offset) == cut.hash
-        except DamagedRange:
-            return True
-
-    def _seals(self, cuts: Cuts, limits: dict[StreamId, int]) -> Statement:
-        """The seals on which parts end from now on: whoever serves them needs one there."""
-        rows = []
-        for part, limit in sorted(limits.items()):
-            seal, row = cuts.seal_at(part, limit), self._store.row_of(part)
-            if seal is not None and row is not None and self._store.head(part).offset >= limit:
-                signed = (seal.hash, seal.clock, seal.horizon, seal.signature)
-                rows.append((row, limit, *signed))
-        return Statement("INSERT OR REPLACE INTO seals VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     async def seal_up_to(self, part: StreamId, offset: int) -> Seal | None:
         """The last seal of a part at or before an offset; None where there is none. There a cut can be placed."""

@@ -290,16 +290,12 @@ async def _retracted(device: Device, retracting: Awaitable[Event]) -> None:
 
 
 async def _revoke(run: Run, operation: Operation) -> None:
-    """The admin, beside one device, puts another out of the swarm, unless the others need it to hear of each other.
-
-    Nor one that was copied before: whoever holds the other of two histories at the cut, and no proof of the fork yet,
-    counts neither from then on, and whoever holds the one that the cut names counts that.
-    """
+    """The admin, beside one device, puts another out of the swarm, unless the others need it to hear of each other."""
     beside, target = run.pair(operation)
     members = run.world.members
     if beside not in members or target not in members or len(members) <= FEWEST_MEMBERS:
         return
-    if target.identity.node in run.world.copied or not run.world.holds_together(target):
+    if not run.world.holds_together(target):
         return
     notice = await run.world.membership.revoke(beside, target, operation.amount)
     run.in_background(beside, beside.node.learn(notice))

@@ -33,6 +33,7 @@ from lamport.tags import ALL_EVENTS
 from shoal.alarms import ALARM_TAG
 from simulations.device import Device
 from simulations.errors import LawBroken
+from simulations.histories import Counted
 from simulations.horizons import HorizonWatch
 from simulations.retracting import Hidden, Place
 from simulations.revoking import check_revoked
@@ -105,6 +106,7 @@ class Auditor:
 
     def __post_init__(self) -> None:
         self.hidden = Hidden(self.world.membership)
+        self.world.membership.judge.histories_of = self.histories
 
     def watch(self) -> None:
         """Look at every commit from now on."""
@@ -118,13 +120,22 @@ class Auditor:
         found = (known.at(offset) for known in rows.values())
         return any(one is not None and hash_ in (None, one) for one in found)
 
-    def held(self, device: Device) -> Iterator[tuple[Place, EventKey]]:
-        """All that was seen on a device's disk."""
+    def held(self, device: Device) -> Iterator[tuple[Place, EventKey, bytes]]:
+        """All that was seen on a device's disk, with the hashes."""
         for (disk, stream), rows in self.known.items():
             for known in rows.values() if disk == _disk(device) else ():
                 for offset, hash_ in enumerate(known.hashes, known.first):
                     lamport = msgpack.unpackb(self.said[stream, offset][hash_])[0]
-                    yield (stream, offset), EventKey(int(lamport), stream)
+                    yield (stream, offset), EventKey(int(lamport), stream), hash_
+
+    def histories(self, device: Device, stream: StreamId) -> dict[int, list[bytes]]:
+        """The histories of a stream on a device's disk, by row: hashes from offset 0 on."""
+        trunks = {row: trunk for row, (_, trunk, *_) in self._origins(device).items()}
+        rows, found = self.known.get((_disk(device), stream), {}), dict[int, list[bytes]]()
+        for row, known in sorted(rows.items(), key=lambda one: one[1].first):
+            before = found.get(trunks[row], []) if known.first else []
+            found[row] = before[: known.first] + known.hashes
+        return found
 
     def last_said(self, stream: StreamId) -> int:
         """The highest offset that was ever written of a stream; -1 where none was."""
@@ -223,7 +234,8 @@ class Auditor:
         for device in self.world.members:
             for known in self.known.get((_disk(device), stream), {}).values():
                 for offset, hash_ in enumerate(known.hashes, known.first):
-                    if self.world.membership.withdraws(device, stream, offset):
+                    counted = self.world.membership.counted(device, stream, offset, hash_)
+                    if counted is not Counted.YES:
                         break
                     if held.setdefault(offset, hash_) != hash_:
                         return True
@@ -474,8 +486,12 @@ async def check_converged(world: World, fish: Sequence[Fish[Any]]) -> list[Event
 
 
 def _check_forks(world: World) -> None:
-    """Law 8, for forks: all nodes tell the same of them."""
-    told = [device.node.status().forks for device in world.members]
+    """Law 8, for forks: all nodes tell the same of them, but for what counts no more: nobody tells others of that."""
+    revoked = world.membership.revoked
+    told = [
+        [fork for fork in device.node.status().forks if fork.stream.node not in revoked]
+        for device in world.members
+    ]
     if any(forks != told[0] for forks in told):
         raise LawBroken(f"law 8: forks are told differently: {told}")
 

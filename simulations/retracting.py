@@ -5,6 +5,7 @@ by the retraction's own author, or the admin signed it (whoever signs in a simul
 counts is never hidden itself.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,6 +16,7 @@ from lamport.event import Event
 from lamport.ids import EventKey, StreamId
 from simulations.device import Device
 from simulations.errors import LawBroken
+from simulations.histories import Counted
 from simulations.revoking import Admin
 
 _TAG = "shoal:retract"
@@ -42,8 +44,8 @@ class Said(Protocol):
         """Whether an event was seen on a device's disk: any at this place, or the one with this hash."""
         ...
 
-    def held(self, device: Device) -> Iterable[tuple[Place, EventKey]]:
-        """All that was seen on a device's disk."""
+    def held(self, device: Device) -> Iterable[tuple[Place, EventKey, bytes]]:
+        """All that was seen on a device's disk, with the hashes."""
         ...
 
 
@@ -82,7 +84,7 @@ class Hidden:
         """Whether the events with this key, on whichever branch, are hidden on a device now."""
         key = EventKey(key.lamport, key.stream.base)
         by = self._named.get(key, ()) if key not in self._counting else ()
-        counting = (place for place in by if not self.admin.withdraws(device, *place[:2]))
+        counting = (place for place in by if not self.admin.withdraws(device, *place))
         return any(run.holds(device, *place) for place in counting)
 
     def was_named(self, key: EventKey) -> bool:
@@ -102,18 +104,17 @@ def check_hidden(run: Said, device: Device, shown: Sequence[Event]) -> None:
     Raises:
         LawBroken: it shows what is retracted, or hides what is not.
     """
-    kept = device.node.log.horizons
-    held = [
-        key
-        for (stream, offset), key in run.held(device)
-        if offset >= kept.get(stream, 0) and not run.hidden.admin.withdraws(device, stream, offset)
-    ]
-    due = {key for key in held if not run.hidden.hides(run, device, key)}
+    kept, counted = device.node.log.horizons, run.hidden.admin.counted
+    held: defaultdict[Counted, list[EventKey]] = defaultdict(list)
+    for (stream, offset), key, hash_ in run.held(device):
+        if offset >= kept.get(stream, 0):
+            held[counted(device, stream, offset, hash_)].append(key)
+    due = {key for key in held[Counted.YES] if not run.hidden.hides(run, device, key)}
     seen = {
         EventKey(event.lamport, event.stream.base)
         for event in shown
         if event.offset >= kept.get(event.stream.base, 0)  # it may have been pruned since
-    }
+    } - set(held[Counted.OPEN]).difference(due)
     for wrong, text in ((seen - due, "shows what was retracted"), (due - seen, "hides")):
         if wrong:
             raise LawBroken(f"law 6: {device.name} {text}: {min(wrong)}")

@@ -20,6 +20,7 @@ from lamport.revocation import Revocation
 from shoal.membership import draft_revocation
 from simulations.device import Device
 from simulations.errors import LawBroken
+from simulations.histories import Counted, Judge
 from transport.epochs import authority_of, make_epoch
 from transport.identity import AdminKey, SwarmKey, rotate
 
@@ -37,6 +38,9 @@ class Admin:
     signed: dict[bytes, Notice] = field(default_factory=dict)
     revocations: dict[bytes, Revocation] = field(default_factory=dict)
     """By the name of the notice."""
+    copied: dict[NodeId, None] = field(default_factory=dict)
+    """The nodes of which there are two devices."""
+    judge: Judge = field(default_factory=Judge)
 
     @property
     def revoked(self) -> frozenset[NodeId]:
@@ -77,16 +81,26 @@ class Admin:
         self.signed[notice.id] = notice
         return notice
 
-    def withdraws(self, device: Device, stream: StreamId, offset: int) -> bool:
-        """Whether what stands at a place does not count on a device, by what is on its disk."""
+    def withdraws(
+        self, device: Device, stream: StreamId, offset: int, hash_: bytes | None = None
+    ) -> bool:
+        """Whether what stands at a place (with this hash) does not count on a device, by what is on its disk."""
+        return self.counted(device, stream, offset, hash_) is Counted.NO
+
+    def counted(
+        self, device: Device, stream: StreamId, offset: int, hash_: bytes | None = None
+    ) -> Counted:
+        """Whether it counts, if that can be told."""
         if not any(one.node == stream.node for one in self.revocations.values()):
-            return False
+            return Counted.YES
         known = [bytes(id_) for (id_,) in device.platter.fetch("SELECT id FROM notices")]
-        return any(
-            one.node == stream.node and offset > _left(one, stream)
-            for one in map(self.revocations.get, known)
-            if one is not None
-        )
+        found = [self.revocations[one] for one in known if one in self.revocations]
+        found = [one for one in found if one.node == stream.node]
+        if any(offset > _left(one, stream) for one in found):
+            return Counted.NO
+        if stream.node not in self.copied or not found:
+            return Counted.YES
+        return self.judge.look(device, stream, offset, hash_, found)
 
 
 def _left(revocation: Revocation, stream: StreamId) -> int:

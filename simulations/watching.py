@@ -25,6 +25,7 @@ from lamport.offsets import OffsetMap
 from lamport.tags import ALL_EVENTS
 from simulations.device import Device
 from simulations.errors import LawBroken
+from simulations.histories import Counted
 from simulations.laws import Auditor, state_text
 from simulations.retracting import Place
 from simulations.trace import Kind
@@ -75,6 +76,8 @@ class Listener:
         self._delivered = asyncio.Event()
         self._handed: dict[EventKey, Place] = {}
         self._told: dict[Place, None] = {}
+        self._gone: dict[Place, None] = {}
+        """The same by the branches in which they stood, without what came again."""
         self._task = asyncio.create_task(self._listen())
 
     async def _listen(self) -> None:
@@ -115,6 +118,9 @@ class Listener:
         if event.offset != due:
             world.broken(f"law 10: {name} was handed {event.key}, {event.stream} {due} was due")
         self._cursor[stream] = event.offset
+        self._gone = {
+            one: None for one in self._gone if self._placed(one) != (stream, event.offset)
+        }
         self._handed[event.key] = (stream.base, event.offset)
 
     def _retracted(self, event: Event) -> None:
@@ -125,7 +131,8 @@ class Listener:
         self._delivered.set()
         place = event.stream, event.offset
         self._told[event.stream.base, event.offset] = None
-        is_so = self._is_hidden(*place) or self._may_be_back(*place)
+        self._gone[place] = None
+        is_so = self._is_hidden(*place) or self._may_be_back(*place) or self._is_copied(*place)
         if self.device.restores == self._restores and not is_so:
             self._auditor.world.broken(
                 f"law 11: {self.device.name} was told that {event.key} is retracted, which it is not"
@@ -133,6 +140,18 @@ class Listener:
 
     def _is_hidden(self, stream: StreamId, offset: int) -> bool:
         return self._auditor.hidden.at(self._auditor, self.device, stream, offset)
+
+    def _is_copied(self, stream: StreamId, _offset: int) -> bool:
+        """Whether two devices write a stream: which history of it counts may have been settled just now."""
+        return stream.node in self._auditor.world.copied
+
+    def _is_open(self, stream: StreamId, offset: int) -> bool:
+        """Whether an event stands in another history than that of a cut, which is not held."""
+        return self._auditor.hidden.admin.counted(self.device, stream, offset) is Counted.OPEN
+
+    def _placed(self, place: Place) -> Place:
+        """A place under the name that the branch bears now."""
+        return self._log.store.branches.named_now(*place), place[1]
 
     @property
     def _reached(self) -> OffsetMap:
@@ -143,7 +162,10 @@ class Listener:
         """The next offset that must come, no further than `end`: what is hidden, or pruned by now, need not."""
         due = max(self._reached.of(stream) + 1, self._log.store.branches.first(stream))
         while due < end and (
-            due < pruned or self._is_hidden(stream, due) or self._may_be_back(stream, due)
+            due < pruned
+            or self._is_hidden(stream, due)
+            or self._may_be_back(stream, due)
+            or self._is_open(stream, due)
         ):
             due += 1
         return due
@@ -167,11 +189,11 @@ class Listener:
             if place[1] >= kept.get(place[0], 0)
             and self._auditor.hidden.hides(self._auditor, self.device, key)
         ]
-        back = [one for one in self._told if one[1] >= kept.get(one[0], 0)]
+        back = [self._placed(one) for one in self._gone if one[1] >= kept.get(one[0].base, 0)]
         return (
             all(self._due(*end) >= end[1] for end in ends)
             and all(place in self._told for place in hidden)
-            and all(self._is_hidden(*place) for place in back)
+            and all(self._is_hidden(*place) or self._is_open(*place) for place in back)
         )
 
     async def check(self) -> None:

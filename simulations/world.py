@@ -85,7 +85,7 @@ class World:
         self._flapping: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._names: dict[NodeId, str] = {}
         self.nodes = tuple(self._make_device(number) for number in range(nodes))
-        self.copied: dict[NodeId, None] = {}
+        self.copied = self.membership.copied
         """Nodes of which a second device was started: they may write one stream twice."""
         self._knows = self._drawn_knowledge(shape)
 

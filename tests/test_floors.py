@@ -65,7 +65,7 @@ FLOORS = (
     # 2: the durable log
     (
         "lamport.lineage lamport.tag_index lamport.tag_removal lamport.retraction_table lamport.horizon_table"
-        " lamport.notice_table lamport.branch_table"
+        " lamport.notice_table lamport.branch_table lamport.evidence lamport.reach"
         " lamport.sqlite_errors lamport.schema lamport.store lamport.reader lamport.snapshot_table lamport.proving"
         " lamport.gaps lamport.verification lamport.healing lamport.misfiled lamport.repair"
         " lamport.pruning lamport.dictionaries lamport.event_table lamport.compaction lamport.commit_table"

@@ -6,7 +6,12 @@ prove it, and a node that believes it would take every liar for a proof. So we a
 the place where the hashes differ, then two, four, eight, always naming our hash. As soon as we ask from a place where
 both are still one, the peer answers with sealed ranges up to where they differ: among them is one that bears the
 author's seal over what is not held here. The log draws the conclusion (`EventLog.receive`).
+
+A disputed stream is searched, too, though it does not grow: there the cut of a revocation says that there is another
+history, and whoever tells of that stream may hold it. It is searched again when the peer holds more.
 """
+
+from collections.abc import Awaitable
 
 from lamport.ids import StreamId
 from lamport.log import EventLog
@@ -26,7 +31,8 @@ class ForkSearch:
         """Whether all that the peer told at first was compared with what is held."""
         self._session = session
         self._log = log
-        self._searched: dict[StreamId, None] = {}
+        self._searched: dict[StreamId, int] = {}
+        """Up to which offset each was."""
         self._waiting: dict[StreamId, int] = {}
         self._open: dict[StreamId, tuple[int, int]] = {}
         """Where the histories are known to differ, and how far before that is asked next."""
@@ -42,6 +48,7 @@ class ForkSearch:
                         await self.begin(head.stream, head.offset)
                 self.compared = self.compared or message.complete
             case Declined(stream, Why.DIVERGED) if stream in self._open:
+                self._session.diverge(stream)
                 await self._ask(stream)
             case Declined(stream, Why.DIVERGED):
                 await self.begin(stream, self._log.offsets.of(stream))
@@ -54,11 +61,17 @@ class ForkSearch:
 
     async def begin(self, stream: StreamId, offset: int) -> None:
         """The peer has another hash than we at an offset of a stream."""
-        done = stream in self._searched or len(self._searched) >= MAX_SET_ASIDE
-        if done or offset < 0 or not self._log.store.grows(stream):
+        store = self._log.store
+        if store.is_disputed(stream):
+            offset = min(offset, store.cuts.named(stream))
+            done = offset <= self._searched.get(stream, -1) or stream in self._open
+        else:
+            done = stream in self._searched or not store.grows(stream)
+        if done or offset < 0 or len(self._searched) >= MAX_SET_ASIDE:
             return
-        self._searched[stream] = None
-        self._session.diverge(stream)
+        self._searched[stream] = offset
+        if not store.is_disputed(stream):
+            self._session.diverge(stream)
         self._waiting[stream] = offset
         await self._go_on()
 
@@ -72,12 +85,16 @@ class ForkSearch:
         differs, step = self._open[stream]
         begin = max(self._log.store.branches.first(stream), self._log.horizons.get(stream, 0))
         first = max(begin, differs + 1 - step)
-        hash_ = await self._log.hash_at(stream, first - 1)
+        hash_ = await self._stored_hash(stream, first - 1)
         if hash_ is None or step > 2 * (differs + 1 - begin):
             await self._end(stream)
             return
         self._open[stream] = differs, step * 2
         self._session.say(Want(stream, first, differs, hash_, certificate=False))
+
+    def _stored_hash(self, stream: StreamId, offset: int) -> Awaitable[bytes | None]:
+        """A hash of what may not count any more, but is what the peer's history is held against."""
+        return self._log.damages.noted(self._log.forks.prover.hash_at(stream, offset))
 
     async def _end(self, stream: StreamId) -> None:
         if self._open.pop(stream, None) is not None:

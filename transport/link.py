@@ -388,7 +388,7 @@ class Link:
 
     async def _disclose(self, branch: StreamId) -> None:
         """Send the proof of a branch; nothing where none is kept, for then we told of none."""
-        data = await self._log.store.load_proof(branch)
+        data = await self._log.forks.prover.load_proof(branch)
         if data is not None:
             await self._write(Fork(decode_proof(data)))
 

@@ -61,8 +61,8 @@ def resealed(before: bytes, half: SealedRange, data: bytes) -> SealedRange:
 
 def forging(device: Device) -> None:
     """Let a device hand on proofs in which it has altered what the author wrote."""
-    store: Any = device.node.log.store
-    load = store.load_proof
+    prover: Any = device.node.log.forks.prover
+    load = prover.load_proof
 
     async def load_forged(branch: StreamId) -> bytes | None:
         proof = decode_proof(await load(branch))
@@ -73,7 +73,7 @@ def forging(device: Device) -> None:
         )
         return encode_proof(ForkProof(proof.hash, one, other))
 
-    store.load_proof = load_forged
+    prover.load_proof = load_forged
 
 
 async def lied_to() -> World:

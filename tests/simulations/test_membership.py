@@ -250,3 +250,35 @@ async def test_users_revoke_and_rotate_in_their_own_tests(sim: Sim) -> None:
     await sim.converge()
     assert await sim.same(lambda device: device.pond.current_state(LIST)) == ("honest",)
     assert await sim.same(lambda device: device.node.status().epoch) == 1
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("beside", ["the original", "the copy"])
+def test_of_a_copied_device_that_history_counts_everywhere_that_the_cut_names(
+    seed: int, beside: str
+) -> None:
+    async def story(world: World) -> None:
+        a, b, c, original = world.nodes
+        await original.publish("x", "before")
+        await world.converge()
+        copy = await world.clone(original)
+        sides = {a, original}, {b, c, copy}
+        with world.partition(*sides):
+            for number in range(5):
+                await original.publish("x", f"original {number}")
+                await copy.publish("x", f"copy {number}")
+            await world.run(seconds=3)
+            await world.membership.tell(a)
+            admin, others = (a, (b, c)) if beside == "the original" else (b, (a, c))
+            notice = await world.membership.revoke(admin, original)
+            for device in (admin, *others):
+                await device.node.learn(notice)
+            await world.run(seconds=1)
+        await world.run(seconds=10)
+        name = beside.removeprefix("the ")
+        left = ("before", *(f"{name} {number}" for number in range(5)))
+        assert [await shown(one) for one in (a, b, c)] == [left] * 3
+        await c.restart()
+        assert await shown(c) == left
+
+    tell(story, seed)
