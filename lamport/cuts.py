@@ -124,7 +124,8 @@ class Cuts:
                 heads[part] = head
                 continue
             ends[part] = head
-            cut = self.seal_at(part, limit)
+            # Which history a part is that was told apart just now, is still to be worked out.
+            cut = self.seal_at(part, limit) if part in self.limits else None
             if cut is None:
                 heads.pop(part, None)
             else:

@@ -553,8 +553,9 @@ class EventLog(KeptSnapshots):
             raise
         else:
             if commit.events:
+                is_other = await self.withdrawals.behind(commit)
                 self._publish_batch(commit, named)
-                if await self.withdrawals.behind(commit):
+                if is_other:
                     self._take_back()
         try:
             if StoreFull in map(type, results) and await self._reserve.give():

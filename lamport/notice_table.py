@@ -69,13 +69,16 @@ async def load_cuts(
     for node, number, branch, offset in rows:
         part = StreamId(NodeId(node), number, bytes(branch))
         limits[part] = Limit(offset)
-        if offset >= 0 and part in row_of and cuts.seal_at(part, offset) is None:
-            limits[part] = await _own_limit(connection, part, row_of[part], offset)
+        if offset >= 0 and part in row_of:
+            own = await _own_limit(connection, part, row_of[part], offset)
+            # Of a part that bears a cut, the seal there may have gone when the events were packed.
+            is_own = own.offset == offset or cuts.seal_at(part, offset) is None
+            limits[part] = own if is_own else limits[part]
     return cuts.with_limits(limits)
 
 
 async def _own_limit(connection: Connection, part: StreamId, row: int, offset: int) -> Limit:
-    """The limit of a part that ends at a seal of its own. That may have gone when the events there were packed."""
+    """The limit of a part at the last seal that is stored up to an offset."""
     found = await connection.fetch(
         'SELECT "offset", hash, clock, horizon, signature FROM seals WHERE stream = ?'
         ' AND "offset" <= ? ORDER BY "offset" DESC LIMIT 1',

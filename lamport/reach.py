@@ -127,7 +127,9 @@ class Reach:
                 found[part] = Limit(look.cut.offset)
             else:
                 seal = None if part in settled else await self._seal_before(part, look.cut)
-                found[part] = Limit(NOTHING if seal is None else seal.offset, seal, is_disputed=True)
+                found[part] = Limit(
+                    NOTHING if seal is None else seal.offset, seal, is_disputed=True
+                )
         return found
 
     async def _seal_before(self, part: StreamId, cut: Seal) -> Seal | None:

@@ -59,12 +59,16 @@ def revocation_of(node: NodeId, cuts: Iterable[Seal]) -> Revocation:
         Seal(cut.stream.base, cut.offset, cut.hash, cut.clock, cut.horizon, cut.signature)
         for cut in cuts
     ]
-    made = Revocation(node, tuple(sorted(set(named), key=lambda one: (one.stream, one.offset))))
+    made = Revocation(node, tuple(sorted(set(named), key=_place)))
     for cut in made.cuts:
         if cut.stream.node != node:
             raise InvalidInput(f"stream {cut.stream} is another node's: name only those of {node}")
     _require_few(made)
     return made
+
+
+def _place(cut: Seal) -> tuple[StreamId, int, bytes, bytes]:
+    return cut.stream, cut.offset, cut.hash, cut.signature
 
 
 def decode_revocation(body: bytes) -> Revocation:

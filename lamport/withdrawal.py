@@ -147,6 +147,7 @@ class Withdrawals:
         cuts = await self._reach.worked_out(known, nodes)
         if cuts.limits == known.limits:
             self._store.cuts = cuts
+            cuts.clip_heads(self._store.heads, self._store.ends)
             return False
         await self._write(cuts)
         await self._show(cuts)

@@ -16,6 +16,7 @@ from lamport.dictionaries import SELECT, Dictionaries
 from lamport.errors import DamagedRange
 from lamport.event_table import checked_block
 from lamport.ids import NodeId, StreamId
+from lamport.row_keys import MAX_STREAMS
 from lamport.seams import Statement
 from lamport.tags import ALL_EVENTS
 from simulations.device import Device
@@ -27,13 +28,17 @@ TRIES = 64
 
 
 class Flip(NamedTuple):
-    """A bit that was flipped: on which disk, in what with which key, and what stands there now."""
+    """A bit that was flipped: on which disk, in what with which key, and what stands there now.
+
+    `place` is that of the event, or of the first one in a block, with the chain's hash there.
+    """
 
     device: Device
     restores: int
     kind: str
     key: int
     data: bytes
+    place: tuple[StreamId, int, bytes | None]
 
 
 class _Stored(NamedTuple):
@@ -49,6 +54,16 @@ class _Stored(NamedTuple):
     @property
     def stream(self) -> StreamId:
         return StreamId(NodeId(self.node), self.number)
+
+    @property
+    def row(self) -> int:
+        """Its row of the table of streams."""
+        return self.key % MAX_STREAMS
+
+    @property
+    def first(self) -> int:
+        """The first offset in it."""
+        return self.place[1]
 
     @property
     def last(self) -> int:
@@ -94,10 +109,16 @@ class Flips:
 
     @property
     def outstanding(self) -> bool:
-        """Whether one of them is still to be mended: to a device that was revoked nobody gives anything back."""
+        """Whether one of them is still to be mended.
+
+        To a device that was revoked nobody gives anything back, nor to others what does not count any more.
+        """
         self.made = [flip for flip in self.made if _is_there(flip)]
-        members = self.auditor.world.members
-        return any(flip.device in members for flip in self.made)
+        members, admin = self.auditor.world.members, self.auditor.world.membership
+        return any(
+            flip.device in members and not admin.withdraws(flip.device, *flip.place)
+            for flip in self.made
+        )
 
     def hurt(self, device: Device) -> bool:
         """Whether a device cannot read all that it holds."""
@@ -119,7 +140,9 @@ class Flips:
         ):
             return False
         device.platter.transact([Statement(_WRITE[struck.kind], [(altered, struck.key)])])
-        self.made.append(Flip(device, device.restores, struck.kind, struck.key, altered))
+        stream, first = struck.stream, struck.first
+        place = stream, first, self.auditor.hash_in(device, stream, struck.row, first)
+        self.made.append(Flip(device, device.restores, struck.kind, struck.key, altered, place))
         said = f"a bit of {struck.stream} {struck.place[1]} flipped"
         device.world.note(device.name, Kind.DISK, said)
         return True

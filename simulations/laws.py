@@ -128,6 +128,11 @@ class Auditor:
                     lamport = msgpack.unpackb(self.said[stream, offset][hash_])[0]
                     yield (stream, offset), EventKey(int(lamport), stream), hash_
 
+    def hash_in(self, device: Device, stream: StreamId, row: int, offset: int) -> bytes | None:
+        """The chain's hash behind an event in a row of a stream on a device's disk."""
+        known = self.known.get((_disk(device), stream), {}).get(row)
+        return None if known is None else known.at(offset)
+
     def histories(self, device: Device, stream: StreamId) -> dict[int, list[bytes]]:
         """The histories of a stream on a device's disk, by row: hashes from offset 0 on."""
         trunks = {row: trunk for row, (_, trunk, *_) in self._origins(device).items()}

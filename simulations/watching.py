@@ -112,15 +112,15 @@ class Listener:
         self._cursor = dict(self._reached.items())
         pruned = self.device.node.log.horizons.get(event.stream.base, 0)
         due = self._due(stream, event.offset, pruned)
+        self._gone = {
+            one: None for one in self._gone if self._placed(one) != (stream, event.offset)
+        }
         if event.offset < due and self._auditor.hidden.was_named(event.key):
             self._told.pop((stream.base, event.offset), None)
             return  # it was hidden by a retraction that was withdrawn since
         if event.offset != due:
             world.broken(f"law 10: {name} was handed {event.key}, {event.stream} {due} was due")
         self._cursor[stream] = event.offset
-        self._gone = {
-            one: None for one in self._gone if self._placed(one) != (stream, event.offset)
-        }
         self._handed[event.key] = (stream.base, event.offset)
 
     def _retracted(self, event: Event) -> None:
