@@ -4,8 +4,8 @@ A stream of a node that nobody revoked is not cut, and nothing of it stands here
 (the stream itself, and its branches where forks are proven) has a limit, the last offset that counts; what lies beyond
 stays on the disk and is withdrawn from all that is handed out: heads, queries, folds, gossip.
 
-A part is *disputed* where another history than that of the cut is held at the cut's offset, and nothing of the cut's
-own: then it counts up to the author's last seal before the cut, until it is known where the two part.
+A part is *disputed* where another history than that of the cut is held at the cut's offset, and the cut's own is not:
+then what counts may be less than what turns out to, and peers are asked for the history that the cut names.
 
 Readers take one such picture and keep to it; whoever follows the log sees by its being another one that something was
 withdrawn, or is back (`lamport.follower`). How far a limit reaches follows from the revocations and from the hashes

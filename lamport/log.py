@@ -108,7 +108,7 @@ class EventLog(KeptSnapshots):
         """What was found damaged on this disk, and is still."""
         self._serving = Serving(self._reader, keys, self.damages)
         self.repair = Repair(store, keys)
-        self.withdrawals = Withdrawals(store, self._reader, keys)
+        self.withdrawals = Withdrawals(store, self._reader, keys, self._take_back)
         """What does not count any more, for its author was revoked."""
         prover = Prover(store, keys)
         self.forks = Adoptions(prover, keys, work, self._submit, self._leave_stream)
@@ -290,6 +290,7 @@ class EventLog(KeptSnapshots):
         if not added:
             with suppress(DamagedRange):  # noted; what is held here cannot contradict anybody
                 await self.damages.noted(self.forks.prover.require_known(received))
+                await self.withdrawals.vouched(received.seal)
         return added
 
     async def follow_horizon(self, seal: Seal) -> None:
@@ -400,9 +401,7 @@ class EventLog(KeptSnapshots):
 
     async def learn(self, notice: Notice) -> bool:
         """See `Withdrawals.learn`."""
-        if is_news := await self.withdrawals.learn(notice):
-            self._take_back()
-        return is_news
+        return await self.withdrawals.learn(notice)
 
     def _take_back(self) -> None:
         self._offsets = self._store.offsets
@@ -553,10 +552,8 @@ class EventLog(KeptSnapshots):
             raise
         else:
             if commit.events:
-                is_other = await self.withdrawals.behind(commit)
+                await self.withdrawals.behind(commit)
                 self._publish_batch(commit, named)
-                if is_other:
-                    self._take_back()
         try:
             if StoreFull in map(type, results) and await self._reserve.give():
                 await self._store.checkpoint()
@@ -578,7 +575,9 @@ class EventLog(KeptSnapshots):
             events = [event for event in events if counts(event) and not hides(event.key)]
         if len(commit.heads) > 1:
             events.sort(key=_KEY)
-        if commit.forks:  # some ends are called otherwise now, and lie further back
+        if (
+            commit.forks or self._store.cuts
+        ):  # some ends are called otherwise now, or lie further back
             self._offsets = self._store.offsets
             for adoption in commit.forks:
                 self.forks.adopted(adoption)

@@ -39,6 +39,14 @@ def inserted_limits(limits: Mapping[StreamId, int]) -> Statement:
     )
 
 
+def inserted_seals(seals: Iterable[tuple[int, Seal]]) -> Statement:
+    """The statement that keeps seals, each with the row in which it stands."""
+    return Statement(
+        "INSERT OR REPLACE INTO seals VALUES (?, ?, ?, ?, ?, ?)",
+        [(row, s.offset, s.hash, s.clock, s.horizon, s.signature) for row, s in seals],
+    )
+
+
 async def load_notices(connection: Connection) -> Notices:
     """The notices of a database, oldest first. One that the disk has damaged is left out: whoever is met has it."""
     rows = await connection.fetch("SELECT id, bytes FROM notices ORDER BY place")

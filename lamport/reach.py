@@ -2,19 +2,21 @@
 
 A cut is a seal, that is a place in one history. What it leaves of a stream with several parts (`lamport.branches`):
 
-    a part bears it           that part, and those that it comes from, count up to the cut, and no other
-    no part that is held does each part that does not reach as far counts up to the cut: it may be the one
-                              each that does reach it is *disputed*, and counts up to its own last seal before the cut
+    a part bears it             that part, and those that it comes from, count up to the cut, and no other
+    no part that is held does   those that do not reach as far count up to the cut: it may stand behind one of them;
+                                those that do reach it are another history. Where nothing else of the stream is held,
+                                that one counts up to the author's last seal before the cut
 
-Nobody who holds a disputed part alone can tell where it leaves the cut's history. That is known as soon as both are
-held, as with every fork; so all nodes that hold the same count the same, whatever came first. Of several cuts of one
-revocation the one that leaves more wins, of several revocations the one that leaves less.
+Whoever holds another history alone cannot tell where it leaves that of the cut; the stream is *disputed*, and peers are
+asked for what the cut names. The place is known as soon as both are held, as with every fork; so all nodes that hold
+the same count the same, whatever came first. Of several cuts of one revocation the one that leaves more wins, of
+several revocations the one that leaves less.
 
 The answer depends on nothing but revocations, forks and hashes, so that it may be asked for again whenever one of these
 has changed. Only where something is damaged on this disk does a limit not rise: what is damaged is no evidence.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 from lamport.chain import Seal
@@ -57,16 +59,24 @@ class Reach:
                 found |= await self._limits(cuts, base)
         return cuts.with_limits(found)
 
+    async def bears(self, seal: Seal) -> bool:
+        """Whether a seal stands in what is stored of its part."""
+        return await self._evidence.hash_at(seal.stream, seal.offset) == seal.hash
+
     def _streams(self, cuts: Cuts, node: NodeId) -> list[StreamId]:
         """The streams of a node of which something is stored here."""
         known = (*self._store.heads, *self._store.ends, *cuts.limits)
         return sorted({one.base for one in known if one.node == node})
 
     async def _limits(self, cuts: Cuts, base: StreamId) -> Limits:
+        revocations = cuts.revoked[base.node]
         try:
-            return await self._limits_of(cuts, base, is_sound=True)
+            return await _Stream(self._store, self._evidence, base, is_sound=True).limits(
+                revocations
+            )
         except DamagedRange:
-            found = await self._limits_of(cuts, base, is_sound=False)
+            stream = _Stream(self._store, self._evidence, base, is_sound=False)
+            found = await stream.limits(revocations)
         known = {part: cuts.limits.get(part, one.offset) for part, one in found.items()}
         kept = {
             part: Limit(limit, cuts.seal_at(part, limit), part in cuts.disputed)
@@ -76,22 +86,28 @@ class Reach:
             part: one if one.offset <= known[part] else kept[part] for part, one in found.items()
         }
 
-    async def _limits_of(self, cuts: Cuts, base: StreamId, *, is_sound: bool) -> Limits:
-        """The limits of a stream's parts. What is damaged is as if it were not held, unless all must be `is_sound`."""
-        parts = self._store.branches.of(base)
-        each = [
-            await self._left_by(one, parts, is_sound=is_sound) for one in cuts.revoked[base.node]
-        ]
-        disputed = {part for left in each for part, one in left.items() if one.is_disputed}
-        lowest = {part: min((left[part] for left in each), key=_offset) for part in parts}
+
+class _Stream:
+    """One stream. What is damaged is as if it were not held, unless all of it must be `is_sound`."""
+
+    def __init__(self, store: Store, evidence: Evidence, base: StreamId, *, is_sound: bool) -> None:
+        self._store = store
+        self._evidence = evidence
+        self._parts = store.branches.of(base)
+        self._is_sound = is_sound
+
+    async def limits(self, revocations: Iterable[Revocation]) -> Limits:
+        """The limits of its parts."""
+        looks = [[await self._look(cut) for cut in one.of(self._parts[0])] for one in revocations]
+        known = [look for each in looks for look in each]
+        lefts = [await self._left_by(each, known) for each in looks]
+        disputed = {part for left in lefts for part, one in left.items() if one.is_disputed}
+        lowest = {part: min((left[part] for left in lefts), key=_offset) for part in self._parts}
         return {part: one._replace(is_disputed=part in disputed) for part, one in lowest.items()}
 
-    async def _left_by(
-        self, revocation: Revocation, parts: list[StreamId], *, is_sound: bool
-    ) -> Limits:
-        """How far one revocation lets the parts of a stream count."""
-        looks = [await self._look(cut, parts, is_sound) for cut in revocation.of(parts[0])]
-        left = dict.fromkeys(parts, Limit(NOTHING))
+    async def _left_by(self, looks: Sequence[_Look], known: Sequence[_Look]) -> Limits:
+        """How far one revocation lets the parts count; `known` are the places of all revocations' cuts."""
+        left = dict.fromkeys(self._parts, Limit(NOTHING))
         settled: set[StreamId] = set()
         for look in looks:
             if look.bearer is not None:
@@ -100,18 +116,18 @@ class Reach:
                 _raise(left, {part: self._limit_at(part, look.cut) for part in line})
         for look in looks:
             if look.bearer is None:
-                _raise(left, await self._possible(look, settled))
+                _raise(left, await self._possible(look, settled, known))
         return left
 
-    async def _look(self, cut: Seal, parts: list[StreamId], is_sound: bool) -> _Look:  # noqa: FBT001 - see `_limits_of`
-        begun = [one for one in parts if self._store.branches.first(one) <= cut.offset]
-        return _Look(cut, {part: await self._hash(part, cut.offset, is_sound) for part in begun})
+    async def _look(self, cut: Seal) -> _Look:
+        begun = [one for one in self._parts if self._store.branches.first(one) <= cut.offset]
+        return _Look(cut, {part: await self._hash(part, cut.offset) for part in begun})
 
-    async def _hash(self, part: StreamId, offset: int, is_sound: bool) -> bytes | None:  # noqa: FBT001 - as above
+    async def _hash(self, part: StreamId, offset: int) -> bytes | None:
         try:
             return await self._evidence.hash_at(part, offset)
         except DamagedRange:
-            if is_sound:
+            if self._is_sound:
                 raise
             return None
 
@@ -119,23 +135,34 @@ class Reach:
         reaches = self._store.end(part).offset >= cut.offset
         return Limit(cut.offset, cut if reaches else None)
 
-    async def _possible(self, look: _Look, settled: set[StreamId]) -> Limits:
+    async def _possible(
+        self, look: _Look, settled: Container[StreamId], known: Sequence[_Look]
+    ) -> Limits:
         """What may count of each part as long as nothing is held that bears the cut."""
+        is_open = None in look.hashes.values()
+        others = [part for part, hash_ in look.hashes.items() if hash_ is not None]
         found: Limits = {}
-        for part, hash_ in look.hashes.items():
-            if hash_ is None:
-                found[part] = Limit(look.cut.offset)
+        for part in look.hashes:
+            if part not in others:
+                is_ended = bool(others) and part in self._store.branches.closed
+                found[part] = Limit(look.cut.offset, is_disputed=is_ended)
+            elif is_open or part in settled:
+                found[part] = Limit(NOTHING, is_disputed=True)
             else:
-                seal = None if part in settled else await self._seal_before(part, look.cut)
+                seal = await self._seal_before(part, look.cut, known)
                 found[part] = Limit(
                     NOTHING if seal is None else seal.offset, seal, is_disputed=True
                 )
         return found
 
-    async def _seal_before(self, part: StreamId, cut: Seal) -> Seal | None:
+    async def _seal_before(self, part: StreamId, cut: Seal, known: Sequence[_Look]) -> Seal | None:
+        """The author's last seal in a part before a cut: it is stored, or comes with another cut."""
         row = self._store.row_of(part)
         assert row is not None, "something of it is held"
-        return await self._evidence.seal_up_to(part, row, cut.offset - 1)
+        stored = await self._evidence.seal_up_to(part, row, cut.offset - 1)
+        named = [look.cut for look in known if look.hashes.get(part) == look.cut.hash]
+        before = [one for one in (stored, *named) if one is not None and one.offset < cut.offset]
+        return max(before, key=lambda one: one.offset, default=None)
 
 
 def _offset(limit: Limit) -> int:

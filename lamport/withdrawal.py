@@ -12,7 +12,7 @@ in the same way. By that a part that was disputed may count further than before;
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from lamport.errors import CorruptRange, DamagedRange, InvalidInput, StoreRefuse
 from lamport.event import Event
 from lamport.ids import EventKey, NodeId, StreamId
 from lamport.leaps import decode_release
-from lamport.notice_table import inserted_limits, inserted_notice
+from lamport.notice_table import inserted_limits, inserted_notice, inserted_seals
 from lamport.notices import Notice, NoticeKind
 from lamport.offsets import OffsetMap
 from lamport.reach import Reach
@@ -71,12 +71,16 @@ class WithdrawnPage(NamedTuple):
 class Withdrawals:
     """The notices of one log, and its cuts at work. The picture changes between commits only."""
 
-    def __init__(self, store: Store, reader: Reader, keys: Keys) -> None:
+    def __init__(
+        self, store: Store, reader: Reader, keys: Keys, changed: Callable[[], None]
+    ) -> None:
+        """`changed` is called whenever a notice was taken in, or other events count than before."""
         self.turn = asyncio.Lock()
         """Held by whoever commits, or changes the picture."""
         self._store = store
         self._reader = reader
         self._keys = keys
+        self._changed = changed
         self._reach = Reach(store)
         self._restored: list[tuple[EventKey, ...]] = []
         """What was hidden by retractions that do not count any more, each time that the picture changed."""
@@ -109,6 +113,7 @@ class Withdrawals:
                 await self._store.write(inserted_notice(notice))
             notices.add(notice)
             self._store.leaps.learn([notice])
+        self._changed()
         return True
 
     def renamed(self, offsets: OffsetMap) -> OffsetMap:
@@ -124,16 +129,27 @@ class Withdrawals:
         with suppress(StoreRefused):  # then behind a later commit, or at the next start
             await self._work_out(tuple(self._store.cuts.revoked))
 
-    async def behind(self, commit: Commit) -> bool:
-        """Look whether a commit tells which branch a cut stands on; returns whether the picture has changed."""
+    async def behind(self, commit: Commit) -> None:
+        """Look whether a commit tells in which history a cut stands."""
         cuts = self._store.cuts
         if not cuts.revoked:
-            return False
+            return
         touched = (*(fork.origin.stream for fork in commit.forks), *commit.heads)
-        nodes = sorted({part.node for part in touched if part.node in cuts.revoked})
         with suppress(StoreRefused):
-            return await self._work_out(tuple(nodes))
-        return False
+            await self._work_out(sorted({one.node for one in touched if one.node in cuts.revoked}))
+
+    async def vouched(self, seal: Seal) -> None:
+        """A seal has come that stands in what is held: a disputed part may count as far as that."""
+        store, part = self._store, seal.stream
+        row = store.row_of(part)
+        if row is None or not store.is_disputed(part) or seal.offset <= store.head(part).offset:
+            return
+        async with self.turn:
+            if not await self._reach.bears(seal):
+                return
+            with suppress(StoreRefused):  # it is asked for again by whoever hears of it
+                await store.write(inserted_seals([(row, seal)]))
+                await self._work_out((part.node,))
 
     async def _withdraw(self, notice: Notice, revocation: Revocation) -> None:
         """Keep a revocation, and from then on count no more than it leaves."""
@@ -142,26 +158,25 @@ class Withdrawals:
         await self._write(cuts, inserted_notice(notice))
         await self._show(cuts)
 
-    async def _work_out(self, nodes: Iterable[NodeId]) -> bool:
+    async def _work_out(self, nodes: Iterable[NodeId]) -> None:
         known = self._store.cuts
         cuts = await self._reach.worked_out(known, nodes)
         if cuts.limits == known.limits:
             self._store.cuts = cuts
             cuts.clip_heads(self._store.heads, self._store.ends)
-            return False
+            return
         await self._write(cuts)
         await self._show(cuts)
-        return True
+        self._changed()
 
     def _write(self, cuts: Cuts, *more: Statement) -> Awaitable[None]:
         """Make limits durable, with the seals on which parts end from now on: whoever serves them needs one there."""
         rows = [
-            (row, seal.offset, seal.hash, seal.clock, seal.horizon, seal.signature)
+            (row, seal)
             for part, seal in sorted(cuts.seals.items())
             if (row := self._store.row_of(part)) is not None
         ]
-        seals = Statement("INSERT OR REPLACE INTO seals VALUES (?, ?, ?, ?, ?, ?)", rows)
-        return self._store.write(*more, inserted_limits(cuts.limits), seals)
+        return self._store.write(*more, inserted_limits(cuts.limits), inserted_seals(rows))
 
     async def _show(self, cuts: Cuts) -> None:
         """Go by this picture from now on."""

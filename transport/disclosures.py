@@ -42,6 +42,11 @@ class Disclosures:
             raise PeerFault(f"more than {MAX_WANTED} proofs wanted at once")
         self.wanted[branch] = None
 
+    def offer(self, branch: StreamId) -> None:
+        """Send the proof of a branch that the peer cannot ask about, for it is told nothing of it."""
+        if len(self.wanted) < MAX_WANTED:
+            self.wanted[branch] = None
+
     def next_wanted(self) -> StreamId | None:
         """The next branch whose proof the peer wants; None where it wants none."""
         for branch in self.wanted:

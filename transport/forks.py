@@ -11,10 +11,11 @@ A disputed stream is searched, too, though it does not grow: there the cut of a 
 history, and whoever tells of that stream may hold it. It is searched again when the peer holds more.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 from lamport.ids import StreamId
 from lamport.log import EventLog
+from lamport.offsets import NOTHING
 from transport.disclosures import MAX_SET_ASIDE
 from transport.messages import Declined, Events, Heads, Message, Want, Why
 from transport.session import Session
@@ -33,6 +34,7 @@ class ForkSearch:
         self._log = log
         self._searched: dict[StreamId, int] = {}
         """Up to which offset each was."""
+        self._offered: dict[StreamId, None] = {}
         self._waiting: dict[StreamId, int] = {}
         self._open: dict[StreamId, tuple[int, int]] = {}
         """Where the histories are known to differ, and how far before that is asked next."""
@@ -59,11 +61,24 @@ class ForkSearch:
             ):
                 await self._end(sealed.stream)
 
+    def review(self) -> None:
+        """Prove forks to a peer that does not know of them, and is told nothing of their branches, for none counts."""
+        store, told = self._log.store, self._session.theirs
+        for stream, end in store.branches.closed.items():
+            if stream.node in store.cuts.revoked and told.get(stream, NOTHING) > end.offset:
+                self._offer([one.address for one in store.branches.children(stream)])
+
+    def _offer(self, branches: Sequence[StreamId]) -> None:
+        is_told = any(one in self._log.store.heads for one in branches)
+        if not is_told and branches[0] not in self._offered and len(self._offered) < MAX_SET_ASIDE:
+            self._offered[branches[0]] = None
+            self._session.disclosures.offer(branches[0])
+
     async def begin(self, stream: StreamId, offset: int) -> None:
         """The peer has another hash than we at an offset of a stream."""
         store = self._log.store
         if store.is_disputed(stream):
-            offset = min(offset, store.cuts.named(stream))
+            offset = min(offset, store.cuts.named(stream), store.end(stream).offset + 1)
             done = offset <= self._searched.get(stream, -1) or stream in self._open
         else:
             done = stream in self._searched or not store.grows(stream)

@@ -440,6 +440,7 @@ class Link:
             if self.intake.is_full or self._is_throttled:
                 self.session.liveness.heard(self._now())  # it is we who do not read
             self.session.elapsed(self._now())
+            self._forks.review()
             self.wake()
             if self._unfollowed:
                 await self._follow_refused()

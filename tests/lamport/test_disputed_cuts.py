@@ -162,7 +162,7 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(stream, cut, order, draw(places), draw(places))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(cases())
 def test_what_counts_follows_from_the_cut_in_whichever_order_all_of_it_arrives(
     tmp_path_factory: pytest.TempPathFactory, case: Case

@@ -282,3 +282,62 @@ def test_of_a_copied_device_that_history_counts_everywhere_that_the_cut_names(
         assert await shown(c) == left
 
     tell(story, seed)
+
+
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_of_two_histories_with_a_cut_each_counts_what_they_have_in_common(
+    seed: int, before: int
+) -> None:
+    async def story(world: World) -> None:
+        a, b, c, original = world.nodes
+        for _ in range(before):
+            await original.publish("x", "before")
+        await world.converge()
+        copy = await world.clone(original)
+        with world.partition({a, original}, {b, copy}, {c}):
+            for number in range(5):
+                await original.publish("x", f"original {number}")
+                await copy.publish("x", f"copy {number}")
+            await world.run(seconds=3)
+            both = [
+                await world.membership.revoke(a, original),
+                await world.membership.revoke(b, original),
+            ]
+            await a.node.learn(both[0])
+            await b.node.learn(both[1])
+        with world.partition({a, c, original}, {b, copy}):
+            await world.run(seconds=5)
+        await world.run(seconds=10)
+        assert [await shown(one) for one in (a, b, c)] == [("before",) * before] * 3
+
+    tell(story, seed)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_who_knows_that_nothing_of_two_histories_counts_tells_who_holds_one(seed: int) -> None:
+    async def story(world: World) -> None:
+        a, b, c, original = world.nodes
+        await original.publish("x", "before")
+        await world.converge()
+        copy = await world.clone(original)
+        with world.partition({a, b, original}, {c, copy}):
+            for number in range(5):
+                await original.publish("x", f"original {number}")
+                await copy.publish("x", f"copy {number}")
+            await world.run(seconds=3)
+            both = [
+                await world.membership.revoke(a, original),
+                await world.membership.revoke(c, original),
+            ]
+            world.isolate(b)
+        await world.run(seconds=10)
+        for device in (a, b, c):
+            for notice in both:
+                await device.node.learn(notice)
+        assert [await shown(one) for one in (a, c)] == [("before",)] * 2
+        world.heal()
+        await world.run(seconds=10)
+        assert await shown(b) == ("before",)
+
+    tell(story, seed)
