@@ -1,9 +1,11 @@
 """A cut on one history of a copied device's stream: what counts is the same in whichever order all of it arrives."""
 
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,19 +13,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamport.chain import Seal, SealedRange
-from lamport.errors import DivergedStream
+from lamport.errors import CorruptRange, DivergedStream
 from lamport.event import Event
 from lamport.forks import ForkProof, make_proof
 from lamport.ids import EventKey
 from lamport.log import EventLog
 from lamport.notices import Notice, NoticeKind, signed_bytes
 from lamport.offsets import OffsetMap
+from lamport.reader import Order
+from lamport.retraction import RETRACT_TAG
 from lamport.revocation import revocation_of
 from lamport.seams import INLINE
-from lamport.sqlite import SqliteDisk
+from lamport.sqlite import DATABASE_NAME, SqliteDisk
 from lamport.stream_check import Finding
+from lamport.tags import Tag
 from lamport.verification import Verification
-from tests.lamport.keys import Author, drafts, member, open_log, read_all
+from tests.lamport.keys import Author, drafts, event_bytes, member, open_log, read_all
 
 ADA, BOB = member("ada"), member("bob")
 
@@ -197,3 +202,190 @@ def test_what_counts_follows_from_the_cut_in_whichever_order_all_of_it_arrives(
         assert await verified(folder) == []
 
     asyncio.run(go())
+
+
+async def told(log: EventLog, items: Sequence[Item]) -> None:
+    for item in items:
+        await take(log, item)
+
+
+def test_another_history_than_that_of_the_cut_counts_up_to_its_last_seal_before(
+    tmp_path: Path,
+) -> None:
+    stream = copied([3], [4], [1, 1, 4])
+    cut = stream.named[-1].seal
+
+    async def go() -> None:
+        async with open_log(tmp_path) as log:
+            await told(log, [*stream.common, *stream.other])
+            await log.learn(revoked(cut))
+            await shows_up_to_the_seal(log)
+        async with open_log(tmp_path) as log:
+            assert [offset for offset, _ in await shown(log)] == [0, 1, 2, 3, 4]
+            await log.publish(drafts(1, "x"))  # whoever writes has begun
+            await shows_up_to_the_seal(log)
+            assert await log.receive(stream.named[0])
+            assert await shown(log) == stream.counted(cut)
+            assert log.forks.alarmed.is_set()
+
+    async def shows_up_to_the_seal(log: EventLog) -> None:
+        assert [offset for offset, _ in await shown(log)] == [0, 1, 2, 3, 4]
+        base = stream.common[0].stream
+        head, seal = log.store.head(base), stream.other[1].seal
+        assert (head.offset, head.hash) == (seal.offset, seal.hash)
+        served = await log.served_range(base, 0, 100)
+        assert served is not None
+        assert served.seal == seal
+        assert log.store.is_disputed(base)
+        assert not log.store.grows(base)
+
+    asyncio.run(go())
+
+
+def test_what_both_histories_have_in_common_counts_again_once_they_are_told_apart(
+    tmp_path: Path,
+) -> None:
+    stream = copied([3], [2, 2], [6])
+    cut = stream.named[-1].seal
+
+    async def go() -> None:
+        async with open_log(tmp_path) as log:
+            await log.receive(joined([*stream.common, *stream.other]))
+            watcher, late = Watcher(log), log.follow()
+            await watcher.catch_up()
+            assert len(watcher.books()) == 9
+            await log.learn(revoked(cut))
+            await watcher.catch_up()
+            assert (await shown(log), watcher.books()) == ([], [])
+            await told(log, [*stream.common, *stream.named])
+            await watcher.catch_up()
+            assert await shown(log) == stream.counted(cut)
+            assert [tag for _, tag in watcher.books()] == ["common"] * 3 + ["named"] * 4
+            while not (batch := await late.next()).offsets.covers(log.offsets):
+                assert {event.stream.node for event in batch.events} <= {BOB.node, ADA.node}
+
+    asyncio.run(go())
+
+
+def test_a_retraction_in_what_counts_again_hides_again(tmp_path: Path) -> None:
+    original = Author(BOB)
+    beginning = original.count(2, ["common"])
+    names = [str(EventKey(1, original.stream))]
+    raw = event_bytes(3, [RETRACT_TAG], {"keys": names, "reason": "a slip"})
+    common = (beginning, original.write(raw, lamport=3))
+    copy = split(original)
+    named, other = original.count(2, ["named"]), copy.count(4, ["other"])
+
+    async def hidden(log: EventLog) -> list[int]:
+        return [key.lamport for key in log.retracted]
+
+    async def go() -> None:
+        async with open_log(tmp_path) as log:
+            await log.receive(joined([*common, other]))
+            watcher = Watcher(log)
+            await watcher.catch_up()
+            assert await hidden(log) == [1]
+            await log.learn(revoked(named.seal))
+            assert await hidden(log) == []
+            await watcher.catch_up()
+            await told(log, [*common, named])
+            assert await hidden(log) == [1]
+            await watcher.catch_up()
+            assert [key.lamport for key, _ in watcher.books()] == [2, 3, 4, 5]
+            assert [event.lamport for event in await theirs(log)] == [2, 3, 4, 5]
+        async with open_log(tmp_path) as log:
+            assert await hidden(log) == [1]
+
+    asyncio.run(go())
+
+
+def test_a_seal_that_others_hold_lets_more_of_a_disputed_stream_count(tmp_path: Path) -> None:
+    stream = copied([3], [5], [1, 2, 4])
+    whole = [*stream.common, *stream.other]
+
+    async def go() -> None:
+        async with open_log(tmp_path) as log:
+            await log.receive(joined(whole))
+            await log.learn(revoked(stream.named[-1].seal))
+            assert await shown(log) == []
+            await told(log, stream.common)
+            assert [offset for offset, _ in await shown(log)] == [0, 1, 2]
+            await told(log, whole)
+            assert [offset for offset, _ in await shown(log)] == [0, 1, 2, 3, 4, 5]
+            forged = joined([stream.common[0], stream.named[0]])
+            with pytest.raises(CorruptRange):
+                await log.receive(replace(forged, seal=replace(forged.seal, clock=99)))
+        async with open_log(tmp_path) as log:
+            assert [offset for offset, _ in await shown(log)] == [0, 1, 2, 3, 4, 5]
+
+    asyncio.run(go())
+
+
+def test_a_third_history_is_that_of_the_cut(tmp_path: Path) -> None:
+    original = Author(BOB)
+    common = original.count(2, ["common"])
+    one, other = split(original), split(original)
+    items = [common, one.count(4, ["one"]), other.count(5, ["other"])]
+    named = original.count(3, ["named"])
+
+    async def go() -> None:
+        async with open_log(tmp_path) as log:
+            await told(log, items)
+            await log.learn(revoked(named.seal))
+            assert [tag for _, tag in await shown(log)] == ["common"] * 2
+            await log.receive(named)
+            expected = ["common"] * 2 + ["named"] * 3
+            assert [tag for _, tag in await shown(log)] == expected
+        async with open_log(tmp_path) as log:
+            assert [tag for _, tag in await shown(log)] == expected
+
+    asyncio.run(go())
+
+
+def test_what_the_power_left_undone_is_worked_out_at_the_next_start(tmp_path: Path) -> None:
+    stream = copied([3], [2, 2], [6])
+    cut = stream.named[-1].seal
+
+    async def go() -> None:
+        async with open_log(tmp_path) as log:
+            await log.receive(joined([*stream.common, *stream.other]))
+            await log.learn(revoked(cut))
+            await told(log, [*stream.common, *stream.named])
+        with closing(sqlite3.connect(tmp_path / DATABASE_NAME)) as connection:
+            connection.execute("DELETE FROM cuts WHERE branch != x''")
+            connection.execute('UPDATE cuts SET "offset" = -1')
+            connection.commit()
+        async with open_log(tmp_path) as log:
+            [*_] = await log.publish(drafts(1, "x"))
+            assert await shown(log) == stream.counted(cut)
+
+    asyncio.run(go())
+
+
+def test_nothing_counts_again_because_what_tells_it_is_damaged(tmp_path: Path) -> None:
+    stream = copied([3], [4], [6])
+    cut = stream.named[-1].seal
+
+    async def go() -> None:
+        async with open_log(tmp_path) as log:
+            await told(log, [*stream.common, *stream.other])
+            await log.learn(revoked(cut))
+            await log.receive(stream.named[0])
+        with closing(sqlite3.connect(tmp_path / DATABASE_NAME)) as connection:
+            row, number = "(SELECT max(row) FROM streams)", cut.offset
+            connection.execute(f'DELETE FROM seals WHERE stream = {row} AND "offset" = {number}')  # noqa: S608 - numbers
+            connection.execute(f"UPDATE events SET bytes = x'00' WHERE stream = {row}")  # noqa: S608 - the same
+            connection.commit()
+        async with open_log(tmp_path) as log:
+            await log.publish(drafts(1, "x"))
+            assert log.offsets.of(next(one for one in log.offsets if one.branch)) == cut.offset
+            page = log.read(Tag("other"), order=Order.ASCENDING)
+            assert [event async for events in page for event in events] == []
+
+    asyncio.run(go())
+
+
+def test_the_bytes_of_a_revocation_do_not_depend_on_in_which_order_its_cuts_are_named() -> None:
+    stream = copied([], [2], [2])
+    cuts = stream.named[0].seal, stream.other[0].seal
+    assert revocation_of(BOB.node, cuts).encode() == revocation_of(BOB.node, cuts[::-1]).encode()
