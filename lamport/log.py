@@ -575,9 +575,7 @@ class EventLog(KeptSnapshots):
             events = [event for event in events if counts(event) and not hides(event.key)]
         if len(commit.heads) > 1:
             events.sort(key=_KEY)
-        if (
-            commit.forks or self._store.cuts
-        ):  # some ends are called otherwise now, or lie further back
+        if commit.forks or self._store.cuts:  # ends have other names now, or lie further back
             self._offsets = self._store.offsets
             for adoption in commit.forks:
                 self.forks.adopted(adoption)

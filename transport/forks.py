@@ -61,9 +61,15 @@ class ForkSearch:
             ):
                 await self._end(sealed.stream)
 
-    def review(self) -> None:
-        """Prove forks to a peer that does not know of them, and is told nothing of their branches, for none counts."""
+    async def review(self) -> None:
+        """Look for what a revocation has made of streams that the peer told of, before it or since.
+
+        Search those that are disputed. Prove forks to a peer that does not know of them, and is told nothing of their
+        branches, for none counts.
+        """
         store, told = self._log.store, self._session.theirs
+        for stream in sorted(store.cuts.disputed):
+            await self.begin(stream, told.get(stream, NOTHING))
         for stream, end in store.branches.closed.items():
             if stream.node in store.cuts.revoked and told.get(stream, NOTHING) > end.offset:
                 self._offer([one.address for one in store.branches.children(stream)])

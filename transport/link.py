@@ -434,13 +434,19 @@ class Link:
         self.session.liveness.said(self._now())
         return len(data)
 
+    async def _review(self) -> None:
+        try:
+            await self._forks.review()
+        except DamagedRange as error:
+            _log.error("not compared: %s", error)
+
     async def _tick(self) -> NoReturn:
         while True:
             await asyncio.sleep(TICK_S)
             if self.intake.is_full or self._is_throttled:
                 self.session.liveness.heard(self._now())  # it is we who do not read
             self.session.elapsed(self._now())
-            self._forks.review()
+            await self._review()
             self.wake()
             if self._unfollowed:
                 await self._follow_refused()

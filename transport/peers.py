@@ -398,7 +398,6 @@ class Peers:
             announced=store.announced,
             knows_author=store.authors.__contains__,
             grows=store.grows,
-            disputed=store.is_disputed,
             reach=lambda: store.leaps.reach(store.clock.highest),
             claims=self._claims,
             tree=self._tree,

@@ -74,8 +74,8 @@ class Session:
 
     `held` gives our head of a stream (its genesis where we hold nothing of it), `announced` its author's word for the
     horizon, `knows_author` whether we have a node's certificate, `grows` whether a stream can be taken in under that
-    name: a branch of a forked one only once the fork is proven here, and what has a fork behind it no further;
-    `disputed` whether another history of it is looked for. `reach` gives the highest timestamp that our log takes in.
+    name: a branch of a forked one only once the fork is proven here, and what has a fork behind it no further. `reach`
+    gives the highest timestamp that our log takes in now.
     `claims`, `tree`, `catch_up` and `journal` are shared by all sessions of a node, `clock` is what earlier sessions
     with this peer left, `wall_clock` is only shown to people. `now` is in seconds on any steady clock.
     """
@@ -94,7 +94,6 @@ class Session:
         wall_clock: Callable[[], int] = lambda: 0,
         now: float,
         grows: Callable[[StreamId], bool] = lambda _: True,
-        disputed: Callable[[StreamId], bool] = lambda _: False,
         reach: Callable[[], int] = lambda: MAX_LAMPORT,
         catch_up: CatchUp | None = None,
         is_lively: Callable[[], bool] = lambda: False,
@@ -116,7 +115,6 @@ class Session:
         self._knows_author = knows_author
         self._catch_up = catch_up or CatchUp(held)
         self._grows = grows
-        self._disputed = disputed
         self._reach = reach
         self._is_lively = is_lively
         self.disclosures = Disclosures()
@@ -456,8 +454,6 @@ class Session:
         self._learn(stream, offset)
         if offset == held.offset and not held.hash.startswith(hash_):
             self._set_aside(self.diverged, stream)
-            self.disclosures.suspects[stream] = offset
-        elif self._disputed(stream):
             self.disclosures.suspects[stream] = offset
         if offset > held.offset and not self.edge.carries(stream.node) and self.phase is Phase.LIVE:
             self._ripening.begin(stream, now + self._tree.grace_s())

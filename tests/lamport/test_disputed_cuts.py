@@ -12,21 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamport.chain import Seal, SealedRange
+from lamport.chain import Head, Seal, SealedRange
+from lamport.cuts import Cuts, Limit
 from lamport.errors import CorruptRange, DivergedStream
 from lamport.event import Event
 from lamport.forks import ForkProof, make_proof
-from lamport.ids import EventKey
+from lamport.ids import EventKey, StreamId
 from lamport.log import EventLog
 from lamport.notices import Notice, NoticeKind, signed_bytes
 from lamport.offsets import OffsetMap
-from lamport.reader import Order
 from lamport.retraction import RETRACT_TAG
 from lamport.revocation import revocation_of
 from lamport.seams import INLINE
 from lamport.sqlite import DATABASE_NAME, SqliteDisk
 from lamport.stream_check import Finding
-from lamport.tags import Tag
 from lamport.verification import Verification
 from tests.lamport.keys import Author, drafts, event_bytes, member, open_log, read_all
 
@@ -363,29 +362,38 @@ def test_what_the_power_left_undone_is_worked_out_at_the_next_start(tmp_path: Pa
 
 
 def test_nothing_counts_again_because_what_tells_it_is_damaged(tmp_path: Path) -> None:
-    stream = copied([3], [4], [6])
+    stream = copied([3], [4], [1, 1, 4])
     cut = stream.named[-1].seal
 
     async def go() -> None:
         async with open_log(tmp_path) as log:
             await told(log, [*stream.common, *stream.other])
             await log.learn(revoked(cut))
-            await log.receive(stream.named[0])
         with closing(sqlite3.connect(tmp_path / DATABASE_NAME)) as connection:
-            row, number = "(SELECT max(row) FROM streams)", cut.offset
-            connection.execute(f'DELETE FROM seals WHERE stream = {row} AND "offset" = {number}')  # noqa: S608 - numbers
-            connection.execute(f"UPDATE events SET bytes = x'00' WHERE stream = {row}")  # noqa: S608 - the same
+            connection.execute("UPDATE events SET bytes = x'00' WHERE \"offset\" = 6")
             connection.commit()
         async with open_log(tmp_path) as log:
             await log.publish(drafts(1, "x"))
-            assert log.offsets.of(next(one for one in log.offsets if one.branch)) == cut.offset
-            page = log.read(Tag("other"), order=Order.ASCENDING)
-            assert [event async for events in page for event in events] == []
+            assert [offset for offset, _ in await shown(log)] == [0, 1, 2, 3, 4]
 
     asyncio.run(go())
 
 
-def test_the_bytes_of_a_revocation_do_not_depend_on_in_which_order_its_cuts_are_named() -> None:
-    stream = copied([], [2], [2])
-    cuts = stream.named[0].seal, stream.other[0].seal
-    assert revocation_of(BOB.node, cuts).encode() == revocation_of(BOB.node, cuts[::-1]).encode()
+def test_a_part_that_was_told_apart_just_now_shows_nothing_beyond_its_cut() -> None:
+    stream = copied([2], [2], [3])
+    part, cut = stream.proof.branches[0], stream.named[0].seal
+    cuts = Cuts((revocation_of(BOB.node, [cut]),))
+    heads, ends = {part: Head(part, 9, bytes(32), 9)}, dict[StreamId, Head]()
+    cuts.clip_heads(heads, ends)
+    assert (heads, ends[part].offset) == ({}, 9)
+    cuts.with_limits({part: Limit(cut.offset, cut)}).clip_heads(heads, ends)
+    assert (heads[part].offset, heads[part].hash) == (cut.offset, cut.hash)
+    cuts.with_limits({part: Limit(9)}).clip_heads(heads, ends)
+    assert (heads[part].offset, ends) == (9, {})
+
+
+def test_the_cuts_of_a_revocation_stand_in_one_order_whatever_a_run_draws() -> None:
+    histories = [Author(BOB) for _ in range(6)]
+    cuts = [one.count(1, [f"copy {number}"]).seal for number, one in enumerate(histories)]
+    named = revocation_of(BOB.node, cuts).cuts
+    assert [one.hash for one in named] == sorted(one.hash for one in cuts)
