@@ -97,7 +97,8 @@ FLOORS = (
     (
         "simulations simulations.errors simulations.loop simulations.trace simulations.disk simulations.harsh"
         " simulations.wire simulations.network simulations.device simulations.world"
-        " simulations.revoking simulations.retracting simulations.laws simulations.watching simulations.acts"
+        " simulations.histories simulations.revoking simulations.retracting simulations.laws"
+        " simulations.watching simulations.acts"
         " simulations.markers simulations.knobs simulations.damage simulations.horizons"
         " simulations.questions simulations.campaign"
         " simulations.plan simulations.play simulations.planted"

@@ -341,6 +341,41 @@ def test_a_third_history_is_that_of_the_cut(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
+def test_a_branch_that_turns_out_to_be_another_history_is_not_counted_any_more(
+    tmp_path: Path,
+) -> None:
+    stream = copied([1], [1, 1], [1, 1])
+    cut = stream.named[-1].seal
+
+    async def go() -> None:
+        async with open_log(tmp_path) as log:
+            await told(log, [*stream.common, stream.named[0], stream.other[0], revoked(cut)])
+            assert [offset for offset, _ in await shown(log)] == [0, 1, 1]
+            await told(log, [stream.other[1]])
+            assert [tag for _, tag in await shown(log)] == ["common", "named"]
+            assert log.offsets == log.store.offsets
+            await told(log, [stream.named[1]])
+            assert await shown(log) == stream.counted(cut)
+
+    asyncio.run(go())
+
+
+def test_a_disputed_stream_counts_up_to_a_lower_cut_that_it_bears(tmp_path: Path) -> None:
+    stream = copied([3, 1], [4], [4])
+    notices = [revoked(stream.named[-1].seal), revoked(stream.common[0].seal)]
+
+    async def go(folder: Path, order: Sequence[Notice]) -> None:
+        async with open_log(folder) as log:
+            await log.receive(joined([*stream.common, *stream.other]))
+            await told(log, order)
+            assert [offset for offset, _ in await shown(log)] == [0, 1, 2]
+
+    for number, order in enumerate((notices, notices[::-1])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        asyncio.run(go(folder, order))
+
+
 def test_what_the_power_left_undone_is_worked_out_at_the_next_start(tmp_path: Path) -> None:
     stream = copied([3], [2, 2], [6])
     cut = stream.named[-1].seal

@@ -8,6 +8,7 @@ import pytest
 
 from fish.definition import Fish, Metadata
 from lamport.errors import NodeRevoked
+from lamport.event import draft
 from lamport.tags import Tag
 from simulations.device import Device
 from simulations.laws import Auditor, check_converged
@@ -341,3 +342,30 @@ def test_who_knows_that_nothing_of_two_histories_counts_tells_who_holds_one(seed
         assert await shown(b) == ("before",)
 
     tell(story, seed)
+
+
+def test_who_holds_another_history_asks_a_peer_again_that_has_come_to_hold_more() -> None:
+    async def story(world: World) -> None:
+        a, b, c, original = world.nodes
+        await original.publish("x", "before")
+        await world.converge()
+        copy = await world.clone(original)
+        with world.partition({a, original}, {b}, {c, copy}):
+            for number in range(3):
+                await original.publish("x", f"original {number}")
+            await copy.node.publish_all([draft(("x",), f"copy {number}") for number in range(6)])
+            await world.run(seconds=5)
+            notice = await world.membership.revoke(a, original)
+            for device in (a, b, c):
+                await device.node.learn(notice)
+            await world.run(seconds=1)
+            assert await shown(c) == ("before",)
+        with world.partition({a, original, copy}, {b, c}):
+            await world.run(seconds=5)
+        world.cut(a, c)
+        world.cut(c, a)
+        await world.run(seconds=10)
+        assert await shown(c) == ("before", *(f"original {number}" for number in range(3)))
+        world.heal()
+
+    tell(story)
