@@ -139,9 +139,11 @@ class Flips:
             self.auditor.holds(one, struck.stream, struck.last) for one in holders
         ):
             return False
-        device.platter.transact([Statement(_WRITE[struck.kind], [(altered, struck.key)])])
         stream, first = struck.stream, struck.first
         place = stream, first, self.auditor.hash_in(device, stream, struck.row, first)
+        if self.auditor.world.membership.withdraws(device, *place):
+            return False  # nobody gives it back, and a block of it is let go
+        device.platter.transact([Statement(_WRITE[struck.kind], [(altered, struck.key)])])
         self.made.append(Flip(device, device.restores, struck.kind, struck.key, altered, place))
         said = f"a bit of {struck.stream} {struck.place[1]} flipped"
         device.world.note(device.name, Kind.DISK, said)
