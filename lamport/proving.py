@@ -27,7 +27,8 @@ from lamport.forks import (
 from lamport.ids import EventKey, StreamId
 from lamport.offsets import NOTHING
 from lamport.seams import Statement
-from lamport.store import Store, translated_errors
+from lamport.sqlite_errors import translated_errors
+from lamport.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,9 +104,9 @@ class Reader:
         kept = self.kept_from(stream)
         first = max(first, kept)
         start = horizon.start if horizon is not None and 0 < first == kept else None
-        cut = self._limit_of(stream)
+        cut, is_free = self._limit_of(stream), self._store.cuts.of(stream) is None
         latest = self._store.latest.find(stream, first, limit)
-        if latest is not None and start is None and cut is None:
+        if latest is not None and start is None and is_free:
             return latest
         with translated_errors():
             last = self._last_of(row, stream)
