@@ -1,4 +1,4 @@
-"""The end of each stream as it was last written, in memory: peers who are sent it at once need no reading.
+"""The end of each stream as it was last written, in memory: to push it to peers nothing has to be read.
 
 A commit that adds few events leaves here, for each of its streams, what it added, as the sealed range that a reader
 would give. It counts as long as nothing is behind it; whatever else changes a stream makes it forgotten.

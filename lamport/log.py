@@ -106,7 +106,8 @@ class EventLog(KeptSnapshots):
         self._reader = Reader(store)
         self.damages = Damages(lambda damage: store.branches.cut(damage))  # noqa: PLW0108 - as they are then
         """What was found damaged on this disk, and is still."""
-        self._serving = Serving(self._reader, keys, self.damages)
+        self.serving = Serving(store, self._reader, keys, self.damages)
+        """Sealed ranges for peers."""
         self.repair = Repair(store, keys)
         self.withdrawals = Withdrawals(store, self._reader, keys, self._take_back)
         """What does not count any more, for its author was revoked."""
@@ -417,7 +418,7 @@ class EventLog(KeptSnapshots):
         self, stream: StreamId, first: int, limit: int
     ) -> Awaitable[SealedRange | None]:
         """See `Serving.served_range`."""
-        return self._serving.served_range(stream, first, limit)
+        return self.serving.served_range(stream, first, limit)
 
     def hash_at(self, stream: StreamId, offset: int) -> Awaitable[bytes | None]:
         """See `Reader.hash_at`."""

@@ -98,16 +98,23 @@ class Reader:
         Raises:
             DamagedRange: the stored bytes are not those that were sealed.
         """
+        while True:
+            kept = self.kept_from(stream)
+            try:
+                return await self._sealed_range(stream, first, limit)
+            except DamagedRange:
+                if self.kept_from(stream) == kept:
+                    raise
+                # It was pruned while it was being read.
+
+    async def _sealed_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
         row, horizon = self._store.row_of(stream), self._store.horizons.get(stream)
         if row is None:
             return None
         kept = self.kept_from(stream)
         first = max(first, kept)
         start = horizon.start if horizon is not None and 0 < first == kept else None
-        cut, is_free = self._limit_of(stream), self._store.cuts.of(stream) is None
-        latest = self._store.latest.find(stream, first, limit)
-        if latest is not None and start is None and is_free:
-            return latest
+        cut = self._limit_of(stream)
         with translated_errors():
             last = self._last_of(row, stream)
             last = last if cut is None else min(last, cut)

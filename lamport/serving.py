@@ -1,4 +1,7 @@
-"""Sealed ranges for peers, who would take what this disk has damaged for this node's forgery."""
+"""Sealed ranges for peers: what was just written from memory, the rest from the disk.
+
+A peer would take what this disk has damaged for this node's forgery, and so it is looked at before it is sent.
+"""
 
 from contextlib import suppress
 
@@ -7,16 +10,26 @@ from lamport.errors import DamagedRange
 from lamport.ids import StreamId
 from lamport.reader import Reader
 from lamport.repair import Damages
+from lamport.store import Store
 from lamport.stream_check import require_genuine
 
 
 class Serving:
     """Gives ranges of one log."""
 
-    def __init__(self, reader: Reader, keys: Keys, damages: Damages) -> None:
+    def __init__(self, store: Store, reader: Reader, keys: Keys, damages: Damages) -> None:
+        self._store = store
         self._reader = reader
         self._keys = keys
         self._damages = damages
+
+    async def pushed_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
+        """See `Reader.sealed_range`; what was just written is taken as it was, whatever the disk has made of it."""
+        latest = self._store.latest.find(stream, first, limit)
+        is_whole = first == 0 or self._reader.kept_from(stream) < first
+        if latest is not None and is_whole and self._store.cuts.of(stream) is None:
+            return latest
+        return await self._damages.noted(self._reader.sealed_range(stream, first, limit))
 
     async def served_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
         """See `Reader.sealed_range`; seal and certificate are verified, too, and it is less where some of it is bad.

@@ -554,7 +554,8 @@ class Peers:
         first = appended.first
         while first <= appended.last:
             try:
-                sealed = await self._log.sealed_range(appended.stream, first, PUSHED_EVENTS)
+                wanted = appended.stream, first, PUSHED_EVENTS
+                sealed = await self._log.serving.pushed_range(*wanted)
             except DamagedRange as error:
                 _log.error("not sent: %s", error)
                 return

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lamport.chain import SealedRange
+from lamport.errors import DamagedRange
 from lamport.event import draft
 from lamport.ids import StreamId
 from lamport.latest import MAX_KEPT_EVENTS, MAX_KEPT_STREAMS
@@ -47,9 +49,10 @@ def test_what_is_kept_in_memory_is_what_stands_on_the_disk(steps: list[tuple[str
                 await done(log, bob, kind, given_)
                 asked = list(questions(log))
                 horizons = dict(log.store.horizons)
-                told = [await log.sealed_range(*one) for one in asked]
-                stored = await on_disk(folder, asked)
-                if log.store.horizons == horizons:  # else it was pruned meanwhile
+                told = [await log.serving.pushed_range(*one) for one in asked]
+                with suppress(DamagedRange):  # so it looks to who reads beside a writer that prunes
+                    stored = await on_disk(folder, asked)
+                if log.store.horizons == horizons:
                     assert told == stored
 
     with TemporaryDirectory() as folder:
@@ -104,10 +107,10 @@ def test_what_was_just_published_is_sent_without_reading(
         async with open_log(tmp_path) as log:
             asked = reads_of(log, monkeypatch)
             await log.publish([draft(["one"], 1)])
-            assert await log.sealed_range(log.stream, 0, 1) is not None
+            assert await log.serving.pushed_range(log.stream, 0, 1) is not None
             assert asked == []
             await log.publish([draft(["many"], n) for n in range(MAX_KEPT_EVENTS + 1)])
-            assert await log.sealed_range(log.stream, 1, 1_000) is not None
+            assert await log.serving.pushed_range(log.stream, 1, 1_000) is not None
             assert asked != [], "so much is not kept"
 
     asyncio.run(go())
@@ -123,9 +126,9 @@ def test_of_more_streams_than_are_kept_the_latest_are(
                 await log.receive(author.count(1))
             asked = reads_of(log, monkeypatch)
             for author in authors[1:]:
-                await log.sealed_range(author.stream, 0, 1)
+                await log.serving.pushed_range(author.stream, 0, 1)
             assert asked == []
-            await log.sealed_range(authors[0].stream, 0, 1)
+            await log.serving.pushed_range(authors[0].stream, 0, 1)
             assert asked != []
 
     asyncio.run(go())

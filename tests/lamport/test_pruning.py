@@ -545,6 +545,33 @@ def test_what_a_large_commit_leaves_to_be_pruned_is_in_nobodys_way_unless_it_is_
     asyncio.run(go())
 
 
+def test_what_is_pruned_while_it_is_being_read_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lamport.tidying.IDLE_S", 0.001)
+
+    async def go() -> None:
+        bob = Author(BOB)
+        async with asyncio.timeout(20), open_log(tmp_path) as log:
+            for _ in range(20):
+                await log.receive(bob.count(1))
+            fetch = log.store.reader.fetch
+
+            async def meanwhile(sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+                monkeypatch.setattr(log.store.reader, "fetch", fetch)
+                await log.follow_horizon(bob.give_up(15))
+                await followed(log, bob.stream, 15)
+                return await fetch(sql, parameters)
+
+            monkeypatch.setattr(log.store.reader, "fetch", meanwhile)
+            sealed = await log.sealed_range(bob.stream, 0, 100)
+            assert sealed is not None
+            assert (sealed.first, sealed.start is None) == (15, False)
+            assert not log.damages.spans
+
+    asyncio.run(go())
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("publish"), st.lists(st.sampled_from(["sensor", "note"]), max_size=6)),
