@@ -56,3 +56,5 @@ class OpenWant:
     last: int
     hash: bytes
     moved_at: float
+    is_torn: bool = False
+    """Whether something of it came that does not connect to what is held: what lies between may have been lost."""

@@ -1,8 +1,10 @@
 """What one link has received and the log has not yet taken in: two lines, so that what is long holds up nothing short.
 
-A short range goes ahead of the long ones of other authors: those of its own author may be what it follows from, or
-bring the certificate by which it is judged. Notices of the admin and proofs of forks stay where they came, and nothing
-overtakes them: what comes behind one is taken in by its light. A line that is full holds up whoever reads from the
+A short range goes ahead of the long ones of other authors, and of nothing else. An author's ranges keep their order,
+whichever line they stand in: one may be what the next follows from, or bring the certificate by which it is judged.
+Notices of the admin and proofs of forks stay where they came: they overtake nothing, and what comes behind one is taken
+in by its light. So the quick line holds nothing whose author waits in the steady one, and what is the first of the
+steady line waits until what it came behind has left the quick one. A line that is full holds up whoever reads from the
 peer, and so at last the peer.
 """
 
@@ -25,10 +27,13 @@ Received = SealedRange | ForkProof | Notice
 class Line:
     """One of the two lines. For one task that takes out of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, ahead: "Line | None" = None) -> None:
+        """Of what came here, nothing is to overtake what it came behind in the line `ahead`."""
         self._items: asyncio.Queue[Received] = asyncio.Queue(WAITING_RANGES)
         self._authors: Counter[NodeId] = Counter()
         self._others = 0
+        self._ahead = ahead
+        self._left = asyncio.Event()
 
     def __len__(self) -> int:
         """How many wait."""
@@ -49,12 +54,26 @@ class Line:
         await self._items.put(item)
 
     async def get(self) -> Received:
-        """The first one; `done` is to be called with it."""
-        return await self._items.get()
+        """The first one, once what it came behind is done; `done` is to be called with it."""
+        item = await self._items.get()
+        while self._ahead is not None and self._ahead._holds_up(item):  # noqa: SLF001 - another line
+            await self._ahead._left.wait()  # noqa: SLF001 - the same
+        return item
 
     def done(self, item: Received) -> None:
         """One that was taken out is in the log, or will never be."""
         self._count(item, -1)
+        self._left.set()
+        self._left = asyncio.Event()
+
+    def _holds_up(self, item: Received) -> bool:
+        """Whether something here came before an item of the other line, and is to be taken in before it.
+
+        While that item waits nothing joins this line that would have to come behind it.
+        """
+        if isinstance(item, SealedRange):
+            return not self.may_be_overtaken_by(item.stream.node)
+        return bool(self._others or self._authors)
 
     def _count(self, item: Received, number: int) -> None:
         if not isinstance(item, SealedRange):
@@ -71,7 +90,7 @@ class Intake:
 
     def __init__(self) -> None:
         self.quick = Line()
-        self.steady = Line()
+        self.steady = Line(ahead=self.quick)
 
     @property
     def lines(self) -> tuple[Line, Line]:

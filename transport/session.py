@@ -184,6 +184,8 @@ class Session:
             self.wants.moved(sealed, now)
             self._catch_up.took(stream, len(sealed.events))
             self.meters.add(stream, len(sealed.events), now)
+        elif self._held(stream).offset + 1 < sealed.first:
+            self.wants.missed(sealed, self._held(stream).offset)
         elif stream not in self.wants.open and self._held(stream).offset >= offset:
             self._note_duplicate(stream, offset)
         self.ask(now)

@@ -11,7 +11,10 @@ MAX_WANTS = 8
 """Ranges one side asks for before it has received them in full."""
 
 WANT_TIMEOUT_S = 10.0
-"""A range that does not move for so long is asked of somebody else."""
+"""A range that does not move for so long is asked of somebody else …"""
+
+TORN_TIMEOUT_S = 1.0
+"""… or for so long, where a part of it is missing: the peer has sent it, and will not send it again unless asked."""
 
 
 class Wants:
@@ -56,6 +59,12 @@ class Wants:
         if len(sealed.events) >= RENEWING_EVENTS or seal.offset >= want.last:
             self._claims.renew(sealed.stream, self._session, now)
 
+    def missed(self, sealed: SealedRange, held: int) -> None:
+        """A range added nothing: if it is part of what is wanted, what comes before it is missing."""
+        want = self.open.get(sealed.stream)
+        if want is not None and held + 1 < sealed.first <= want.last:
+            self.open[sealed.stream] = replace(want, is_torn=True)
+
     def drop(self, stream: StreamId) -> None:
         """The stream is wanted no more."""
         self.open.pop(stream, None)
@@ -72,7 +81,7 @@ class Wants:
 
     def abandon_stuck(self, now: float) -> bool:
         """Leave to others what does not move; returns whether there was any."""
-        stuck = [s for s, want in self.open.items() if now - want.moved_at >= WANT_TIMEOUT_S]
+        stuck = [s for s, want in self.open.items() if now - want.moved_at >= _patience_s(want)]
         for stream in stuck:
             self.abandoned[stream] = self.open.pop(stream)
             self._claims.give_back(stream, self._session)
@@ -83,3 +92,7 @@ class Wants:
         self._claims.give_back_all(self._session)
         self.open.clear()
         self.abandoned.clear()
+
+
+def _patience_s(want: OpenWant) -> float:
+    return TORN_TIMEOUT_S if want.is_torn else WANT_TIMEOUT_S

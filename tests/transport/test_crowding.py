@@ -8,7 +8,7 @@ from lamport.chain import SealedRange
 from lamport.requests import SHORT_EVENTS
 from tests.lamport.keys import Author, member
 from tests.transport.test_session import Holder, Side, linked, said
-from transport.messages import Eager, Fresh, Greeting, Heads, News, Want
+from transport.messages import Eager, Events, Fresh, Greeting, Heads, News, Want
 from transport.session import LIVELY_EVENTS, WANTED_EVENTS
 
 LONG = SHORT_EVENTS + 1
@@ -107,3 +107,23 @@ def test_what_stands_in_line_for_the_log_is_not_asked_for() -> None:
     assert [one for one in said(b.session) if isinstance(one, Want)] == []
     b.takes_in(sealed, 1.0)
     assert [one.first for one in said(b.session) if isinstance(one, Want)] == [1 + LONG]
+
+
+def test_a_range_that_is_asked_for_and_has_lost_its_beginning_is_asked_for_again_soon() -> None:
+    session, author = (holder := Holder(member("ada"))).session(), Author(member("bob"))
+    lost, rest = author.count(5), author.count(245)
+    session.take(Greeting("peer"), 0)
+    session.take(Heads((author.head,), complete=True), 0)
+    [want] = [one for one in said(session) if isinstance(one, Want)]
+    assert (want.first, want.last) == (0, 249)
+    session.take(Events(rest), 0.0)
+    session.taken(rest, 0.0, added=False)
+    session.take(Events(lost), 0.0)
+    holder.heads[author.stream] = replace(author.head, offset=4, hash=lost.seal.hash, lamport=5)
+    session.taken(lost, 0.1)
+    session.elapsed(0.5)
+    assert [one for one in said(session) if isinstance(one, Want)] == []
+    for tick in (1.1, 1.6):
+        session.elapsed(tick)
+    [again] = [one for one in said(session) if isinstance(one, Want)]
+    assert (again.first, again.last) == (5, 249)

@@ -9,7 +9,7 @@ from lamport.forks import ForkProof
 from lamport.notices import Notice, NoticeKind
 from lamport.requests import SHORT_EVENTS
 from tests.lamport.keys import Author, member
-from transport.intake import WAITING_RANGES, Intake, Received
+from transport.intake import WAITING_RANGES, Intake, Line, Received
 
 ADA, BOB = member("ada"), member("bob")
 NOTICE = Notice(NoticeKind.RELEASE, b"", b"")
@@ -77,5 +77,59 @@ def test_a_full_line_holds_up_whoever_brings_more_and_leaves_the_other_open() ->
         await intake.steady.get()
         await waiting
         assert len(intake.steady) == WAITING_RANGES
+
+    asyncio.run(story())
+
+
+def first_of(line: Line) -> asyncio.Task[Received]:
+    return asyncio.create_task(line.get())
+
+
+async def pause() -> None:
+    """Let everything come to where it waits."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_a_long_range_waits_for_the_short_ones_of_its_author_that_came_before_it() -> None:
+    async def story() -> None:
+        intake, ada, bob = Intake(), Author(ADA), Author(BOB)
+        others, before = short(bob), short(ada)
+        assert await put(intake, others, before, long(ada)) == [2, 1]
+        waiting = first_of(intake.steady)
+        intake.quick.done(await intake.quick.get())
+        await pause()
+        assert not waiting.done()
+        assert await intake.quick.get() is before
+        await pause()
+        assert not waiting.done()
+        intake.quick.done(before)
+        await pause()
+        assert waiting.done()
+
+    asyncio.run(story())
+
+
+def test_a_long_range_does_not_wait_for_the_short_ones_of_others() -> None:
+    async def story() -> None:
+        intake = Intake()
+        await put(intake, short(Author(BOB)), long(Author(ADA)))
+        waiting = first_of(intake.steady)
+        await pause()
+        assert waiting.done()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("judge", [NOTICE, proof()], ids=["notice", "proof"])
+def test_a_notice_or_a_proof_waits_for_all_that_came_before_it(judge: Received) -> None:
+    async def story() -> None:
+        intake = Intake()
+        assert await put(intake, short(Author(BOB)), judge, short(Author(ADA))) == [1, 2]
+        waiting = first_of(intake.steady)
+        await pause()
+        assert not waiting.done()
+        intake.quick.done(await intake.quick.get())
+        assert await waiting is judge
 
     asyncio.run(story())
