@@ -1,12 +1,12 @@
 """The event log: publish, receive, read, follow.
 
-The way of a datum. `publish` encodes drafts and `receive` takes a peer's sealed range; both wait in
-line, a bounded number at a time. A single writer takes whatever has gathered there, builds one
-commit of it, and makes that durable (group commit: that is where the speed comes from, never from a
-weaker sync). Only then do callers get their answer and followers their batch. A log that is
-`settling` lets receipts through and holds publishers back until it is told what others know of its
-own stream, and it takes a new stream as soon as somebody else turns out to write the one it writes.
-Whoever follows holds a cursor (`lamport.follower`). What is retracted is left out of all that is handed
+The way of a datum. `publish` encodes drafts and `receive` takes a peer's sealed range; both wait in line, a bounded
+number at a time. A single writer takes what has gathered there, the short first and of the rest as much as
+`lamport.turns` gives it, builds one commit of it, and makes that durable (group commit: that is where the speed comes
+from, never from a weaker sync). Where all that waits rests, so does the writer. Only behind a commit do callers get
+their answer and followers their batch. A log that is `settling` lets receipts through and holds publishers back until
+it is told what others know of its own stream, and it takes a new stream as soon as somebody else turns out to write the
+one it writes. Whoever follows holds a cursor (`lamport.follower`). What is retracted is left out of all that is handed
 out, and told to those who had it; events of older versions are brought to today's for subscribers
 (`lamport.upcasters`). Both leave alone what is stored and what peers are sent.
 """
@@ -117,8 +117,9 @@ class EventLog(KeptSnapshots):
         self._routes = routes
         self._pruning = Pruning(store, keys, routes, wall_clock, work)
         self._room = asyncio.Semaphore(MAX_WAITING)
-        self.turns = Turns(self.node)
-        """What waits to be written."""
+        self._turns = Turns(self.node, MAX_WAITING)
+        self.is_lively = self._turns.is_lively
+        """Whether others than an author have just brought little: what it brings in bulk makes room for them."""
         self._bell = Doorbell()
         self._offsets = store.offsets
         self._recent = Recent()
@@ -132,12 +133,11 @@ class EventLog(KeptSnapshots):
             work,
             reserve,
             may_announce=self._settled.is_set,
-            is_awaited=lambda: bool(self.turns),
+            is_awaited=lambda: bool(self._turns),
             pulse=self._pulse,
         )
         self._written: set[StreamId] = set()
-        self._closed = False
-        self._ended = False
+        self._closed = self._ended = False
 
     @property
     def node(self) -> NodeId:
@@ -184,7 +184,6 @@ class EventLog(KeptSnapshots):
         """Append events in this order with rising timestamps; returns them once they are durable. All or none.
 
         Where it is not this call's turn yet it waits, unless told not to `wait`.
-
         Cancelling the caller withdraws what no commit has taken up yet; what one has goes through, all or none.
 
         Raises:
@@ -252,9 +251,8 @@ class EventLog(KeptSnapshots):
         """Take in a peer's range; returns the events it added once they are durable.
 
         Nothing is added by a range that is known already, that does not connect to what is held, or of which nothing
-        counts because its author was revoked. One of the own
-        stream is taken in like any other. Where it shows that somebody else writes that stream, another is written
-        from then on.
+        counts because its author was revoked. One of the own stream is taken in like any other. Where it shows that
+        somebody else writes that stream, another is written from then on.
 
         Raises:
             CorruptRange: it does not hold; nothing of it was stored.
@@ -449,19 +447,24 @@ class EventLog(KeptSnapshots):
         """Write commits until the log is closed. Ends with an error when the disk fails: then the node must stop."""
         try:
             await self.withdrawals.begin()
-            while self.turns or not self._closed:
-                if group := self.turns.take():
-                    async with self.withdrawals.turn:
-                        written = await self._commit(group)
-                    await self._tidying.behind_commit(written)
-                    self.turns.took()
-                else:
+            while self._turns or not self._closed:
+                if not await self._write_next():
                     await self._idle()
         finally:
             self._closed = self._ended = True
             self._bell.close()
-            settle(self.turns, [_closed() for _ in self.turns])
+            settle(self._turns, [_closed() for _ in self._turns])
             self._changed.set()
+
+    async def _write_next(self) -> bool:
+        """Write a commit of what waits; False where nothing does, or all of it rests or was withdrawn."""
+        async with self.withdrawals.turn:  # only then: what comes or goes meanwhile is still seen
+            if not (group := self._turns.take()):
+                return False
+            written = await self._commit(group)
+        await self._tidying.behind_commit(written)
+        self._turns.took()
+        return True
 
     def close(self) -> None:
         """Refuse further appends; `write` ends when it has written what was submitted before."""
@@ -492,7 +495,7 @@ class EventLog(KeptSnapshots):
             if self._closed:
                 raise _closed()
             result: asyncio.Future[tuple[Event, ...]] = asyncio.get_running_loop().create_future()
-            self.turns.add(Request(apply, drafts, events, size, result, line))
+            self._turns.add(Request(apply, drafts, events, size, result, line))
             self._bell.ring()
             return await result
 
@@ -524,18 +527,17 @@ class EventLog(KeptSnapshots):
     async def _idle(self) -> None:
         """Wait for a request; where none comes for a while, make a step of what nobody waits for."""
         # A busy log does not even ask whether there is something to be done.
-        bell = self._bell.rings_within
-        if (rest_s := self.turns.rest_s) is not None:
+        rest_s, bell = self._turns.rest_s, self._bell.rings_within
+        if rest_s is not None:
             await bell(rest_s)
-            return
-        if not (await bell(IDLE_S) or await bell(self._tidying.more_s)):
+        elif not (self._closed or await bell(IDLE_S) or await bell(self._tidying.more_s)):
             await self._tidying.step()
 
     async def _commit(self, group: list[Request]) -> int:
         """Write one commit; returns how many events it has."""
-        builder = self._store.new_commit(self._keys, self._routes)
         results: list[Outcome] = []
         try:
+            builder = self._store.new_commit(self._keys, self._routes)
             results = put(group, builder, self._append)
             commit = builder.build()
             named = await self._held(commit)

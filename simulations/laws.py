@@ -21,7 +21,6 @@ from typing import Any
 
 import msgpack
 
-import lamport.log
 from fish.definition import Fish, Metadata
 from fish.states import encode_state
 from lamport.dictionaries import SELECT, Dictionaries
@@ -250,9 +249,9 @@ class Auditor:
         """Law 14: queues stay under their bounds, and no dead connection is kept."""
         if not device.running:
             return
-        waiting = len(device.node.log.turns)
-        if waiting > lamport.log.MAX_WAITING:
-            raise LawBroken(f"law 14: {waiting} requests wait for the log of {device.name}")
+        turns = device.node.log._turns
+        if len(turns) > turns.most:
+            raise LawBroken(f"law 14: {len(turns)} requests wait for the log of {device.name}")
         for link in device.node.peers._links.values():
             _check_link(device, link)
 

@@ -224,7 +224,7 @@ class Link:
 
         On its author's own link it holds up nobody but its author, as long as nobody else's turn depends on it.
         """
-        in_the_way = author != self.channel.peer or self._log.turns.is_lively
+        in_the_way = author != self.channel.peer or self._log.is_lively(author)
         return in_the_way and self.intake.steady.is_full
 
     async def _pause(self, seconds: float) -> None:

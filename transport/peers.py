@@ -402,7 +402,7 @@ class Peers:
             claims=self._claims,
             tree=self._tree,
             catch_up=self._catch_up,
-            is_lively=lambda: self._log.turns.is_lively,
+            is_lively=self._log.is_lively,
             journal=self._journal,
             clock=clock,
             wall_clock=self._wall_clock,

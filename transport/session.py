@@ -96,7 +96,7 @@ class Session:
         grows: Callable[[StreamId], bool] = lambda _: True,
         reach: Callable[[], int] = lambda: MAX_LAMPORT,
         catch_up: CatchUp | None = None,
-        is_lively: Callable[[], bool] = lambda: False,
+        is_lively: Callable[[NodeId], bool] = lambda _author: False,
     ) -> None:
         self.phase = Phase.OPENED
         self.peer_program = ""
@@ -578,7 +578,7 @@ class Session:
             return
         if not self.wants.claim(stream, now):
             return
-        most = min(WANTED_EVENTS, LIVELY_EVENTS) if self._is_lively() else WANTED_EVENTS
+        most = min(WANTED_EVENTS, LIVELY_EVENTS) if self._is_lively(stream.node) else WANTED_EVENTS
         last = min(self.theirs[stream], first + most - 1)
         self.wants.begin(stream, OpenWant(first, last, before, now))
         self._tree.asked(stream, last)

@@ -672,3 +672,62 @@ def test_who_asks_not_to_wait_does_not_wait_for_peers_behind_a_start(tmp_path: P
             log.close()
 
     asyncio.run(run())
+
+
+async def let_run() -> None:
+    """Let everything come to where it waits."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_a_log_is_written_to_its_end_though_what_waited_last_was_withdrawn(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with open_store(tmp_path, member()) as store:
+            log = EventLog(store, member(), lambda: NOW_US)
+            async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+                while log._tidying.more_s is not None:  # noqa: SLF001 - it does not wake the writer up
+                    await log._tidying.step()  # noqa: SLF001 - the same
+                tasks.create_task(log.write())
+                await let_run()
+                waiting = tasks.create_task(log.publish(drafts(1)))
+                await asyncio.sleep(0)
+                log.close()
+                waiting.cancel()
+            assert not log.offsets
+
+    asyncio.run(story())
+
+
+def test_what_waits_while_a_notice_is_learnt_is_answered_though_the_writer_ends(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        async with open_store(tmp_path, member()) as store:
+            log = EventLog(store, member(), lambda: NOW_US)
+            writer = asyncio.create_task(log.write())
+            await log.publish(drafts(1))
+            async with log.withdrawals.turn:
+                waiting = asyncio.create_task(log.publish(drafts(1)))
+                await let_run()
+                writer.cancel()
+                with pytest.raises(LogClosed, match="nothing was stored"):
+                    async with asyncio.timeout(10):
+                        await waiting
+
+    asyncio.run(story())
+
+
+def test_what_is_withdrawn_while_a_notice_is_learnt_is_not_stored(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with open_log(tmp_path) as log:
+            await log.publish(drafts(1))
+            async with log.withdrawals.turn:
+                waiting = asyncio.create_task(log.publish(drafts(1, "withdrawn")))
+                await let_run()
+                waiting.cancel()
+                kept = asyncio.create_task(log.publish(drafts(1, "kept")))
+                await let_run()
+            await kept
+            assert [event.tags for event in await read_all(log)] == [(), ("kept",)]
+
+    asyncio.run(story())

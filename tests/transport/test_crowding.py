@@ -83,7 +83,7 @@ def test_a_short_push_is_taken_in_however_crowded_the_log_is() -> None:
 
 @pytest.mark.parametrize(("is_lively", "most"), [(False, WANTED_EVENTS), (True, LIVELY_EVENTS)])
 def test_while_others_bring_little_a_want_asks_for_little(is_lively: bool, most: int) -> None:  # noqa: FBT001 - a parameter of the test
-    session = Holder(member("ada")).session(is_lively=lambda: is_lively)
+    session = Holder(member("ada")).session(is_lively=lambda _author: is_lively)
     author = Author(member("bob"))
     session.take(Greeting("peer"), 0)
     session.take(Heads((replace(author.head, offset=2 * WANTED_EVENTS),), complete=True), 0)

@@ -106,7 +106,7 @@ class Holder:
         *,
         reach: Callable[[], int] = lambda: MAX_LAMPORT,
         grows: Callable[[StreamId], bool] = lambda _: True,
-        is_lively: Callable[[], bool] = lambda: False,
+        is_lively: Callable[[NodeId], bool] = lambda _author: False,
     ) -> Session:
         return Session(
             program=f"program of {self.keys.node.short}",
