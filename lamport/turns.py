@@ -30,8 +30,8 @@ MAX_LONG_EVENTS = 2_000
 about as much as a hundred events), and whoever comes meanwhile waits some 50 ms and not 250."""
 
 LIVELY_S = 0.25
-"""How long behind a short request the next is expected. Whoever brings less than four a second is likely to come when
-nothing is being written, or not for long; to keep the writer free for them would cost who catches up most of its own."""
+"""How long behind a short request the next is expected. Who brings less than four a second is likely to come when
+nothing is being written, or not for long; to keep the writer free for them would cost those who catch up too much."""
 
 REST = 2
 """How many times as long as a long range took others have the writer for themselves: at three times, what catches up
@@ -173,7 +173,7 @@ class Turns:
             return
         self._is_passed_over, self._is_long = False, True
         self._take_of(first, group)
-        while self._count and group.has_room and not is_lively:
+        while self._received and group.has_room and not is_lively:
             if group.events - before >= MAX_LONG_EVENTS:
                 return
             self._take_of(next(iter(self._received)), group)

@@ -21,6 +21,7 @@ from lamport.errors import (
     LimitExceeded,
     LogClosed,
     QuarantinedRange,
+    StoreFailed,
     StoreRefused,
     UnknownAuthor,
 )
@@ -117,6 +118,7 @@ class Link:
         self._learn_notice = log.learn if learn is None else learn
         self._work = asyncio.Event()
         self._ended: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self._failure: StoreFailed | None = None
         self._own_decision = False
         self._allowance = Allowance()
         self._is_throttled = False
@@ -126,7 +128,8 @@ class Link:
     async def run(self, leftover: bytes = b"") -> Exception:
         """Serve the link until it ends; returns why. `leftover` is what arrived behind the hello.
 
-        What is neither a `TransportError` nor an `OSError` is a fault of ours.
+        Whatever ended it first, a disk that failed is told of: the node must stop then. What is neither a
+        `TransportError` nor an `OSError` is a fault of ours.
         """
         quick, steady = (partial(self._take_in, one) for one in self.intake.lines)
         parts = (partial(self._read, leftover), quick, steady, self._send, self._tick)
@@ -143,7 +146,7 @@ class Link:
                 self._alarm.cancel()
             self.session.close()
             self.channel.abort()
-        return ended
+        return self._failure or ended
 
     def end(self, reason: str) -> None:
         """End the link. Ending twice is fine."""
@@ -190,6 +193,8 @@ class Link:
         try:
             await part()
         except Exception as error:  # noqa: BLE001 - see above; whoever runs the link tells of it
+            if isinstance(error, StoreFailed):
+                self._failure = error
             if not self._ended.done():
                 self._ended.set_result(error)
 
@@ -244,7 +249,9 @@ class Link:
         if isinstance(message, Addresses):
             self._met(heard(message.candidates, self.channel.peer, self.channel.remote))
         answered = self.question is not None and self.question.hear(message)
-        if received is not None and not answered:
+        if answered and isinstance(received, SealedRange):
+            self.session.untaken(received, self._now())  # the log does not get it to see
+        elif received is not None:
             await self.intake.put(received)
         try:
             await self._forks.hear(message)

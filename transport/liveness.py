@@ -27,6 +27,8 @@ class Liveness:
 
     def __init__(self, now: float) -> None:
         self.round_trip_s: float | None = None
+        self.shortest_s: float | None = None
+        """The shortest round trip so far: how long the way is, whatever waits on it."""
         self.skew_s: float | None = None
         """How far the peer's wall clock is ahead of ours; about as exact as half a round trip."""
         self._heard_at = now
@@ -74,6 +76,7 @@ class Liveness:
         if self._ping is None or self._ping[0] != message.token:
             return None
         self.round_trip_s = now - self._ping[1]
+        self.shortest_s = min(self.shortest_s or self.round_trip_s, self.round_trip_s)
         self._ping = None
         if message.wall_us is not None:
             self.skew_s = (message.wall_us - wall_us) / 1_000_000 + self.round_trip_s / 2

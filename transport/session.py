@@ -66,7 +66,10 @@ WANTED_EVENTS = 10_000
 """Most events that one Want asks for, so that streams take turns."""
 
 LIVELY_EVENTS = 250
-"""And while others bring little: what was asked for fills the link, and stands in the way of their events there."""
+"""And while others bring little: what was asked for fills the link, and stands in the way of their events there …"""
+
+LIVELY_EVENTS_PER_S = 20_000
+"""… but for as many as a log takes in during a round trip: with fewer a long way would be empty most of the time."""
 
 
 class Session:
@@ -578,13 +581,18 @@ class Session:
             return
         if not self.wants.claim(stream, now):
             return
-        most = min(WANTED_EVENTS, LIVELY_EVENTS) if self._is_lively(stream.node) else WANTED_EVENTS
-        last = min(self.theirs[stream], first + most - 1)
+        last = min(self.theirs[stream], first + self._events_at_once(stream.node) - 1)
         self.wants.begin(stream, OpenWant(first, last, before, now))
         self._tree.asked(stream, last)
         self._note_late(stream.node)
         unknown = not self._knows_author(stream.node)
         self._out.control.append(Want(stream, first, last, before, certificate=unknown))
+
+    def _events_at_once(self, author: NodeId) -> int:
+        if not self._is_lively(author):
+            return WANTED_EVENTS
+        on_the_way = int(LIVELY_EVENTS_PER_S * (self.liveness.shortest_s or 0.0))
+        return min(WANTED_EVENTS, max(LIVELY_EVENTS, on_the_way))
 
     @staticmethod
     def _set_aside(aside: dict[StreamId, None], stream: StreamId) -> None:

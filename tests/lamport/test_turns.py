@@ -35,11 +35,9 @@ LINES = st.tuples(
 )
 
 
-class Unused(asyncio.AbstractEventLoop):
-    """Futures want a loop; nobody waits for these."""
-
-    def get_debug(self) -> bool:
-        return False
+LOOP = asyncio.new_event_loop()
+"""Futures want one; it never runs."""
+LOOP.close()
 
 
 class Clock:
@@ -55,7 +53,7 @@ class Clock:
 def request(
     author: NodeId | None, events: int, size: int = 100, *, cancelled: bool = False
 ) -> Request:
-    result: asyncio.Future[tuple[Event, ...]] = asyncio.Future(loop=Unused())
+    result: asyncio.Future[tuple[Event, ...]] = asyncio.Future(loop=LOOP)
     if cancelled:
         result.cancel()
     return Request(None, (), events, size, result, author)

@@ -8,8 +8,9 @@ from lamport.chain import SealedRange
 from lamport.requests import SHORT_EVENTS
 from tests.lamport.keys import Author, member
 from tests.transport.test_session import Holder, Side, linked, said
-from transport.messages import Eager, Events, Fresh, Greeting, Heads, News, Want
-from transport.session import LIVELY_EVENTS, WANTED_EVENTS
+from transport.liveness import MEASURED_S, Liveness
+from transport.messages import Eager, Events, Fresh, Greeting, Heads, News, Ping, Pong, Want
+from transport.session import LIVELY_EVENTS, LIVELY_EVENTS_PER_S, WANTED_EVENTS
 
 LONG = SHORT_EVENTS + 1
 
@@ -81,9 +82,23 @@ def test_a_short_push_is_taken_in_however_crowded_the_log_is() -> None:
     assert b.holder.heads == a.holder.heads
 
 
-@pytest.mark.parametrize(("is_lively", "most"), [(False, WANTED_EVENTS), (True, LIVELY_EVENTS)])
-def test_while_others_bring_little_a_want_asks_for_little(is_lively: bool, most: int) -> None:  # noqa: FBT001 - a parameter of the test
+@pytest.mark.parametrize(
+    ("is_lively", "round_trip_s", "most"),
+    [
+        (False, 0.1, WANTED_EVENTS),
+        (True, None, LIVELY_EVENTS),
+        (True, 0.001, LIVELY_EVENTS),
+        (True, 0.1, LIVELY_EVENTS_PER_S // 10),
+        (True, 100.0, WANTED_EVENTS),
+    ],
+)
+def test_while_others_bring_little_a_want_asks_for_little_but_on_a_long_way(
+    is_lively: bool,  # noqa: FBT001 - a parameter of the test
+    round_trip_s: float | None,
+    most: int,
+) -> None:
     session = Holder(member("ada")).session(is_lively=lambda _author: is_lively)
+    session.liveness.shortest_s = round_trip_s
     author = Author(member("bob"))
     session.take(Greeting("peer"), 0)
     session.take(Heads((replace(author.head, offset=2 * WANTED_EVENTS),), complete=True), 0)
@@ -127,3 +142,14 @@ def test_a_range_that_is_asked_for_and_has_lost_its_beginning_is_asked_for_again
         session.elapsed(tick)
     [again] = [one for one in said(session) if isinstance(one, Want)]
     assert (again.first, again.last) == (5, 249)
+
+
+def test_the_length_of_the_way_is_the_shortest_round_trip_that_was_measured() -> None:
+    watch = Liveness(0.0)
+    for asked_at, took in ((0.0, 0.2), (MEASURED_S, 0.1), (2 * MEASURED_S, 0.3)):
+        watch.heard(asked_at)
+        question = watch.elapsed(asked_at, answers_wait=False, curious=True)
+        assert isinstance(question, Ping)
+        watch.answered(Pong(question.token, None), asked_at + took, 0)
+    assert watch.shortest_s is not None
+    assert abs(watch.shortest_s - 0.1) < 1e-9

@@ -6,13 +6,18 @@ from random import Random
 
 import pytest
 
+from lamport.chain import genesis
+from lamport.errors import StoreFailed
 from lamport.log import EventLog
-from tests.lamport.keys import member, open_log
+from lamport.repair import Piece
+from tests.lamport.keys import Author, member, open_log
 from transport.claims import Claims
 from transport.errors import LinkEnded
 from transport.journal import Journal
 from transport.link import Link
+from transport.messages import Events, Greeting, Heads, Want
 from transport.network import Address
+from transport.repairs import Question
 from transport.session import Session
 from transport.tree import Tree
 
@@ -37,6 +42,16 @@ class Pipe:
 
     def abort(self) -> None:
         self.hung_up.set()
+
+
+class FailingPipe(Pipe):
+    """One over which nothing can be said, and whose disk fails meanwhile."""
+
+    async def write(self, _data: bytes) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise StoreFailed("the disk failed") from None
 
 
 def link_over(pipe: Pipe, log: EventLog) -> Link:
@@ -88,5 +103,37 @@ def test_a_link_that_is_cancelled_while_its_peer_hangs_up_stays_cancelled(tmp_pa
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running
+
+    asyncio.run(story())
+
+
+def test_a_disk_that_fails_while_a_link_ends_is_told_of_rather_than_that_end(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        async with open_log(tmp_path) as log:
+            pipe = FailingPipe()
+            running = asyncio.create_task(link_over(pipe, log).run())
+            await pipe.read_from.wait()
+            pipe.hung_up.set()
+            assert isinstance(await running, StoreFailed)
+
+    asyncio.run(story())
+
+
+def test_a_stream_is_asked_for_though_its_range_was_the_answer_to_a_repair(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with open_log(tmp_path) as log:
+            link, bob = link_over(Pipe(), log), Author(member("bob"))
+            answer = bob.count(3)
+            piece = Piece(genesis(member().swarm, bob.stream), bob.head)
+            link.question = Question(log.repair.mending(piece))
+            for message in (Greeting("peer"), Heads((), complete=True), Events(answer)):
+                await link._take(message)  # noqa: SLF001 - without frames
+            assert await link.question.answered
+            asked = []
+            while (message := link.session.next_message()) is not None:
+                asked += [message.stream] if isinstance(message, Want) else []
+            assert asked == [bob.stream]
 
     asyncio.run(story())
