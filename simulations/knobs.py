@@ -19,6 +19,7 @@ import lamport.follower
 import lamport.log
 import lamport.postings
 import lamport.reader
+import lamport.requests
 import lamport.snapshot_table
 import lamport.tag_index
 import lamport.turns
@@ -41,6 +42,10 @@ class Knob(NamedTuple):
 
 KNOBS: Mapping[str, Knob] = {
     "commits of 3 events": Knob(lamport.turns, "MAX_COMMIT_EVENTS", 3),
+    "what is more than one event is long": Knob(lamport.requests, "SHORT_EVENTS", 1),
+    "a log stays lively for a minute": Knob(lamport.turns, "LIVELY_S", 60.0),
+    "a long rest behind each long range": Knob(lamport.turns, "QUIET_S", 1.0),
+    "commits of 5 events of long ranges": Knob(lamport.turns, "MAX_LONG_EVENTS", 5),
     "4 requests wait for the log": Knob(lamport.log, "MAX_WAITING", 4),
     "memory keeps one commit": Knob(lamport.follower, "KEPT_BATCHES", 1),
     "every range is checked by a worker": Knob(lamport.log, "CHECKED_INLINE", 0),
@@ -56,6 +61,7 @@ KNOBS: Mapping[str, Knob] = {
     "one stored snapshot": Knob(lamport.snapshot_table, "KEPT_SNAPSHOTS", 1),
     "fish with little memory": Knob(fish.pond, "USUAL", Limits(waiting_events=4, snapshot_every=8)),
     "wants of 10 events": Knob(transport.session, "WANTED_EVENTS", 10),
+    "lively wants of 3 events": Knob(transport.session, "LIVELY_EVENTS", 3),
     "pushes of 5 events": Knob(transport.peers, "PUSHED_EVENTS", 5),
     "little is pushed ahead": Knob(transport.session, "MAX_PUSHED_BYTES", 1_500),
     "one want at a time": Knob(transport.wants, "MAX_WANTS", 1),
