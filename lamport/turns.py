@@ -173,9 +173,11 @@ class Turns:
             return
         self._is_passed_over, self._is_long = False, True
         self._take_of(first, group)
-        while self._received and group.has_room and not is_lively:
-            if group.events - before >= MAX_LONG_EVENTS:
-                return
+        if not is_lively:
+            self._fill(group, before + MAX_LONG_EVENTS)
+
+    def _fill(self, group: "_Group", most: int) -> None:
+        while self._count and group.has_room and group.events < most:
             self._take_of(next(iter(self._received)), group)
 
     def _must_wait(self, *, others: bool) -> bool:

@@ -148,6 +148,7 @@ def test_the_length_of_the_way_is_the_shortest_round_trip_that_was_measured() ->
     watch = Liveness(0.0)
     for asked_at, took in ((0.0, 0.2), (MEASURED_S, 0.1), (2 * MEASURED_S, 0.3)):
         watch.heard(asked_at)
+        watch.said(asked_at)
         question = watch.elapsed(asked_at, answers_wait=False, curious=True)
         assert isinstance(question, Ping)
         watch.answered(Pong(question.token, None), asked_at + took, 0)

@@ -15,7 +15,7 @@ from transport.claims import Claims
 from transport.errors import LinkEnded
 from transport.journal import Journal
 from transport.link import Link
-from transport.messages import Events, Greeting, Heads, Want
+from transport.messages import Events, Greeting, Heads, Message, Want
 from transport.network import Address
 from transport.repairs import Question
 from transport.session import Session
@@ -128,12 +128,13 @@ def test_a_stream_is_asked_for_though_its_range_was_the_answer_to_a_repair(tmp_p
             answer = bob.count(3)
             piece = Piece(genesis(member().swarm, bob.stream), bob.head)
             link.question = Question(log.repair.mending(piece))
-            for message in (Greeting("peer"), Heads((), complete=True), Events(answer)):
+            told: list[Message] = [Greeting("peer"), Heads((), complete=True), Events(answer)]
+            for message in told:
                 await link._take(message)  # noqa: SLF001 - without frames
             assert await link.question.answered
             asked = []
-            while (message := link.session.next_message()) is not None:
-                asked += [message.stream] if isinstance(message, Want) else []
+            while (said := link.session.next_message()) is not None:
+                asked += [said.stream] if isinstance(said, Want) else []
             assert asked == [bob.stream]
 
     asyncio.run(story())
