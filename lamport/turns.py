@@ -154,11 +154,11 @@ class Turns:
 
     def _take_short(self, group: "_Group") -> None:
         """The short ones that are the first of their lines, one of each line in turn; they leave room for others."""
-        authors = self._ahead()
-        while authors and group.has_much_room:
+        while self._count and (authors := self._ahead()):
             for author in authors:
+                if not group.has_much_room:
+                    return
                 self._take_of(author, group)
-            authors = self._ahead()
 
     def _ahead(self) -> list[NodeId]:
         return [author for author, line in self._received.items() if line[0].is_short]

@@ -174,6 +174,15 @@ def test_many_short_ranges_leave_half_a_commit_to_what_is_appended() -> None:
     assert sum(one.events for one in first) < MAX_COMMIT_EVENTS / 2 + 2 * SHORT_EVENTS
 
 
+def test_short_ranges_of_however_many_authors_leave_half_a_commit() -> None:
+    door, most = Door(), MAX_COMMIT_EVENTS // SHORT_EVENTS
+    for number in range(2 * most):
+        door.add(NodeId(bytes([9, *number.to_bytes(2)]) + bytes(29)), SHORT_EVENTS)
+    groups = [door.commit() for _ in range(4)]
+    assert all(sum(one.events for one in some) <= MAX_COMMIT_EVENTS for some in groups)
+    assert door.add(None, 1) in door.commit()
+
+
 def test_a_long_range_goes_beside_short_ones_only_where_it_was_left_out_for_them_before() -> None:
     door = Door()
     long = door.add(A, LONG)
