@@ -451,11 +451,12 @@ class Pond:
                     raise result
 
     async def _end_tasks(self) -> None:
+        """End the fish, then whatever is at work: nobody may take one that was cancelled for one that is at rest."""
+        self._end_fish(PondClosed("the pond was closed"))
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._end_fish(PondClosed("the pond was closed"))
 
     def _end_fish(self, cause: BaseException) -> None:
         for resident in self._residents.all.values():

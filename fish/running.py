@@ -132,8 +132,7 @@ class RunningFish(Generic[State]):
         current = self._current
         if current is None:
             return None
-        is_at_rest = self.stopped is None and not self.is_busy
-        if is_at_rest and not current.offsets.covers(self._feed.offsets):
+        if self._is_at_rest and not current.offsets.covers(self._feed.offsets):
             # Nothing that the feed has heard meanwhile concerns it.
             heard = self._feed.offsets
             offsets = heard if heard.covers(current.offsets) else current.offsets.raised(heard)
@@ -142,6 +141,16 @@ class RunningFish(Generic[State]):
         if self._feed.is_catching_up:
             return replace(current, provisional=True)
         return current
+
+    @property
+    def _is_at_rest(self) -> bool:
+        """Whether it has folded all that concerns it of what the feed has heard.
+
+        A task that is done may have been cancelled in mid-replay, and `_rest` has not seen it yet; a fish that has
+        ended is handed nothing any more.
+        """
+        has_ended = self._ended is not None or self.stopped is not None
+        return self._task is None and not has_ended and not self.is_busy
 
     async def changed(self) -> None:
         """Wait for the next state, or an end."""
@@ -222,20 +231,20 @@ class RunningFish(Generic[State]):
         while True:
             if self.stopped is not None:
                 raise self.stopped.again()
+            if self._ended is not None:
+                raise PondClosed(f"fish {self.fish.name!r} ended") from self._ended
             snapshot = self.snapshot()
             stands = snapshot is not None and self._stands(snapshot.offsets)
             if snapshot is not None and stands:
                 target = self._log.named_now(offsets)
                 if snapshot.offsets.covers(target):
                     return snapshot
-            if self._ended is not None:
-                raise PondClosed(f"fish {self.fish.name!r} ended") from self._ended
             await self._progress()
 
     async def live(self) -> None:
         """Do what there is to do. An error of the log ends the fish, a reducer's only stops it."""
         try:
-            while self._is_due or (self._news is not None and self._may_fold):
+            while self._has_work:
                 self._is_due = False
                 if self.stopped is None:
                     await self._work()
@@ -277,6 +286,10 @@ class RunningFish(Generic[State]):
         """Whether news is folded now: in a catch-up only for those who wait."""
         return self._waiting > 0 or not self._feed.is_holding
 
+    @property
+    def _has_work(self) -> bool:
+        return self._is_due or (self._news is not None and self._may_fold)
+
     def _new_timeline(self) -> Timeline[State]:
         # A reducer that says it mutates is given copies, and may change them.
         is_examined = self._around.development and not self.fish.mutates
@@ -284,18 +297,20 @@ class RunningFish(Generic[State]):
         return Timeline(self.fish, self._log.node, self._log.upcasters, examine)
 
     def _rouse(self) -> None:
-        """See that a task is at work."""
-        if self._ended is None and (self._task is None or self._task.done()):
+        """See that a task is at work. One that is done, but was not looked at (`_rest`), may have been cancelled in
+        mid-replay: nobody goes on from there."""
+        if self._ended is None and self._task is None:
             self._task = self._around.spawn(self.live(), f"fish {self.fish.name}")
             self._task.add_done_callback(self._rest)
 
     def _rest(self, task: asyncio.Task[None]) -> None:
-        if self._task is task:
-            self._task = None
+        self._task = None
         if task.cancelled():
             self.end(PondClosed("the pond was closed"))
         elif (error := task.exception()) is not None:
             self.end(error)
+        elif self._has_work:
+            self._rouse()
         elif self._waiting:
             self.pulse()  # at rest it covers more than when it showed its state
 
@@ -356,6 +371,10 @@ class RunningFish(Generic[State]):
         """The state shown last and the checkpoints behind it, if there is anything to store."""
         current, timeline = self._current, self._timeline
         if current is None or self.stopped is not None or self._calls == self._saved_calls:
+            return None
+        if (
+            not timeline.is_whole
+        ):  # what was shown does not hold any more, and what will be is under way
             return None
         is_head = timeline.key == current.key and timeline.state is current.state
         return current, timeline.kept() if is_head else ()
@@ -510,7 +529,7 @@ class RunningFish(Generic[State]):
     def _show(self) -> None:
         """Make the timeline's state the current one, and tell. A state that is the same object is no news."""
         timeline = self._timeline
-        if not self._stands(timeline.offsets):
+        if not (timeline.is_whole and self._stands(timeline.offsets)):
             return
         if self._current is None or timeline.state is not self._current.state:
             self.version += 1

@@ -119,6 +119,7 @@ class Timeline(Generic[State]):
         "_node",
         "_upcast",
         "calls",
+        "is_whole",
         "skipped",
     )
 
@@ -134,6 +135,9 @@ class Timeline(Generic[State]):
         """Reducer calls so far: what the folding has cost."""
         self.skipped: tuple[FishStopped, ...] = ()
         """Events that were skipped since the keeper last took these."""
+        self.is_whole = False
+        """Whether all is folded that it says it covers: not before `cover` was first called, nor between a rewind and
+        the end of the reading that it asks for. What it holds meanwhile is nobody's state."""
         self._fish = fish
         self._node = node
         self._upcast = upcasters.upcast if upcasters else None
@@ -229,6 +233,7 @@ class Timeline(Generic[State]):
 
     def cover(self, offsets: OffsetMap) -> None:
         """Note that every matching event up to these offsets was handed in."""
+        self.is_whole = True
         known = self.offsets
         self._covered = offsets if offsets.covers(known) else known.raised(offsets)
         self._folded = _NONE
@@ -244,6 +249,7 @@ class Timeline(Generic[State]):
         None stands for the beginning; a horizon below the event remains, and what sorts before it is skipped. A
         commutative fish, which goes back for what is retracted only, covers nothing then.
         """
+        self.is_whole = False
         if self._fish.commutative:
             self._checkpoints.clear()
             self._covered, self._folded = _NOWHERE, _NONE
@@ -268,6 +274,7 @@ class Timeline(Generic[State]):
         if horizon is not None and (self._horizon is None or horizon > self._horizon):
             self._horizon = horizon
         self.cover(offsets)
+        self.is_whole = False
 
     @property
     def head(self) -> Head[State]:
