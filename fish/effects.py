@@ -82,6 +82,7 @@ class EffectQueue(Generic[State]):
             while self._waiting:
                 await self._settle(self._waiting[0])
                 self._waiting.popleft()
+            self._source.settle()
 
     def end(self) -> None:
         """Refuse whatever waits: the task is over."""

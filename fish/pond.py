@@ -10,7 +10,7 @@ node's end. An error in a reducer stops that one fish and nothing else.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Generic
 
@@ -110,6 +110,7 @@ class Pond:
             self._limits,
             self._feed,
             self._start,
+            self._fell_idle,
             self._reports,
             self._travels,
             self._here,
@@ -445,10 +446,7 @@ class Pond:
         """Keep snapshots of all fish, some at a time: those share a commit."""
         fish, size = list(self._residents.all.values()), self._limits.snapshots_at_once
         for at in range(0, len(fish), size):
-            saving = (one.running.save() for one in fish[at : at + size])
-            for result in await asyncio.gather(*saving, return_exceptions=True):
-                if isinstance(result, BaseException):
-                    raise result
+            await _save(fish[at : at + size])
 
     async def _end_tasks(self) -> None:
         """End the fish, then whatever is at work: nobody may take one that was cancelled for one that is at rest."""
@@ -486,24 +484,36 @@ class Pond:
         self._residents.move_in((fish.name, fish.version), resident)
         self._feed.join(running, fish.where)
         running.start()
-        if self._residents.is_crowded and not self._is_evicting:
+        self._evict_if_crowded()
+        return resident
+
+    def _fell_idle(self, name: str, version: int) -> None:
+        self._residents.fell_idle((name, version))
+        self._evict_if_crowded()
+
+    def _evict_if_crowded(self) -> None:
+        if self._residents.is_crowded and not self._is_evicting and self._closed is None:
             self._is_evicting = True
             self._start(self._evict(), "eviction of idle fish")
-        return resident
 
     async def _evict(self) -> None:
         """Let idle fish go, those first that were not asked for the longest; their snapshots stay."""
         try:
-            for key, resident in await self._residents.surplus():
-                if resident.is_idle:
-                    await resident.running.save()
-                # While it was being saved somebody may have come for it.
-                if self._residents.move_out(key, resident):
-                    resident.running.end(PondClosed("this fish was idle"))
-                    if resident.work is not None:
-                        resident.work.cancel()
+            surplus, size = await self._residents.surplus(), self._limits.snapshots_at_once
+            for at in range(0, len(surplus), size):
+                leaving = [one for one in surplus[at : at + size] if one[1].is_idle]
+                await _save(resident for _, resident in leaving)
+                for key, resident in leaving:
+                    self._let_go(key, resident)
         finally:
             self._is_evicting = False
+
+    def _let_go(self, key: tuple[str, int], resident: _Resident[Any]) -> None:
+        """Let one go that was saved, unless somebody came for it meanwhile, or enough others are in use by now."""
+        if self._residents.move_out(key, resident):
+            resident.running.end(PondClosed("this fish was idle"))
+            if resident.work is not None:
+                resident.work.cancel()
 
     def _start(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = self._group.create_task(coroutine, name=name)
@@ -522,6 +532,14 @@ class Pond:
         error = None if task.cancelled() else task.exception()
         if task.cancelled() or error is not None:
             self._end_fish(error or PondClosed("the pond was closed"))
+
+
+async def _save(residents: Iterable[_Resident[Any]]) -> None:
+    """Keep snapshots of these fish; they share a commit. All have been tried when one raises."""
+    saving = (one.running.save() for one in residents)
+    for result in await asyncio.gather(*saving, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 async def _looking(shown: Shown[Any], work: Work) -> None:

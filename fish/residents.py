@@ -2,8 +2,8 @@
 
 Whoever is asked for goes to the end of the row, so that those whom nobody asked for stand at its beginning. Of those
 that are idle so many stay (`Limits.idle_fish`), however many others are watched. Who is idle is found out by a look at
-each; that is done again only when a share more of them live here than the last time. Among ten thousand watched fish a
-new one thus costs a few looks, and not ten thousand.
+each; that is done again only when a share more of them live here than the last time, or a share more than may stay have
+fallen idle (`fell_idle`). Among ten thousand watched fish a new one thus costs a few looks, and not ten thousand.
 """
 
 from typing import Generic, Protocol, TypeVar
@@ -32,13 +32,15 @@ _Guest = TypeVar("_Guest", bound=Guest)
 class Residents(Generic[_Guest]):
     """Guests by their keys; those come first who were not asked for the longest."""
 
-    __slots__ = ("_by_key", "_enough", "_idle")
+    __slots__ = ("_by_key", "_enough", "_idle", "_resting")
 
     def __init__(self, idle: int) -> None:
         """Of those that are idle about so many may stay."""
         self._idle = idle
         self._enough = idle
         self._by_key: dict[Key, _Guest] = {}
+        self._resting: dict[Key, None] = {}
+        """Who fell idle, and was not asked for since."""
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -51,10 +53,12 @@ class Residents(Generic[_Guest]):
     @property
     def is_crowded(self) -> bool:
         """Whether it is time to see who may go."""
-        return len(self._by_key) > self._enough
+        many = self._idle + max(1, len(self._by_key) // SHARE)
+        return len(self._by_key) > self._enough or len(self._resting) > many
 
     def asked_for(self, key: Key) -> _Guest | None:
         """The one with this key; it is now the last to go."""
+        self._resting.pop(key, None)
         known = self._by_key.pop(key, None)
         if known is not None:
             self._by_key[key] = known
@@ -64,11 +68,17 @@ class Residents(Generic[_Guest]):
         """One more lives here."""
         self._by_key[key] = guest
 
+    def fell_idle(self, key: Key) -> None:
+        """Nobody has any use for this one now."""
+        if key in self._by_key:
+            self._resting[key] = None
+
     def move_out(self, key: Key, guest: _Guest) -> bool:
-        """Let one go, if it still lives here and is of no use; returns whether it went."""
-        goes = guest.is_idle and self._by_key.get(key) is guest
+        """Let one go, if it still lives here, is of no use, and too many of those are left; returns whether it went."""
+        is_resting = key in self._resting and len(self._resting) > self._idle
+        goes = is_resting and guest.is_idle and self._by_key.get(key) is guest
         if goes:
-            del self._by_key[key]
+            del self._by_key[key], self._resting[key]
         return goes
 
     async def surplus(self) -> list[tuple[Key, _Guest]]:
@@ -77,6 +87,9 @@ class Residents(Generic[_Guest]):
         for key, guest in tuple(self._by_key.items()):
             if guest.is_idle:
                 idle.append((key, guest))
+                self.fell_idle(key)
+            else:
+                self._resting.pop(key, None)
             await turns.give_way()
         staying = self._idle + len(self._by_key) - len(idle)
         self._enough = staying + staying // SHARE

@@ -212,6 +212,7 @@ class RunningFish(Generic[State]):
         others = (one for one in present(self._observations) if one is not observation)
         self._observations = tuple(map(held, others))
         self.pulse()
+        self.settle()
 
     def confirm(self) -> None:
         """Tell the current state once more: what was provisional about it is over. Effects are not applied again."""
@@ -275,6 +276,11 @@ class RunningFish(Generic[State]):
             finally:
                 self._shelf.end()
 
+    def settle(self) -> None:
+        """Somebody who had a use for it has gone: let it be known where he was the last."""
+        if self._ended is None and self.is_idle:
+            self._around.fell_idle(self.fish.name, self.fish.version)
+
     def pulse(self) -> None:
         """Let everybody who waits in `changed` look again."""
         changed, self._changed = self._changed, None
@@ -297,8 +303,10 @@ class RunningFish(Generic[State]):
         return Timeline(self.fish, self._log.node, self._log.upcasters, examine)
 
     def _rouse(self) -> None:
-        """See that a task is at work. One that is done, but was not looked at (`_rest`), may have been cancelled in
-        mid-replay: nobody goes on from there."""
+        """See that a task is at work.
+
+        One that is done, and that `_rest` has not seen yet, may have been cancelled in mid-replay: nobody goes on there.
+        """
         if self._ended is None and self._task is None:
             self._task = self._around.spawn(self.live(), f"fish {self.fish.name}")
             self._task.add_done_callback(self._rest)
@@ -313,6 +321,8 @@ class RunningFish(Generic[State]):
             self._rouse()
         elif self._waiting:
             self.pulse()  # at rest it covers more than when it showed its state
+        else:
+            self.settle()
 
     async def _progress(self) -> None:
         """Wait until the state or what it covers may have changed; what is held back for a catch-up is folded."""
@@ -327,6 +337,7 @@ class RunningFish(Generic[State]):
             self._waiting -= 1
             if not self._waiting:
                 self._feed.waiting.pop(self, None)
+                self.settle()
 
     async def _work(self) -> None:
         if not self._is_hydrated:
@@ -380,7 +391,7 @@ class RunningFish(Generic[State]):
         return current, timeline.kept() if is_head else ()
 
     async def _write(self, writing: Writing[State], timeline: Timeline[State], calls: int) -> None:
-        async with self._around.writing:
+        async with self._around.turns_to_save:
             await self._shelf.write(writing)
         if timeline is self._timeline:  # or they are counted anew
             self._saved_calls = calls

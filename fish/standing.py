@@ -53,6 +53,7 @@ class StandingEffect(Generic[State]):
             self._over.set()
             self._source.keepers -= 1
             self._source.pulse()
+            self._source.settle()
 
     async def ended(self) -> None:
         """Wait until it is over."""

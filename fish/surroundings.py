@@ -48,9 +48,12 @@ class Surroundings:
     limits: Limits
     feed: Feed
     spawn: Spawn
+    fell_idle: Callable[[str, int], object]
+    """Is told the name and version of a fish for which nobody has any use any more."""
     reports: Reports
     travels: Travels
     here: Here
-    writing: asyncio.Semaphore
+    turns_to_save: asyncio.Semaphore
+    """Whoever holds one of them may encode and store snapshots: `Limits.snapshots_at_once`."""
     oversight: Oversight
     development: bool

@@ -1,4 +1,4 @@
-"""A pond that is closed, or breaks down, in the midst of a replay: what is half folded is shown to nobody, nor stored."""
+"""A pond that is closed, or breaks down, in the midst of a replay: what is half folded is neither shown nor stored."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -117,7 +117,7 @@ def test_nobody_goes_on_from_a_replay_that_was_cancelled(*, by_retraction: bool)
                 await in_mid_replay(log, pond, moment, by_retraction=by_retraction)
                 watching.add(asyncio.create_task(asking(pond, observation, seen)))
                 await turns(moment % 3)
-                raise BrokenDownError
+                raise BrokenDownError  # noqa: TRY301 - it is the group's own end
         except* BrokenDownError:
             await asyncio.wait(watching)
 

@@ -98,3 +98,44 @@ def test_a_fish_that_nobody_watches_stays_among_many_that_are_watched() -> None:
         assert LIST.name in pond.running
 
     story(act, limits=Limits(idle_fish=2))
+
+
+def test_fish_that_were_in_use_go_when_they_fall_idle_all_at_once() -> None:
+    async def act(_log: MemoryLog, pond: Pond) -> None:
+        fish = [named(f"fish {number}") for number in range(100)]
+        observations = [pond.observe(one) for one in fish]
+        for one in fish:
+            await pond.current_state(one)
+        await turns(500)
+        assert len(pond.running) == 100
+        for observation in observations:
+            observation.cancel()
+        await turns(1_000)
+        assert len(pond.running) <= 16 + 100 // SHARE
+
+    story(act, limits=Limits(idle_fish=16))
+
+
+def test_fish_that_are_asked_together_go_when_they_have_answered() -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        log.receive(1, 1, "event")
+        await asyncio.gather(*(pond.current_state(named(f"fish {n}")) for n in range(100)))
+        await turns(1_000)
+        assert len(pond.running) <= 16 + 100 // SHARE
+
+    story(act, limits=Limits(idle_fish=16))
+
+
+def test_no_more_go_than_are_too_many_where_somebody_came_for_others_meanwhile() -> None:
+    residents, guests = Residents[Counted](2), [Counted(in_use=False) for _ in range(4)]
+
+    async def act() -> None:
+        for number, guest in enumerate(guests):
+            residents.move_in((f"guest {number}", 1), guest)
+        leaving = await residents.surplus()
+        assert [guest for _, guest in leaving] == guests[:2]
+        residents.asked_for(("guest 3", 1))
+        guests[3].in_use = True
+        assert [residents.move_out(*one) for one in leaving] == [True, False]
+
+    asyncio.run(act())
