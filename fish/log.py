@@ -96,9 +96,10 @@ class Log(Protocol):
 
     async def save_snapshots(
         self, snapshots: Sequence[StoredSnapshot], thinned: Sequence[EventKey] = ()
-    ) -> None:
+    ) -> bool:
         """Keep snapshots of one fish and version, at least one, and drop those at the keys `thinned`; all or nothing.
 
+        Returns whether they are stored: a log that is short of room may leave them out.
         The log bounds how many it keeps of one fish and version: the newest few dozen.
         """
         ...

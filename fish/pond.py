@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Generic
 
+from fish.ahead import Ahead
 from fish.collection import Collection, FirstNamed, GroupKey, Groups, MakeFish, Work
 from fish.definition import Fish, OnEvent, State
 from fish.effects import Effect, EffectQueue
@@ -115,6 +116,7 @@ class Pond:
             self._travels,
             self._here,
             asyncio.Semaphore(self._limits.snapshots_at_once),
+            Ahead(),
             oversight,
             development,
         )

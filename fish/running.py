@@ -29,7 +29,7 @@ from fish.news import News
 from fish.observation import Held, Observation, held, present
 from fish.purity import examined
 from fish.reports import Report, ReportKind
-from fish.snapshots import Snapshot, SnapshotShelf, Writing, closing
+from fish.snapshots import OnItsWay, Snapshot, SnapshotShelf, closing
 from fish.surroundings import Surroundings
 from fish.timeline import Checkpoint, Timeline
 from lamport.errors import DamagedEvent
@@ -37,6 +37,9 @@ from lamport.event import Event
 from lamport.ids import EventKey, StreamId
 from lamport.offsets import OffsetMap
 from lamport.reader import Order
+
+MOST_PATIENCE = 64
+"""What a full disk has refused is tried again behind twice as many calls each time, up to so many times the usual."""
 
 _LOGGER = logging.getLogger("shoal.fish")
 
@@ -57,10 +60,12 @@ class RunningFish(Generic[State]):
         "_log",
         "_news",
         "_observations",
+        "_patience",
         "_saved_calls",
         "_shelf",
         "_task",
         "_timeline",
+        "_tried_calls",
         "_waiting",
         "changes",
         "fish",
@@ -83,9 +88,9 @@ class RunningFish(Generic[State]):
         self._feed = around.feed
         self._timeline = self._new_timeline()
         self._folding = around.here.of(fish, self._new_timeline)
-        self._shelf = SnapshotShelf(fish, around.log, around.oversight)
+        self._shelf = SnapshotShelf(fish, around.log, around.oversight, around.ahead)
         self._current: Snapshot[State] | None = None
-        self._calls, self._saved_calls = 0, 0
+        self._calls, self._saved_calls, self._tried_calls, self._patience = 0, 0, 0, 1
         self._news: News | None = None
         self._ended: BaseException | None = None
         self._observations: tuple[Held, ...] = ()
@@ -168,7 +173,7 @@ class RunningFish(Generic[State]):
         if self.stopped is not None and isinstance(self.stopped.__cause__, DamagedEvent):
             self.stopped = None
             self._timeline = self._new_timeline()
-            self._calls, self._saved_calls = 0, 0
+            self._calls, self._saved_calls, self._tried_calls = 0, 0, 0
             self._is_hydrated = False
             self.start()
 
@@ -305,7 +310,7 @@ class RunningFish(Generic[State]):
     def _rouse(self) -> None:
         """See that a task is at work.
 
-        One that is done, and that `_rest` has not seen yet, may have been cancelled in mid-replay: nobody goes on there.
+        One that is done, and not seen by `_rest` yet, may have been cancelled in mid-replay: nobody goes on there.
         """
         if self._ended is None and self._task is None:
             self._task = self._around.spawn(self.live(), f"fish {self.fish.name}")
@@ -367,8 +372,12 @@ class RunningFish(Generic[State]):
             self._news = None
             await self._take_in(news)
             self._show()
-            if self._calls - self._saved_calls >= self._calls_between_snapshots:
-                self._save_meanwhile()
+            self._save_if_due()
+
+    def _save_if_due(self) -> None:
+        tried = max(self._saved_calls, self._tried_calls)
+        if self._calls - tried >= self._calls_between_snapshots * self._patience:
+            self._save_meanwhile()
 
     def _save_meanwhile(self) -> None:
         """As `save`, while the fish goes on: who waits for the next state does not wait for the disk."""
@@ -376,7 +385,13 @@ class RunningFish(Generic[State]):
         if snapshots:
             writing = self._write(self._shelf.begin(*snapshots), self._timeline, self._calls)
             task = self._around.spawn(writing, f"snapshot of fish {self.fish.name}")
-            task.add_done_callback(lambda _: self._shelf.end())
+            task.add_done_callback(self._written)
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        """A writing is over; while it was under way so much may have been folded that the next is due."""
+        self._shelf.end()
+        if self._ended is None and not task.cancelled() and task.exception() is None:
+            self._save_if_due()
 
     def _unsaved(self) -> tuple[Snapshot[State], Sequence[Checkpoint[State]]] | None:
         """The state shown last and the checkpoints behind it, if there is anything to store."""
@@ -390,11 +405,13 @@ class RunningFish(Generic[State]):
         is_head = timeline.key == current.key and timeline.state is current.state
         return current, timeline.kept() if is_head else ()
 
-    async def _write(self, writing: Writing[State], timeline: Timeline[State], calls: int) -> None:
+    async def _write(self, writing: OnItsWay[State], timeline: Timeline[State], calls: int) -> None:
         async with self._around.turns_to_save:
-            await self._shelf.write(writing)
+            is_stored = await self._shelf.write(writing)
         if timeline is self._timeline:  # or they are counted anew
-            self._saved_calls = calls
+            self._tried_calls = calls
+            self._saved_calls = calls if is_stored else self._saved_calls
+        self._patience = 1 if is_stored else min(2 * self._patience, MOST_PATIENCE)
 
     @property
     def _calls_between_snapshots(self) -> int:
@@ -448,7 +465,7 @@ class RunningFish(Generic[State]):
         """Begin anew, from a snapshot that holds or from nothing: what was folded may stand elsewhere in the order."""
         _LOGGER.debug("fish %r folds anew: a stream has two histories", self.fish.name)
         self._timeline = self._new_timeline()
-        self._saved_calls = 0
+        self._saved_calls, self._tried_calls = 0, 0
         await self._replay(await self._restore(target), target)
         self._timeline.cover(target)
 

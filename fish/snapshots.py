@@ -10,11 +10,20 @@ state.
 import asyncio
 import logging
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, cast
 
+from fish.ahead import Ahead
 from fish.definition import Fish, State, State_co
 from fish.errors import FishStopped, Overran, StateCodecError
 from fish.log import Log
@@ -61,7 +70,7 @@ class Snapshot(Generic[State_co]):
 
 
 @dataclass(slots=True)
-class Writing(Generic[State]):
+class OnItsWay(Generic[State]):
     """Snapshots on their way to the log, oldest first, and the keys of those that go with them.
 
     From `spoilt_from` on they do not hold any more: an event came late meanwhile, or was retracted.
@@ -81,6 +90,7 @@ class SnapshotShelf(Generic[State]):
     """The stored snapshots of one fish. One task may write (`begin`, `write`, `end`) while another one folds on."""
 
     __slots__ = (
+        "_ahead",
         "_definition",
         "_fish",
         "_is_encodable",
@@ -94,7 +104,15 @@ class SnapshotShelf(Generic[State]):
         "was_redefined",
     )
 
-    def __init__(self, fish: Fish[State], log: Log, oversight: Oversight = NO_OVERSIGHT) -> None:
+    def __init__(
+        self,
+        fish: Fish[State],
+        log: Log,
+        oversight: Oversight = NO_OVERSIGHT,
+        ahead: Ahead | None = None,
+    ) -> None:
+        """`ahead` is shared by all fish of a pond."""
+        self._ahead = ahead or Ahead()
         self._fish = fish
         self._log = log
         self._oversight = oversight
@@ -107,9 +125,14 @@ class SnapshotShelf(Generic[State]):
         """Keys of what is kept, and how many events each is made of. It is replaced, never changed."""
         self._spoilt: tuple[EventKey, ...] = ()
         """Keys of what is stored and does not hold any more."""
-        self._writing: Writing[State] | None = None
+        self._writing: OnItsWay[State] | None = None
         self.encoded_bytes = 0
         """The size of the state that was encoded last: what that costs, the next time will cost."""
+
+    @property
+    def is_encodable(self) -> bool:
+        """Whether states of this fish have bytes, as far as is known."""
+        return self._is_encodable
 
     @property
     def is_writing(self) -> bool:
@@ -147,7 +170,7 @@ class SnapshotShelf(Generic[State]):
 
     def begin(
         self, snapshot: Snapshot[State], behind: Sequence[Checkpoint[State]] = ()
-    ) -> Writing[State]:
+    ) -> OnItsWay[State]:
         """Choose what to keep: a snapshot, and of the checkpoints behind it, oldest first, those that are worth it.
 
         Until `end` no other writing begins. Who waits for the state is kept waiting by this: it makes no more than it
@@ -155,26 +178,67 @@ class SnapshotShelf(Generic[State]):
         """
         assert self._writing is None, "one after the other"
         over = asyncio.get_running_loop().create_future()
-        self._writing = Writing(*self._chosen(snapshot, behind), over)
+        self._writing = OnItsWay(*self._chosen(snapshot, behind), over)
         return self._writing
 
-    async def write(self, writing: Writing[State]) -> None:
-        """Keep what was chosen, if the states can be encoded and the disk has room.
+    async def write(self, writing: OnItsWay[State]) -> bool:
+        """Keep what was chosen, if the states can be encoded and the disk has room; returns whether it is stored.
+
+        Where there is no room to encode the rest ahead, what is encoded is stored first.
 
         Raises:
             LogError: the log failed otherwise.
         """
-        stored = [one for each in writing.new if (one := await self._stored(each)) is not None]
+        portion: list[StoredSnapshot] = []
         try:
-            if self._is_foreign and stored:
-                # Snapshots of other code under this name: the log keeps the newest few, and these could fill that.
-                await self._log.drop_snapshots(self._fish.name, None)
-                self._is_foreign = False
-            if stored:
-                await self._log.save_snapshots(stored, writing.thinned)
-                self._note(writing, stored)
+            for each in writing.new:
+                while not await self._encoded_ahead(each, portion):
+                    if not await self._room_made(writing, portion):
+                        return False
+            return bool(portion) and await self._keep(writing, portion, writing.thinned)
         except StoreRefused as error:
             _LOGGER.warning("fish %r: no snapshot was kept: %s", self._fish.name, error)
+            return False
+        finally:
+            self._ahead.give_back(_size(portion))
+
+    async def _encoded_ahead(
+        self, snapshot: Snapshot[State], portion: list[StoredSnapshot]
+    ) -> bool:
+        """Add a snapshot to what is encoded, if it has a state that can be; returns False where there is no room."""
+        async with self._ahead.turn:
+            if not self._ahead.has_room(self.encoded_bytes):
+                return False
+            one = await self._stored(snapshot)
+            if one is not None:
+                portion.append(one)
+                self._ahead.add(len(one.state))
+            return True
+
+    async def _room_made(self, writing: OnItsWay[State], portion: list[StoredSnapshot]) -> bool:
+        """Store what is encoded, or wait for others to do so; returns whether it is stored."""
+        if not portion:
+            await self._ahead.freed()
+            return True
+        is_stored = await self._keep(writing, portion, ())
+        self._ahead.give_back(_size(portion))
+        portion.clear()
+        return is_stored
+
+    async def _keep(
+        self,
+        writing: OnItsWay[State],
+        portion: Sequence[StoredSnapshot],
+        thinned: Sequence[EventKey],
+    ) -> bool:
+        if self._is_foreign:
+            # Snapshots of other code under this name: the log keeps the newest few, and these could fill that.
+            await self._log.drop_snapshots(self._fish.name, None)
+            self._is_foreign = False
+        is_stored = await self._log.save_snapshots(tuple(portion), thinned)
+        if is_stored:
+            self._note(writing, portion, thinned)
+        return is_stored
 
     def end(self) -> None:
         """The writing is over, or was given up."""
@@ -182,8 +246,12 @@ class SnapshotShelf(Generic[State]):
         if writing is not None:
             writing.over.set_result(None)
 
-    def _note(self, writing: Writing[State], stored: Sequence[StoredSnapshot]) -> None:
-        gone = writing.thinned
+    def _note(
+        self,
+        writing: OnItsWay[State],
+        stored: Sequence[StoredSnapshot],
+        gone: Sequence[EventKey],
+    ) -> None:
         kept = {key: count for key, count in self._kept.items() if key not in gone}
         self._kept = kept | {one.key: one.count for one in stored if writing.holds(one.key)}
         late = (one.key for one in stored if not writing.holds(one.key))
@@ -319,6 +387,10 @@ class SnapshotShelf(Generic[State]):
                 if page:
                     return page[0].key
         return None
+
+
+def _size(snapshots: Iterable[StoredSnapshot]) -> int:
+    return sum(len(one.state) for one in snapshots)
 
 
 def _spans(count: int) -> Iterator[range]:

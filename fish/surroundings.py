@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from fish.ahead import Ahead
 from fish.explaining import Travels
 from fish.feed import Feed
 from fish.folding import Here
@@ -33,7 +34,7 @@ class Limits:
 
     snapshots_at_once: int = 16
     """Fish whose snapshots are stored at the same time, by a commit or two. Ten thousand may begin or end together: an
-    append waits behind no more than these, and no more of their encoded states are in memory."""
+    append waits behind no more than these. What they may have encoded is bounded in bytes (`fish.ahead`)."""
 
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
@@ -55,5 +56,6 @@ class Surroundings:
     here: Here
     turns_to_save: asyncio.Semaphore
     """Whoever holds one of them may encode and store snapshots: `Limits.snapshots_at_once`."""
+    ahead: Ahead
     oversight: Oversight
     development: bool

@@ -1,9 +1,11 @@
 """The states of fish that are kept across restarts: a cache in the database, never a source of truth."""
 
 import asyncio
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from lamport.ids import EventKey
 from lamport.offsets import OffsetMap
@@ -15,6 +17,9 @@ from lamport.store import Store
 KEPT_SNAPSHOTS = 32
 """Most snapshots kept per fish and version: the newest, and one for each power of two behind it."""
 
+COMMIT_BYTES = 4 * 1024 * 1024
+"""Encoded states that share a commit: an append waits behind no more than these, or one writing that is larger."""
+
 
 @dataclass(slots=True, eq=False)
 class Writing:
@@ -24,6 +29,11 @@ class Writing:
     thinned: Sequence[EventKey]
     is_over: bool = False
     error: Exception | None = None
+
+    @property
+    def bytes(self) -> int:
+        """What its states take."""
+        return sum(len(one.state) for one in self.snapshots)
 
 
 class SnapshotTable:
@@ -101,7 +111,7 @@ class SnapshotTable:
 
 
 class KeptSnapshots:
-    """A log's way to the snapshots of its fish. What is to be saved while something is being saved shares a commit."""
+    """A log's way to the snapshots of its fish. What comes meanwhile shares a commit."""
 
     def __init__(self, table: SnapshotTable, reserve: Reserve) -> None:
         self._snapshots = table
@@ -111,24 +121,28 @@ class KeptSnapshots:
 
     async def save_snapshots(
         self, snapshots: Sequence[StoredSnapshot], thinned: Sequence[EventKey] = ()
-    ) -> None:
-        """Keep snapshots of one fish; on a full disk they are left out, for they only save time."""
-        if await self._reserve.stands():
-            writing = Writing(snapshots, thinned)
-            self._to_keep.append(writing)
-            try:
-                async with self._keeping:
-                    if not writing.is_over:
-                        await self._keep_all()
-            finally:
-                writing.is_over = True
-            if writing.error is not None:
-                raise writing.error
+    ) -> bool:
+        """Keep snapshots of one fish, and say whether they are stored: on a full disk they are left out."""
+        if not await self._reserve.stands():
+            return False
+        writing = Writing(snapshots, thinned)
+        self._to_keep.append(writing)
+        try:
+            async with self._keeping:
+                while not writing.is_over:
+                    await self._keep_some()
+        finally:
+            writing.is_over = True
+        if writing.error is not None:  # each who shared the commit raises one of his own
+            raise copy.copy(writing.error) from writing.error
+        return True
 
-    async def _keep_all(self) -> None:
-        """Save for all who wait by now. Whoever is cancelled at it leaves the others to the next of them."""
-        writings = [one for one in self._to_keep if not one.is_over]
-        self._to_keep = []
+    async def _keep_some(self) -> None:
+        """Save for those who wait, first come, first served, as far as a commit goes.
+
+        Whoever is cancelled at it leaves the others to the next of them.
+        """
+        writings = self._next()
         error: Exception | None = None
         try:
             await self._snapshots.save(writings)
@@ -139,6 +153,14 @@ class KeptSnapshots:
             error = failed
         for one in writings:
             one.is_over, one.error = True, error
+
+    def _next(self) -> list[Writing]:
+        """Take at least one writing, and of the others those that fit in its commit."""
+        waiting = [one for one in self._to_keep if not one.is_over]
+        sizes = accumulate(one.bytes for one in waiting)
+        fitting = max(1, sum(size <= COMMIT_BYTES for size in sizes))
+        self._to_keep = waiting[fitting:]
+        return waiting[:fitting]
 
     async def load_snapshots(
         self, fish: str, version: int, definition: str

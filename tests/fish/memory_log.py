@@ -176,7 +176,7 @@ class MemoryLog:
 
     async def save_snapshots(
         self, snapshots: Sequence[StoredSnapshot], thinned: Sequence[EventKey] = ()
-    ) -> None:
+    ) -> bool:
         await asyncio.sleep(0)  # as a disk would
         if self.is_full:
             raise StoreFull("full")
@@ -188,6 +188,7 @@ class MemoryLog:
         others = [one for one in self.snapshots if one not in same]
         newest = [one for one in newest if one.key not in thinned]
         self.snapshots = [*others, *newest[-KEPT_SNAPSHOTS:]]
+        return True
 
     async def load_snapshots(
         self, fish: str, version: int, definition: str

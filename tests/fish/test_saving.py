@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from fish import Pond
+from fish import Fish, Pond
 from fish.surroundings import Limits
 from lamport.ids import EventKey
+from lamport.snapshot_table import COMMIT_BYTES
 from lamport.snapshots import StoredSnapshot
-from tests.fish.memory_log import MemoryLog
+from lamport.tags import Tag
+from tests.fish.memory_log import MemoryLog, event_of
 from tests.fish.ponds import LIST, State, named, story, turns
 
 OFTEN = Limits(snapshot_every=2)
@@ -24,10 +26,10 @@ class SlowLog(MemoryLog):
 
     async def save_snapshots(
         self, snapshots: Sequence[StoredSnapshot], thinned: Sequence[EventKey] = ()
-    ) -> None:
+    ) -> bool:
         self.begun.append([one.key.lamport for one in snapshots])
         await self.may_go_on.wait()
-        await super().save_snapshots(snapshots, thinned)
+        return await super().save_snapshots(snapshots, thinned)
 
 
 def stored(log: MemoryLog) -> list[int]:
@@ -67,22 +69,19 @@ def test_new_states_are_shown_while_a_snapshot_is_stored() -> None:
         assert log.begun == [[40]], "one after the other"
         log.may_go_on.set()
         await turns(20)
-        assert stored(log) == [40]
+        assert stored(log) == [40, 70]
 
     acted(act)
 
 
-def test_what_was_folded_meanwhile_is_stored_next() -> None:
+def test_what_was_folded_meanwhile_is_stored_when_the_writing_ends() -> None:
     async def act(log: SlowLog, pond: Pond) -> None:
         await saving(pond, log)
         say(log, 50, 60)
         await pond.current_state(LIST)
         log.may_go_on.set()
         await turns(20)
-        say(log, 70)
-        await pond.current_state(LIST)
-        await turns(20)
-        assert stored(log) == [40, 70]
+        assert stored(log) == [40, 60]
 
     acted(act)
 
@@ -92,10 +91,9 @@ def test_a_snapshot_that_a_late_event_spoils_on_its_way_goes_with_the_next() -> 
         await saving(pond, log)
         log.receive(2, 25, "late")
         assert await pond.current_state(LIST) == (10, 20, "late", 30, 40)
-        log.may_go_on.set()
-        await turns(20)
         say(log, 50, 60)
         await pond.current_state(LIST)
+        log.may_go_on.set()
         await turns(20)
         assert stored(log) == [60]
 
@@ -163,3 +161,83 @@ def test_closing_stores_the_snapshots_of_many_fish_a_few_at_a_time() -> None:
         assert len(log.snapshots) == len(watched)
 
     story(act, log)
+
+
+class ShortOfRoom(MemoryLog):
+    """A log that leaves snapshots out for want of room, and says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.has_room = False
+
+    async def save_snapshots(
+        self, snapshots: Sequence[StoredSnapshot], thinned: Sequence[EventKey] = ()
+    ) -> bool:
+        self.asked += 1
+        return self.has_room and await super().save_snapshots(snapshots, thinned)
+
+
+def test_what_was_left_out_for_want_of_room_is_stored_when_there_is_some() -> None:
+    log = ShortOfRoom()
+
+    async def act(_log: MemoryLog, pond: Pond) -> None:
+        say(log, 10, 20, 30, 40)
+        await pond.current_state(LIST)
+        await turns(20)
+        assert (log.asked, stored(log)) == (1, [])
+        log.has_room = True
+
+    story(act, log, OFTEN)
+    assert stored(log) == [40]
+
+
+def test_a_full_disk_is_asked_more_and_more_seldom() -> None:
+    log = ShortOfRoom()
+
+    async def act(_log: MemoryLog, pond: Pond) -> None:
+        for lamport in range(1, 201):
+            say(log, lamport)
+            await pond.current_state(LIST)
+            await turns(5)
+        assert log.asked < 10
+
+    story(act, log, OFTEN)
+
+
+class Weighed(MemoryLog):
+    """A log that notes how many bytes it is given at once."""
+
+    def __init__(self) -> None:
+        super().__init__(page=1_000)
+        self.at_once = 0
+        self.most = 0
+
+    async def save_snapshots(
+        self, snapshots: Sequence[StoredSnapshot], thinned: Sequence[EventKey] = ()
+    ) -> bool:
+        size = sum(len(one.state) for one in snapshots)
+        self.at_once += size
+        self.most = max(self.most, self.at_once)
+        try:
+            await turns(20)
+        finally:
+            self.at_once -= size
+        return await super().save_snapshots(snapshots, thinned)
+
+
+def test_no_more_states_are_encoded_ahead_than_a_commit_takes() -> None:
+    log, large = Weighed(), COMMIT_BYTES // 5
+    log.commit([event_of(1, number + 1, number, number) for number in range(4_000)])
+    fish = [
+        Fish(f"fish {n}", Tag("a"), "", lambda _state, event, _meta: f"{event:06}" + large * "x")
+        for n in range(6)
+    ]
+
+    async def act(_log: MemoryLog, pond: Pond) -> None:
+        await asyncio.gather(*(pond.current_state(one) for one in fish))
+
+    story(act, log)
+    assert len({one.fish for one in log.snapshots}) == len(fish)
+    assert len(log.snapshots) > 2 * len(fish), "of each there are several"
+    assert log.most <= COMMIT_BYTES + large + 100

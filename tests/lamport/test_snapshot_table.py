@@ -2,14 +2,21 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lamport.errors import StoreFull
 from lamport.ids import EventKey, StreamId
 from lamport.log import EventLog
 from lamport.offsets import OffsetMap
-from lamport.seams import NO_RESERVE
-from lamport.snapshot_table import KEPT_SNAPSHOTS, KeptSnapshots, SnapshotTable, Writing
+from lamport.seams import NO_RESERVE, NoReserve
+from lamport.snapshot_table import (
+    COMMIT_BYTES,
+    KEPT_SNAPSHOTS,
+    KeptSnapshots,
+    SnapshotTable,
+    Writing,
+)
 from lamport.snapshots import StoredSnapshot
 from lamport.store import Store
 from tests.lamport.keys import member, open_log
@@ -94,6 +101,7 @@ def test_all_who_share_a_commit_hear_that_it_failed(tmp_path: Path) -> None:
             saving = [keeper.save_snapshots([at(1, fish=f"fish {n}")]) for n in range(5)]
             results = await asyncio.gather(*saving, return_exceptions=True)
             assert [type(one) for one in results] == [StoreFull] * 5
+            assert len({id(one) for one in results}) == 5, "each raises one of his own"
             table.fails = False
             await keeper.save_snapshots([at(1)])
             assert await kept(log) == [at(1)]
@@ -114,7 +122,7 @@ def test_who_is_cancelled_while_he_saves_for_all_leaves_it_to_the_next(tmp_path:
                 await asyncio.sleep(0)
             saving[1].cancel()
             results = await asyncio.gather(*saving, return_exceptions=True)
-            assert [type(one) for one in results if one] == [asyncio.CancelledError]
+            assert [type(one) for one in results if one is not True] == [asyncio.CancelledError]
             for n in (0, 2, 3):
                 assert await log.load_snapshots(f"fish {n}", 1, "definition")
 
@@ -127,7 +135,7 @@ def test_who_is_cancelled_while_another_saves_for_him_harms_nobody(tmp_path: Pat
             table = Noted(log.store)
             keeper = KeptSnapshots(table, NO_RESERVE)
 
-            def save(number: int) -> asyncio.Task[None]:
+            def save(number: int) -> asyncio.Task[bool]:
                 return asyncio.create_task(keeper.save_snapshots([at(1, fish=f"fish {number}")]))
 
             saving = [save(number) for number in range(3)]
@@ -139,5 +147,41 @@ def test_who_is_cancelled_while_another_saves_for_him_harms_nobody(tmp_path: Pat
             await asyncio.gather(*saving, return_exceptions=True)
             for number in (0, 1, 3, 4):
                 assert await log.load_snapshots(f"fish {number}", 1, "definition")
+
+    asyncio.run(act())
+
+
+class NoRoom(NoReserve):
+    """A reserve that does not stand."""
+
+    async def stands(self) -> bool:
+        return False
+
+
+def test_a_commit_takes_no_more_than_so_many_bytes(tmp_path: Path) -> None:
+    async def act() -> None:
+        async with open_log(tmp_path) as log:
+            table = Noted(log.store)
+            keeper = KeptSnapshots(table, NO_RESERVE)
+            large = bytes(COMMIT_BYTES // 3)
+            snapshots = [replace(at(1, fish=f"fish {n}"), state=large) for n in range(8)]
+            snapshots[4] = replace(snapshots[4], state=bytes(2 * COMMIT_BYTES))
+            saving = [keeper.save_snapshots([one]) for one in snapshots]
+            assert all(await asyncio.gather(*saving))
+            assert table.shared == [1, 3, 1, 3]
+            for one in snapshots:
+                assert await log.load_snapshots(one.fish, 1, "definition") == [one]
+
+    asyncio.run(act())
+
+
+def test_it_is_said_whether_snapshots_are_stored(tmp_path: Path) -> None:
+    async def act() -> None:
+        async with open_log(tmp_path) as log:
+            assert not await KeptSnapshots(SnapshotTable(log.store), NoRoom()).save_snapshots(
+                [at(1)]
+            )
+            assert await kept(log) == []
+            assert await log.save_snapshots([at(1)])
 
     asyncio.run(act())
