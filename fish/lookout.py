@@ -57,6 +57,10 @@ def is_older(new: Event, old: Event) -> bool:
     return (new.timestamp, new.key) < (old.timestamp, old.key)
 
 
+_OURS = (is_later, is_earlier, is_newer, is_older)
+"""Comparisons that hold up nobody: to watch over each would take longer than they do."""
+
+
 class Lookout(Shown[State], Generic[State]):
     """Keeps the result of all matching events known. `asks` is the name of the stranger's function that it calls."""
 
@@ -156,6 +160,13 @@ class BestMatch(Lookout[Event | None]):
         self._should_replace = should_replace
         self._best: Event | None = None
         self._shown: Event | None = None
+        self._is_ours = should_replace in _OURS and not log.upcasters
+
+    def _take_watched(self, event: Event) -> None:
+        if self._is_ours:
+            self._take(event)
+        else:
+            super()._take_watched(event)
 
     def _take(self, event: Event) -> None:
         if self._best is None or self._is_better(event, self._best):

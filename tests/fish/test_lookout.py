@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from fish import Fish, FishStopped, InvalidFish, Metadata, Observation, Pond
 from fish.emission import IdTag
+from fish.lookout import BestMatch, ShouldReplace, is_later, is_older
+from fish.oversight import Oversight
 from fish.ready import events_ascending, events_descending, latest_event
 from lamport.event import Event
 from lamport.offsets import OffsetMap
@@ -306,3 +308,34 @@ def test_one_that_is_let_go_in_the_midst_of_something_ends_when_that_is_done() -
         assert asyncio.all_tasks() == before
 
     story(act)
+
+
+class Overseeing:
+    """An oversight that counts what it watches over."""
+
+    def __init__(self) -> None:
+        self.watched_calls = 0
+
+    def watched(self, call: Callable[[], Any], _place: object, _told: object) -> Any:
+        self.watched_calls += 1
+        return call()
+
+
+@pytest.mark.parametrize(
+    ("compare", "calls"), [(is_later, 0), (is_older, 0), (lambda new, old: new.key > old.key, 3)]
+)
+def test_comparisons_of_ours_are_called_without_oversight(
+    compare: ShouldReplace, calls: int
+) -> None:
+    async def run() -> None:
+        log, oversight = MemoryLog(), Overseeing()
+        for lamport in (1, 2, 3):
+            log.receive(1, lamport, lamport)
+        best = BestMatch(log, Tag("a"), compare, cast("Oversight", oversight))
+        work = asyncio.create_task(best.work())
+        await turns(20)
+        assert best.state is not None
+        assert oversight.watched_calls == calls
+        work.cancel()
+
+    asyncio.run(run())
