@@ -118,3 +118,10 @@ def test_one_that_does_not_even_agree_with_itself_is_refuted_without_naming_even
 
     with pytest.raises(NotCommutative, match="gave two states"):
         check_commutative(commutative(counting), MANY, NODE)
+
+
+def test_an_event_that_is_given_twice_is_one_and_a_pair_is_named() -> None:
+    fish = commutative(lambda state, event, _: [*state, event], [])
+    with pytest.raises(NotCommutative, match="makes a difference whether"):
+        check_commutative(fish, [*EVENTS, EVENTS[0]], NODE)
+    check_commutative(commutative(lambda state, _event, _meta: min(2, state + 1)), EVENTS, NODE)
