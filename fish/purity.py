@@ -372,6 +372,9 @@ def _asked(called: Any, frame: FrameType) -> str:
     module = getattr(called, "__module__", None) or ""
     if module == "builtins" and name in _IDENTITY:
         return "" if _is_library(frame.f_code) else f"{name}()"
+    if name == "get_ident" and _is_library(frame.f_code):
+        # The text of a dataclass takes note of who is at it, and shows nothing of that.
+        return "threading.get_ident" if frame.f_globals.get("__name__") == "threading" else ""
     return f"{_PUBLIC_NAME.get(module, module)}.{name}" if (module, name) in _WORLD else ""
 
 

@@ -3,15 +3,18 @@
 import asyncio
 import itertools
 import random
+import threading
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from fish import Fish, FishStopped, Metadata, Pond
 from fish.errors import FishImpure
+from fish.purity import check_purity
 from lamport.tags import Tag
-from tests.fish.memory_log import MemoryLog
+from tests.fish.memory_log import NODE, MemoryLog, event_of
 
 CALLS = itertools.count()
 
@@ -134,3 +137,25 @@ def test_a_state_that_is_kept_in_its_own_way_is_compared_in_that_way() -> None:
 
     assert made(packing).things == ({"n": 1}, {"n": 2})
     assert "order of a set" in str(made(packing_by_a_set))
+
+
+@dataclass(frozen=True)
+class Named:
+    """A state whose text is made by a dataclass."""
+
+    name: str
+
+
+def telling(state: Named, payload: Any, _: Metadata) -> Named:
+    return Named(f"{state} {payload}"[-20:])
+
+
+def of_this_thread(state: Named, _payload: Any, _: Metadata) -> Named:
+    return Named(f"{state.name}{threading.current_thread().name}"[-20:])
+
+
+def test_the_text_of_a_dataclass_is_no_question_to_the_world_but_who_runs_it_is() -> None:
+    events = [event_of(1, number, number, "said") for number in range(3)]
+    check_purity(Fish("f", Tag("a"), Named(""), telling), events, NODE)
+    with pytest.raises(FishImpure, match=r"threading\.get_ident"):
+        check_purity(Fish("f", Tag("a"), Named(""), of_this_thread), events, NODE)
