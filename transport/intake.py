@@ -10,6 +10,7 @@ peer, and so at last the peer.
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
 
 from lamport.chain import SealedRange
 from lamport.forks import ForkProof
@@ -59,6 +60,11 @@ class Line:
         while self._ahead is not None and self._ahead._holds_up(item):  # noqa: SLF001 - another line
             await self._ahead._left.wait()  # noqa: SLF001 - the same
         return item
+
+    def left(self) -> Iterator[Received]:
+        """What nobody has taken out; it is taken out by this."""
+        while len(self):
+            yield self._items.get_nowait()
 
     def done(self, item: Received) -> None:
         """One that was taken out is in the log, or will never be."""

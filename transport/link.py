@@ -141,6 +141,7 @@ class Link:
                     await self._say_goodbye(ended)
                 for task in running:
                     task.cancel()
+            await self._note_last()
         finally:
             if self._alarm is not None:
                 self._alarm.cancel()
@@ -184,7 +185,7 @@ class Link:
         self.session.due(self._now())
         self.wake()
 
-    async def _run_part(self, part: Callable[[], Awaitable[NoReturn]]) -> None:
+    async def _run_part(self, part: Callable[[], Awaitable[None]]) -> None:
         """Run one of the link's tasks; what ends it ends the link.
 
         An end is a value and not the task's error: a group that is cancelled from outside in the very moment one of
@@ -201,6 +202,9 @@ class Link:
     async def _say_goodbye(self, ended: Exception) -> None:
         with suppress(TimeoutError, OSError):
             async with asyncio.timeout(GOODBYE_S):
+                # What the admin has signed is often why: whoever is revoked is to hear of it.
+                while self._has_greeted and (notice := self._notices.next_message()) is not None:
+                    await self._write(notice)
                 await self._write(Goodbye(str(ended)))
 
     async def _read(self, leftover: bytes) -> NoReturn:
@@ -357,6 +361,13 @@ class Link:
             raise ForgedEvents(str(error)) from error
         except LimitExceeded as error:
             _log.error("a notice of the admin is not kept: %s", error)
+
+    async def _note_last(self) -> None:
+        """Take in the notices that still wait: one may say why the peer has ended the link."""
+        for line in self.intake.lines:
+            for item in line.left():
+                if isinstance(item, Notice):
+                    await self._run_part(partial(self._learn_once, item))
 
     async def _learn(self, proof: ForkProof) -> None:
         try:
