@@ -2,14 +2,16 @@
 
 A step takes one *unit*: the oldest rows of the stream that has the most of them, up to a seal. It checks that they are
 what the seal vouches for, packs them (through the `Work` seam), and in one transaction writes the blocks, deletes the
-rows, and deletes the seals within the unit but the last. A unit fits a frame, as every sealed range does: so whoever
-asks for events from any offset in it is served up to its seal, and the hash at any offset is a short way from one.
+rows, and deletes the seals within the unit but the last, and but where what counts of a revoked stream ends. A unit
+fits a frame, as every sealed range does: so whoever asks for events from any offset in it is served up to its seal, and
+the hash at any offset is a short way from one.
 Blocks are never written again; those of a stream follow each other, and its rows follow the last of them.
 
 A unit that does not hold is left as it is, with everything behind it: reads and `shoal verify` tell what is damaged.
 """
 
 import asyncio
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -57,6 +59,7 @@ class Compaction:
     """Which events of one database are still rows, and how they become blocks.
 
     `start_of` gives the head before the first event of a row, by its number; None for one to be left alone now.
+    `ends_of` gives the offsets in a row where something ends that counts: seals there stay.
     """
 
     def __init__(
@@ -64,11 +67,13 @@ class Compaction:
         writer: Connection,
         dictionaries: Dictionaries,
         start_of: Callable[[int], Head | None],
+        ends_of: Callable[[int], Sequence[int]],
     ) -> None:
         """Use `load` before anything else."""
         self._writer = writer
         self._dictionaries = dictionaries
         self._start_of = start_of
+        self._ends_of = ends_of
         self._rows: Counter[int] = Counter()
         self._stuck: set[int] = set()
         self._has_freed = True
@@ -147,7 +152,7 @@ class Compaction:
                 "a stream's fresh events do not hold: stop the daemon and run `shoal verify`"
             )
             return
-        await self._writer.transact(_statements(row, first, end, packed))
+        await self._writer.transact(_statements(row, first, end, packed, self._ends_of(row)))
         self.removed(row, len(unit))
         self._packed += len(unit)
 
@@ -249,14 +254,17 @@ def _packed(
     ]
 
 
-def _statements(row: int, first: int, end: int, packed: Sequence[Place]) -> list[Statement]:
+def _statements(
+    row: int, first: int, end: int, packed: Sequence[Place], ends: Sequence[int]
+) -> list[Statement]:
     return [
         Statement("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?)", packed),
         Statement(
             'DELETE FROM events WHERE stream = ? AND "offset" BETWEEN ? AND ?', [(row, first, end)]
         ),
         Statement(
-            'DELETE FROM seals WHERE stream = ? AND "offset" >= ? AND "offset" < ?',
-            [(row, first, end)],
+            'DELETE FROM seals WHERE stream = ? AND "offset" >= ? AND "offset" < ?'
+            ' AND "offset" NOT IN (SELECT value FROM json_each(?))',
+            [(row, first, end, json.dumps(ends))],
         ),
     ]

@@ -8,13 +8,14 @@ ends inside a group of equal timestamps, and each page is put into the total ord
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from itertools import accumulate, takewhile
 from operator import itemgetter
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgpack
 
@@ -51,6 +52,8 @@ _LAST_ROW_KEY = row_key(MAX_LAMPORT, MAX_STREAMS - 1)
 
 _KEY = itemgetter(0)
 """An event's key."""
+
+_Found = TypeVar("_Found")
 
 
 class Order(Enum):
@@ -98,14 +101,19 @@ class Reader:
         Raises:
             DamagedRange: the stored bytes are not those that were sealed.
         """
+        return await self._beside_pruning(stream, partial(self._sealed_range, stream, first, limit))
+
+    async def _beside_pruning(
+        self, stream: StreamId, read: Callable[[], Awaitable[_Found]]
+    ) -> _Found:
+        """Read of a stream; anew where some of it was pruned meanwhile, which would look like damage."""
         while True:
             kept = self.kept_from(stream)
             try:
-                return await self._sealed_range(stream, first, limit)
+                return await read()
             except DamagedRange:
                 if self.kept_from(stream) == kept:
                     raise
-                # It was pruned while it was being read.
 
     async def _sealed_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
         row, horizon = self._store.row_of(stream), self._store.horizons.get(stream)
@@ -219,6 +227,9 @@ class Reader:
         Raises:
             DamagedRange: the stored bytes between the seals around it are not those that were sealed.
         """
+        return await self._beside_pruning(stream, partial(self._hash_at, stream, offset))
+
+    async def _hash_at(self, stream: StreamId, offset: int) -> bytes | None:
         head, kept = self._end_of(stream), self.kept_from(stream)
         start = self._store.genesis(stream)
         if head is None:

@@ -87,7 +87,7 @@ class Store:
         self.latest = LatestRanges()
         self.dictionaries = Dictionaries()
         self.events = EventTable(reader, self._first_part, self.dictionaries)
-        self.compaction = Compaction(writer, self.dictionaries, self._start_of)
+        self.compaction = Compaction(writer, self.dictionaries, self._start_of, self._ends_of)
         self._writer = writer
         self._keys = keys
         self._row_of: dict[StreamId, int] = {}
@@ -325,6 +325,10 @@ class Store:
         horizon = None if stream is None else self.horizons.get(stream)
         is_partial = horizon is not None and horizon.cleared < horizon.first
         return None if stream is None or is_partial else self.beginning(stream)
+
+    def _ends_of(self, row: int) -> list[int]:
+        """Where what counts of a row ends, by the author's own seals: what is served ends there."""
+        return [seal.offset for part, seal in self.cuts.seals.items() if self.row_of(part) == row]
 
     def grows(self, stream: StreamId) -> bool:
         """Whether more of a stream can be taken in under this name: neither fork nor cut ends it, no fork begins it."""

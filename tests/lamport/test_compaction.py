@@ -23,6 +23,7 @@ from lamport.sqlite import DATABASE_NAME, SqliteDisk
 from lamport.tags import Tag
 from lamport.verification import Verification
 from tests.lamport.keys import Author, drafts, member, open_log, read_all, taken
+from tests.lamport.test_disputed_cuts import copied, revoked, take
 
 BOB = Author(member("bob")).stream
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -363,3 +364,27 @@ def test_only_so_many_opened_blocks_are_kept(
         assert len(log.store.events._opened) == 3  # noqa: SLF001 - no caller can see it, but memory does
 
     reopened(tmp_path, read)
+
+
+def test_packing_leaves_the_seal_on_which_what_counts_of_a_revoked_stream_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lamport.compaction, "IDLE_ROWS", 128)
+    histories = copied([100], [40, 60], [10] * 100)
+    cut = histories.named[0].seal
+    assert cut.offset == 139, "behind the last seal before it in the history that is held"
+
+    async def go() -> None:
+        async with open_log(tmp_path) as log:
+            for item in (*histories.common, *histories.other):
+                await take(log, item)
+            await log.learn(revoked(cut))
+            assert log.offsets.of(cut.stream) == 129
+            for _ in range(12):
+                await log.store.merge_events(INLINE)
+            assert log.store.compaction.rows < 1_000, "it was packed"
+        async with open_log(tmp_path) as log:
+            await log.publish(drafts(1, "else"))
+            assert log.offsets.of(cut.stream) == 129
+
+    asyncio.run(go())
