@@ -12,7 +12,7 @@ withdrawn, or is back (`lamport.follower`). How far a limit reaches follows from
 that are held: see `lamport.reach`.
 """
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -53,7 +53,17 @@ class Cuts:
         if part.node not in self.revoked:
             return None
         limit = self.limits.get(part)
-        return self.named(part) if limit is None else limit
+        if limit is not None:
+            return limit
+        # Which history a branch is that was told apart just now, is still to be worked out.
+        return NOTHING if part.branch else self.named(part)
+
+    def limit(self, part: StreamId) -> Limit | None:
+        """What was worked out for a part; None where nothing was."""
+        offset = self.limits.get(part)
+        return (
+            None if offset is None else Limit(offset, self.seals.get(part), part in self.disputed)
+        )
 
     def named(self, part: StreamId) -> int:
         """The highest offset that the revocations leave of a part, whatever its history."""
@@ -74,7 +84,8 @@ class Cuts:
 
     def reach(self, part: StreamId) -> int | None:
         """How far ranges of a part are looked at: of one that is disputed what the cut names is still to be found."""
-        return self.named(part) if part in self.disputed else self.of(part)
+        is_open = part.node in self.revoked and part not in self.limits
+        return self.named(part) if is_open or part in self.disputed else self.of(part)
 
     def seal_at(self, part: StreamId, offset: int) -> Seal | None:
         """The author's seal at a limit, under the name of the part; None where nothing is known to be there."""
@@ -115,16 +126,24 @@ class Cuts:
         return cut is not None and seal.offset <= limit and seal.horizon <= cut.horizon
 
     def clip_heads(
-        self, heads: MutableMapping[StreamId, Head], ends: MutableMapping[StreamId, Head]
+        self,
+        heads: MutableMapping[StreamId, Head],
+        ends: MutableMapping[StreamId, Head],
+        parts: Iterable[StreamId] | None = None,
     ) -> None:
-        """Move heads that lie beyond what counts back to there, and others back; `ends` are where they were."""
-        for part in [one for one in {**heads, **ends} if one.node in self.revoked]:
-            limit, head = self.of(part), ends.pop(part, None) or heads[part]
+        """Move heads that lie beyond what counts back to there, and others back; `ends` are where they were.
+
+        Only those of these parts, where they are given.
+        """
+        looked = {**heads, **ends} if parts is None else parts
+        for part in [one for one in looked if one.node in self.revoked]:
+            limit, head = self.of(part), ends.pop(part, None) or heads.get(part)
+            if head is None:
+                continue
             if limit is None or head.offset <= limit:
                 heads[part] = head
                 continue
             ends[part] = head
-            # Which history a part is that was told apart just now, is still to be worked out.
             cut = self.seal_at(part, limit) if part in self.limits else None
             if cut is None:
                 heads.pop(part, None)

@@ -555,8 +555,8 @@ class EventLog(KeptSnapshots):
             raise
         else:
             if commit.events:
-                await self.withdrawals.behind(commit)
-                self._publish_batch(commit, named)
+                cut = await self.withdrawals.behind(commit)
+                self._publish_batch(commit, named, cut=cut)
         try:
             if StoreFull in map(type, results) and await self._reserve.give():
                 await self._store.checkpoint()
@@ -571,14 +571,14 @@ class EventLog(KeptSnapshots):
         named = [key for one in commit.retractions for key in one.targets]
         return await self._reader.events_at(named) if named else ()
 
-    def _publish_batch(self, commit: Commit, named: Sequence[Event] = ()) -> None:
+    def _publish_batch(self, commit: Commit, named: Sequence[Event], *, cut: bool) -> None:
         events = [event for event, _ in commit.events]
         hides, counts = self.retracted.hides, self.withdrawals.counts
         if self.retracted or self._store.cuts:
             events = [event for event in events if counts(event) and not hides(event.key)]
         if len(commit.heads) > 1:
             events.sort(key=_KEY)
-        if commit.forks or self._store.cuts:  # ends have other names now, or lie further back
+        if commit.forks or cut:  # ends have other names now, or lie further back
             self._offsets = self._store.offsets
             for adoption in commit.forks:
                 self.forks.adopted(adoption)

@@ -16,7 +16,7 @@ The answer depends on nothing but revocations, forks and hashes, so that it may 
 has changed. Only where something is damaged on this disk does a limit not rise: what is damaged is no evidence.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from lamport.chain import Seal
@@ -50,33 +50,54 @@ class Reach:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._evidence = Evidence(store)
+        self._unsound: set[StreamId] = set()
+        """The streams of which something that would tell is damaged, as it was when they were looked at last."""
 
-    async def worked_out(self, cuts: Cuts, nodes: Iterable[NodeId]) -> Cuts:
-        """A picture with the limits of all parts of these nodes' streams as they are now."""
+    async def limits(self, cuts: Cuts, bases: Iterable[StreamId]) -> Limits:
+        """The limits of all parts of these streams as they are now."""
         found: Limits = {}
-        for node in nodes:
-            for base in self._streams(cuts, node):
-                found |= await self._limits(cuts, base)
-        return cuts.with_limits(found)
+        for base in bases:
+            found |= await self._limits(cuts, base)
+        return found
+
+    def streams(self, cuts: Cuts, nodes: Container[NodeId]) -> list[StreamId]:
+        """The streams of these nodes of which something is stored here."""
+        known = (*self._store.heads, *self._store.ends, *cuts.limits)
+        return sorted({one.base for one in known if one.node in nodes})
+
+    def told_by(self, cuts: Cuts, grown: Mapping[StreamId, int]) -> list[StreamId]:
+        """The streams whose limits may be others because these parts have grown from these offsets.
+
+        One history alone, whose limit is known, tells nothing new before it comes to a cut.
+        """
+        told = {part.base for part, before in grown.items() if self._tells(cuts, part, before)}
+        nodes = {part.node for part in grown}
+        return sorted(told | {one for one in self._unsound if one.node in nodes})
+
+    def _tells(self, cuts: Cuts, part: StreamId, before: int) -> bool:
+        forked = part.branch or part in self._store.branches.base_rows
+        if forked or part not in cuts.limits or part in cuts.disputed:
+            return True
+        end = self._store.end(part).offset
+        named = (cut for one in cuts.revoked[part.node] for cut in one.of(part))
+        return any(before < cut.offset <= end for cut in named)
 
     async def bears(self, seal: Seal) -> bool:
         """Whether a seal stands in what is stored of its part."""
         return await self._evidence.hash_at(seal.stream, seal.offset) == seal.hash
 
-    def _streams(self, cuts: Cuts, node: NodeId) -> list[StreamId]:
-        """The streams of a node of which something is stored here."""
-        known = (*self._store.heads, *self._store.ends, *cuts.limits)
-        return sorted({one.base for one in known if one.node == node})
-
     async def _limits(self, cuts: Cuts, base: StreamId) -> Limits:
         revocations = cuts.revoked[base.node]
+        stream = _Stream(self._store, self._evidence, base, cuts.seals)
         try:
-            return await _Stream(self._store, self._evidence, base, is_sound=True).limits(
-                revocations
-            )
-        except DamagedRange:
-            stream = _Stream(self._store, self._evidence, base, is_sound=False)
             found = await stream.limits(revocations)
+        except DamagedRange:
+            self._unsound.add(base)
+            stream.is_sound = False
+            found = await stream.limits(revocations)
+        else:
+            self._unsound.discard(base)
+            return found
         known = {part: cuts.limits.get(part, one.offset) for part, one in found.items()}
         kept = {
             part: Limit(limit, cuts.seal_at(part, limit), part in cuts.disputed)
@@ -90,11 +111,15 @@ class Reach:
 class _Stream:
     """One stream. What is damaged is as if it were not held, unless all of it must be `is_sound`."""
 
-    def __init__(self, store: Store, evidence: Evidence, base: StreamId, *, is_sound: bool) -> None:
+    def __init__(
+        self, store: Store, evidence: Evidence, base: StreamId, seals: Mapping[StreamId, Seal]
+    ) -> None:
+        """`seals` are known of parts, whether or not they are stored."""
+        self.is_sound = True
         self._store = store
         self._evidence = evidence
         self._parts = store.branches.of(base)
-        self._is_sound = is_sound
+        self._seals = seals
 
     async def limits(self, revocations: Iterable[Revocation]) -> Limits:
         """The limits of its parts."""
@@ -127,7 +152,7 @@ class _Stream:
         try:
             return await self._evidence.hash_at(part, offset)
         except DamagedRange:
-            if self._is_sound:
+            if self.is_sound:
                 raise
             return None
 
@@ -156,13 +181,20 @@ class _Stream:
         return found
 
     async def _seal_before(self, part: StreamId, cut: Seal, known: Sequence[_Look]) -> Seal | None:
-        """The author's last seal in a part before a cut: it is stored, or comes with another cut."""
+        """The author's last seal in a part before a cut: it is stored, known, or comes with another cut."""
         row = self._store.row_of(part)
         assert row is not None, "something of it is held"
         stored = await self._evidence.seal_up_to(part, row, cut.offset - 1)
         named = [look.cut for look in known if look.hashes.get(part) == look.cut.hash]
-        before = [one for one in (stored, *named) if one is not None and one.offset < cut.offset]
+        seals = (stored, await self._known_seal(part), *named)
+        before = [one for one in seals if one is not None and one.offset < cut.offset]
         return max(before, key=lambda one: one.offset, default=None)
+
+    async def _known_seal(self, part: StreamId) -> Seal | None:
+        known = self._seals.get(part)
+        if known is None or known.offset > self._store.end(part).offset:
+            return None
+        return known if await self._hash(part, known.offset) == known.hash else None
 
 
 def _offset(limit: Limit) -> int:

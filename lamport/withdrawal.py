@@ -12,21 +12,22 @@ in the same way. By that a part that was disputed may count further than before;
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import NamedTuple
 
 from lamport.chain import Keys, Seal
 from lamport.commit import Commit
-from lamport.cuts import Cuts
+from lamport.cuts import Cuts, Limit
 from lamport.errors import CorruptRange, DamagedRange, InvalidInput, StoreRefused
 from lamport.event import Event
-from lamport.ids import EventKey, NodeId, StreamId
+from lamport.ids import EventKey, StreamId
 from lamport.leaps import decode_release
 from lamport.notice_table import inserted_limits, inserted_notice, inserted_seals
 from lamport.notices import Notice, NoticeKind
-from lamport.offsets import OffsetMap
-from lamport.reach import Reach
+from lamport.offsets import NOTHING, OffsetMap
+from lamport.reach import Limits, Reach
 from lamport.reader import Bounds, Order, Reader
 from lamport.revocation import Revocation, decode_revocation
 from lamport.seams import Statement
@@ -84,6 +85,8 @@ class Withdrawals:
         self._reach = Reach(store)
         self._restored: list[tuple[EventKey, ...]] = []
         """What was hidden by retractions that do not count any more, each time that the picture changed."""
+        self._unwritten: set[StreamId] = set()
+        """Parts whose limits are shown, and that the disk had no room for."""
 
     @property
     def count(self) -> int:
@@ -126,69 +129,112 @@ class Withdrawals:
 
     async def begin(self) -> None:
         """Work out what a power cut left undone."""
-        with suppress(StoreRefused):  # then behind a later commit, or at the next start
-            await self._work_out(tuple(self._store.cuts.revoked))
+        async with self.turn:
+            cuts = self._store.cuts
+            await self._work_out(cuts, self._reach.streams(cuts, cuts.revoked), {})
 
-    async def behind(self, commit: Commit) -> None:
-        """Look whether a commit tells in which history a cut stands."""
-        cuts = self._store.cuts
+    async def behind(self, commit: Commit) -> bool:
+        """Look whether a commit tells in which history a cut stands; False where no revoked node wrote any of it."""
+        store, cuts = self._store, self._store.cuts
         if not cuts.revoked:
-            return
-        touched = (*(fork.origin.stream for fork in commit.forks), *commit.heads)
-        with suppress(StoreRefused):
-            await self._work_out(sorted({one.node for one in touched if one.node in cuts.revoked}))
+            return False
+        forked = {
+            one.origin.stream for one in commit.forks if one.origin.stream.node in cuts.revoked
+        }
+        grown = {part: store.end(part).offset for part in commit.heads if part.node in cuts.revoked}
+        for event, _ in commit.events if grown else ():
+            if event.stream in grown:
+                grown[event.stream] = min(grown[event.stream], event.offset - 1)
+        if not (forked or grown):
+            return False
+        cuts.clip_heads(store.heads, store.ends, grown)
+        told = self._reach.told_by(cuts, grown | dict.fromkeys(forked, NOTHING))
+        await self._work_out(cuts, told, None if forked else grown)
+        return True
 
     async def vouched(self, seal: Seal) -> None:
         """A seal has come that stands in what is held: a disputed part may count as far as that."""
         store, part = self._store, seal.stream
-        row = store.row_of(part)
-        if row is None or not store.is_disputed(part) or seal.offset <= store.head(part).offset:
+        is_known = store.row_of(part) is not None and store.is_disputed(part)
+        if not is_known or seal.offset <= store.head(part).offset:
             return
         async with self.turn:
-            if not await self._reach.bears(seal):
-                return
-            with suppress(StoreRefused):  # it is asked for again by whoever hears of it
-                await store.write(inserted_seals([(row, seal)]))
-                await self._work_out((part.node,))
+            if await self._reach.bears(seal):
+                cuts = store.cuts
+                told = replace(cuts, seals={**cuts.seals, part: seal})
+                await self._work_out(told, [part.base], {})
 
     async def _withdraw(self, notice: Notice, revocation: Revocation) -> None:
         """Keep a revocation, and from then on count no more than it leaves."""
         cuts = self._store.cuts.with_revocation(revocation)
-        cuts = await self._reach.worked_out(cuts, (revocation.node,))
-        await self._write(cuts, inserted_notice(notice))
-        await self._show(cuts)
+        found = await self._reach.limits(cuts, self._reach.streams(cuts, (revocation.node,)))
+        cuts = cuts.with_limits(found)
+        await self._write(cuts, self._unwritten | found.keys(), inserted_notice(notice))
+        await self._show(cuts, found, None)
 
-    async def _work_out(self, nodes: Iterable[NodeId]) -> None:
+    async def _work_out(
+        self, told: Cuts, bases: Iterable[StreamId], held: Mapping[StreamId, int] | None
+    ) -> None:
+        """Go by the limits that these streams have now, by what is `told` here of seals; see `_show` for `held`.
+
+        The picture follows from what is stored, so that it is shown even where the disk has no room for it: then it
+        is worked out again at the next start.
+        """
         known = self._store.cuts
-        cuts = await self._reach.worked_out(known, nodes)
-        if cuts.limits == known.limits:
-            self._store.cuts = cuts
-            cuts.clip_heads(self._store.heads, self._store.ends)
+        found = await self._reach.limits(told, bases)
+        news = {part: one for part, one in found.items() if one != known.limit(part)}
+        if not news:
             return
-        await self._write(cuts)
-        await self._show(cuts)
-        self._changed()
+        cuts = known.with_limits(news)
+        self._unwritten |= {part for part in news if cuts.limits[part] != known.limits.get(part)}
+        with suppress(StoreRefused):
+            await self._write(cuts, self._unwritten)
+        if await self._show(cuts, news, held):
+            self._changed()
 
-    def _write(self, cuts: Cuts, *more: Statement) -> Awaitable[None]:
+    async def _write(self, cuts: Cuts, parts: Iterable[StreamId], *more: Statement) -> None:
         """Make limits durable, with the seals on which parts end from now on: whoever serves them needs one there."""
+        limits = {part: cuts.limits[part] for part in sorted(parts)}
+        if not (limits or more):
+            return
         rows = [
-            (row, seal)
-            for part, seal in sorted(cuts.seals.items())
-            if (row := self._store.row_of(part)) is not None
+            (row, cuts.seals[part])
+            for part in limits
+            if part in cuts.seals and (row := self._store.row_of(part)) is not None
         ]
-        return self._store.write(*more, inserted_limits(cuts.limits), inserted_seals(rows))
+        await self._store.write(*more, inserted_limits(limits), inserted_seals(rows))
+        self._unwritten = set()
 
-    async def _show(self, cuts: Cuts) -> None:
-        """Go by this picture from now on."""
-        store = self._store
-        known, hidden = store.cuts.limits, store.retracted
-        all_hidden = hidden
-        if any(known.get(part, limit) < limit for part, limit in cuts.limits.items()):
-            all_hidden = await store.all_retracted()
+    async def _show(self, cuts: Cuts, news: Limits, held: Mapping[StreamId, int] | None) -> bool:
+        """Go by this picture from now on; returns whether it is another one for whoever was shown the one before.
+
+        `held` is how far parts were stored before the commit that is told of here; None where parts bear other names
+        since, or a node was revoked.
+        """
+        store, known = self._store, self._store.cuts
+        is_other = held is None or any(
+            self._counts_otherwise(part, one, held) for part, one in news.items()
+        )
+        rises = any(
+            one.offset > before
+            for part, one in news.items()
+            if (before := known.of(part)) is not None
+        )
+        is_cut = any(one.offset < store.end(part).offset for part, one in news.items())
+        hidden = store.retracted
+        all_hidden = await store.all_retracted() if rises else hidden
         store.cuts = cuts
-        cuts.clip_heads(store.heads, store.ends)
-        store.retracted = all_hidden.only(store.counts)
-        self._restored.append(tuple(key for key in hidden if key not in store.retracted))
+        cuts.clip_heads(store.heads, store.ends, news)
+        if rises or is_cut:
+            store.retracted = all_hidden.only(store.counts)
+        if is_other:
+            self._restored.append(tuple(key for key in hidden if key not in store.retracted))
+        return is_other
+
+    def _counts_otherwise(self, part: StreamId, limit: Limit, held: Mapping[StreamId, int]) -> bool:
+        """Whether less or more counts of what was held of a part."""
+        end, before = held.get(part, self._store.end(part).offset), self._store.cuts.of(part)
+        return min(end, end if before is None else before) != min(end, limit.offset)
 
     async def seal_up_to(self, part: StreamId, offset: int) -> Seal | None:
         """The last seal of a part at or before an offset; None where there is none. There a cut can be placed."""
