@@ -50,7 +50,7 @@ class ForkSearch:
                         await self.begin(head.stream, head.offset)
                 self.compared = self.compared or message.complete
             case Declined(stream, Why.DIVERGED) if stream in self._open:
-                self._session.diverge(stream)
+                self._diverge(stream)
                 await self._ask(stream)
             case Declined(stream, Why.DIVERGED):
                 await self.begin(stream, self._log.offsets.of(stream))
@@ -88,13 +88,18 @@ class ForkSearch:
             done = offset <= self._searched.get(stream, -1) or stream in self._open
         else:
             done = stream in self._searched or not store.grows(stream)
-        if done or offset < 0 or len(self._searched) >= MAX_SET_ASIDE:
+        is_full = len(self._searched) >= MAX_SET_ASIDE and stream not in self._searched
+        if done or offset < 0 or is_full:
             return
         self._searched[stream] = offset
-        if not store.is_disputed(stream):
-            self._session.diverge(stream)
+        self._diverge(stream)
         self._waiting[stream] = offset
         await self._go_on()
+
+    def _diverge(self, stream: StreamId) -> None:
+        """Ask the peer for nothing more of a stream; of one that is disputed, what the cut names is still wanted."""
+        if not self._log.store.is_disputed(stream):
+            self._session.diverge(stream)
 
     async def _go_on(self) -> None:
         while self._waiting and len(self._open) < MAX_SEARCHES:
