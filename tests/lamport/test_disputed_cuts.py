@@ -3,10 +3,11 @@
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,16 +15,16 @@ from hypothesis import strategies as st
 
 from lamport.chain import Head, Seal, SealedRange
 from lamport.cuts import Cuts, Limit
-from lamport.errors import CorruptRange, DivergedStream
+from lamport.errors import CorruptRange, DivergedStream, StoreFull
 from lamport.event import Event
 from lamport.forks import ForkProof, make_proof
-from lamport.ids import EventKey, StreamId
+from lamport.ids import EventKey, NodeId, StreamId
 from lamport.log import EventLog
 from lamport.notices import Notice, NoticeKind, signed_bytes
 from lamport.offsets import OffsetMap
 from lamport.retraction import RETRACT_TAG
 from lamport.revocation import revocation_of
-from lamport.seams import INLINE
+from lamport.seams import INLINE, Connection, Statement
 from lamport.sqlite import DATABASE_NAME, SqliteDisk
 from lamport.stream_check import Finding
 from lamport.verification import Verification
@@ -392,6 +393,130 @@ def test_what_the_power_left_undone_is_worked_out_at_the_next_start(tmp_path: Pa
         async with open_log(tmp_path) as log:
             [*_] = await log.publish(drafts(1, "x"))
             assert await shown(log) == stream.counted(cut)
+
+    asyncio.run(go())
+
+
+class TightConnection:
+    """A real connection that counts its transactions, and refuses those that keep limits for want of room."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.transactions = 0
+        self.is_full = False
+
+    async def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return await self._connection.fetch(sql, parameters)
+
+    async def transact(self, statements: Iterable[Statement]) -> None:
+        listed = list(statements)
+        if self.is_full and any("INTO cuts" in one.sql for one in listed):
+            raise StoreFull("the disk is full")
+        self.transactions += 1
+        await self._connection.transact(listed)
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+
+class TightDisk(SqliteDisk):
+    """A real disk on which room for limits may be wanting."""
+
+    writer: TightConnection
+
+    async def open_writer(self) -> TightConnection:  # type: ignore[override]  # wraps it
+        self.writer = TightConnection(await super().open_writer())
+        return self.writer
+
+
+def test_what_does_not_count_is_not_shown_where_the_disk_has_no_room_for_that(
+    tmp_path: Path,
+) -> None:
+    stream = copied([3], [5], [5])
+    cut = stream.named[0].seal
+
+    async def go() -> None:
+        disk = TightDisk(tmp_path)
+        async with open_log(tmp_path, disk=disk) as log:
+            watcher = Watcher(log)
+            await told(log, [*stream.common, *stream.named, revoked(cut)])
+            await watcher.catch_up()
+            disk.writer.is_full = True
+            await told(log, [stream.proof])
+            assert await shown(log) == stream.counted(cut)
+            await watcher.catch_up()
+            assert watcher.books() == sorted(map(_entry, await theirs(log)), key=str)
+        async with open_log(tmp_path) as log:
+            assert not [one for one in await shown(log) if one[1] == "other"]
+            await log.publish(drafts(1, "x"))
+            assert await shown(log) == stream.counted(cut)
+
+    asyncio.run(go())
+
+
+def test_what_the_disk_had_no_room_for_is_kept_with_the_next_limits(tmp_path: Path) -> None:
+    stream = copied([3], [5], [5])
+    cut = stream.named[0].seal
+    beside = [Author(BOB, 2**20 + 1).count(2), Author(BOB, 2**20 + 2).count(2)]
+
+    async def go() -> None:
+        disk = TightDisk(tmp_path)
+        async with open_log(tmp_path, disk=disk) as log:
+            notice = revoked(cut, *(one.seal for one in beside))
+            await told(log, [*stream.common, *stream.named, notice])
+            disk.writer.is_full = True
+            await told(log, [stream.proof])
+            disk.writer.is_full = False
+            await told(log, beside)
+            limits = dict(log.store.cuts.limits)
+        with closing(sqlite3.connect(tmp_path / DATABASE_NAME)) as connection:
+            kept = connection.execute('SELECT node, number, branch, "offset" FROM cuts').fetchall()
+        assert limits == {
+            StreamId(NodeId(node), number, branch): offset for node, number, branch, offset in kept
+        }
+
+    asyncio.run(go())
+
+
+def test_a_seal_that_is_not_stored_counts_as_long_as_it_is_known(tmp_path: Path) -> None:
+    stream = copied([3], [5], [1, 2, 4])
+    whole = [*stream.common, *stream.other]
+
+    async def go() -> None:
+        disk = TightDisk(tmp_path)
+        async with open_log(tmp_path, disk=disk) as log:
+            await log.receive(joined(whole))
+            await log.learn(revoked(stream.named[-1].seal))
+            disk.writer.is_full = True
+            await told(log, stream.common)
+            assert [offset for offset, _ in await shown(log)] == [0, 1, 2]
+            disk.writer.is_full = False
+            later = [one.seal for one in (*stream.named, Author(BOB, 2**20 + 1).count(1))]
+            await log.learn(revoked(*later))
+            assert [offset for offset, _ in await shown(log)] == [0, 1, 2]
+
+    asyncio.run(go())
+
+
+def test_a_range_of_a_disputed_part_that_comes_again_writes_nothing(tmp_path: Path) -> None:
+    original = Author(BOB)
+    common = original.count(2, ["common"])
+    one, other = split(original), split(original)
+    ranges = [common, one.count(1, ["one"]), other.count(1, ["other"]), other.count(5, ["other"])]
+    cut = original.count(5, ["named"]).seal
+
+    async def go() -> None:
+        disk = TightDisk(tmp_path)
+        async with open_log(tmp_path, disk=disk) as log:
+            await told(log, [*ranges, revoked(cut)])
+            again = [
+                replace(ranges[2], seal=replace(ranges[2].seal, stream=part))
+                for part in sorted(log.store.branches.known)
+            ]
+            before = disk.writer.transactions
+            for _ in range(3):
+                await told(log, again)
+            assert disk.writer.transactions == before
 
     asyncio.run(go())
 

@@ -13,19 +13,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamport.chain import Seal, SealedRange
+from lamport.cuts import NO_CUTS
 from lamport.errors import CorruptRange, InvalidInput, NodeRevoked
 from lamport.event import Event
 from lamport.ids import EventKey
 from lamport.log import EventLog
 from lamport.notices import Notice, NoticeKind, decode_notice, signed_bytes
 from lamport.offsets import OffsetMap
+from lamport.reach import Reach
 from lamport.reader import Order
 from lamport.retraction import RETRACT_TAG
 from lamport.revocation import Revocation, decode_revocation, revocation_of
 from lamport.seams import INLINE
 from lamport.sqlite import DATABASE_NAME
 from lamport.tags import ALL_EVENTS
-from tests.lamport.keys import Author, Member, drafts, event_bytes, member, open_log, read_all
+from tests.lamport.keys import (
+    Author,
+    Member,
+    drafts,
+    drained,
+    event_bytes,
+    member,
+    open_log,
+    read_all,
+)
 
 ADA, BOB = member("ada"), member("bob")
 
@@ -403,6 +414,82 @@ def test_a_notice_that_the_admin_has_not_signed_is_refused(tmp_path: Path) -> No
                 with pytest.raises(CorruptRange, match="admin"):
                     await log.learn(notice)
             assert len(log.store.notices) == 0
+
+    asyncio.run(go())
+
+
+def test_a_notice_that_comes_while_a_start_is_worked_out_is_not_forgotten(tmp_path: Path) -> None:
+    cat = Author(member("cat"))
+    ranges = [parts(3, number=2**20 + number)[0] for number in range(60)]
+    other = cat.count(3)
+    body = revocation_of(cat.stream.node, ()).encode()
+    data = signed_bytes(ADA.swarm, NoticeKind.REVOCATION, body)
+    notice = Notice(NoticeKind.REVOCATION, body, ADA.admin.sign(data))
+
+    async def go() -> None:
+        async with open_log(tmp_path) as log:
+            await receive(log, (*ranges, other))
+            await log.learn(revoked(*(one.seal for one in ranges)))
+        async with open_log(tmp_path) as log:
+            await asyncio.sleep(0)  # whoever writes has begun
+            assert await log.learn(notice)
+            await log.publish(drafts(1, "x"))
+            assert cat.stream.node in log.store.cuts.revoked
+            assert cat.stream not in log.offsets
+
+    asyncio.run(go())
+
+
+def test_a_first_limit_that_takes_nothing_back_is_no_news_to_followers(tmp_path: Path) -> None:
+    streams = [parts(3, 2, number=2**20 + number) for number in range(4)]
+
+    async def go() -> None:
+        async with open_log(tmp_path) as log:
+            await log.learn(revoked(*(last.seal for _, last in streams)))
+            follower, shown = log.follow(OffsetMap()), log.withdrawals.count
+            for ranges in streams:
+                await receive(log, ranges)
+            assert log.withdrawals.count == shown
+            assert len(await drained(follower, log.offsets)) == 20
+            assert log.offsets == log.store.offsets
+
+    asyncio.run(go())
+
+
+def test_a_commit_tells_of_a_cut_only_when_it_comes_to_one(tmp_path: Path) -> None:
+    first, second, last = parts(3, 2, 4)
+    part = first.stream
+
+    async def go() -> None:
+        async with open_log(tmp_path) as log:
+            await log.learn(revoked(second.seal))
+            reach = Reach(log.store)
+            await log.receive(first)
+            cuts = log.store.cuts
+            assert reach.told_by(cuts, {part: 0}) == []
+            assert reach.told_by(NO_CUTS.with_revocation(cuts.revocations[0]), {part: 0}) == [part]
+            assert cuts.seals == {}
+            await receive(log, (second, last))
+            assert reach.told_by(cuts, {part: 2}) == [part]
+            assert reach.told_by(cuts, {part: 4}) == []
+            assert log.store.cuts.seals == {part: second.seal}
+
+    asyncio.run(go())
+
+
+def test_a_commit_of_others_asks_nothing_about_limits(tmp_path: Path) -> None:
+    cat = Author(member("cat"))
+
+    async def go() -> None:
+        async with open_log(tmp_path) as log:
+            await receive(log, parts(3))
+            await log.learn(revoked())
+            cuts = log.store.cuts
+            [event] = await log.publish(drafts(1, "x"))
+            await log.receive(cat.count(2))
+            assert log.store.cuts is cuts
+            assert log.offsets == log.store.offsets
+            assert set(log.offsets) == {event.stream, cat.stream}
 
     asyncio.run(go())
 
