@@ -55,6 +55,15 @@ class Pruning:
         """After how long an idle log asks again; None where only a commit brings something to do."""
         return AGE_CHECK_S if any(one.max_age_s for one in self._policies.values()) else None
 
+    @property
+    def backlog(self) -> int:
+        """How many events are to be given up, and are still to be deleted."""
+        return sum(self._behind(stream) for stream in self._lagging)
+
+    def _behind(self, stream: StreamId) -> int:
+        known, head = self._store.horizons[stream], self._store.head(stream).offset
+        return max(min(known.announced, head), known.first) - known.cleared
+
     def note(self, commit: Commit) -> None:
         """Take note of what a commit changed."""
         known = self._store.horizons

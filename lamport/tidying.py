@@ -19,8 +19,9 @@ IDLE_S = 0.05
 RETRY_S = 1.0
 """Where a step found no room on the disk, the next is made so much later, or behind the next commit."""
 
-MAX_OWED_EVENTS = 16_384
-"""Pruning stays behind by so many events while others wait; beyond, they wait for it. A quarter of what packing may."""
+MAX_UNPRUNED = 16_384
+"""Of what was given up so many events may stay without anybody's waiting for it. A quarter of what may wait to be
+packed."""
 
 _log = logging.getLogger("shoal.log")
 
@@ -51,7 +52,6 @@ class Tidying:
         self._pulse = pulse
         self._has_room = True
         self._is_broken = False
-        self._owed = 0
 
     @property
     def more_s(self) -> float | None:
@@ -70,23 +70,17 @@ class Tidying:
     async def behind_commit(self, events: int) -> None:
         """Keep what is left to do within its bounds, behind a commit of so many events.
 
-        Whoever waits, waits for a single step of it, unless too much is left: a large commit, for which more would have
-        to be made, leaves them to those behind it.
+        Steps of pruning are made while nobody waits, and where too much is left as many as keep up with what is
+        written.
         """
         self._has_room = True
-        self._owed += events
         if self._is_due(idle=False):
             await self._merge(idle=False)
-        else:
-            await self._prune()
         while self._has_room and not self._is_broken and self._store.is_merge_overdue():
             await self._merge(idle=False)
-        while self._owed >= MAX_CLEARED and self._may_go_on() and await self._prune():
-            pass
-
-    def _may_go_on(self) -> bool:
-        """Whether one more step may be made in anybody's way."""
-        return self._owed > MAX_OWED_EVENTS or not self._is_awaited()
+        due = events // MAX_CLEARED + 1 if self._pruning.backlog > MAX_UNPRUNED else 0
+        while (due > 0 or not self._is_awaited()) and await self._prune():
+            due -= 1
 
     async def require_room(self) -> None:
         """Raise `StoreFull` on a full disk: what is given free there is for tidying up, and not for events."""
@@ -110,18 +104,14 @@ class Tidying:
         return self._pruning.next_step(may_announce=self._may_announce())
 
     async def _prune(self) -> bool:
-        """Make a step of pruning, and owe one less; False where none was made."""
+        """Make a step of pruning; False where none was made."""
         step = self._prune_step()
-        if step is None:
-            self._owed = 0
-            return False
-        if not self._has_room:
+        if step is None or not self._has_room:
             return False
         try:
             await step()
         except StoreRefused:
             self._has_room = False
             return False
-        self._owed = max(0, self._owed - MAX_CLEARED)
         self._pulse()
         return True
