@@ -43,8 +43,12 @@ NEAREST = 512
 """Behind them one stays in each span of distances, from here on; a restart forgets the checkpoints in memory, and a
 late event then costs at most four times its distance and what lies between two snapshots."""
 
-SLICE_S = 0.010
-"""Longest that encoding a state keeps the loop. In the simulator, whose clock stands still meanwhile, there is one."""
+SLICE_S = 0.001
+"""So long encoding a state keeps the loop, about, …"""
+
+RESTS = 4
+"""… and then rests so many times as long: nobody waits for it, and what others are at takes a dozen turns of the loop.
+In the simulator, whose clock stands still meanwhile, it never rests."""
 
 _NONE: Mapping[EventKey, int] = {}
 """No snapshots are kept of most fish; one for all."""
@@ -402,7 +406,7 @@ def _spans(count: int) -> Iterator[range]:
 
 
 async def _patiently(steps: Generator[None, None, bytes]) -> bytes:
-    """Take steps to their end, and let others run in between: a large state takes its time."""
+    """Take steps to their end, and rest in between: a large state may take its time."""
     loop = asyncio.get_running_loop()
     due = loop.time() + SLICE_S
     while True:
@@ -412,7 +416,7 @@ async def _patiently(steps: Generator[None, None, bytes]) -> bytes:
             encoded: bytes = end.value
             return encoded
         if loop.time() >= due:
-            await asyncio.sleep(0)
+            await asyncio.sleep(RESTS * SLICE_S)
             due = loop.time() + SLICE_S
 
 
