@@ -26,8 +26,8 @@ class Serving:
     async def pushed_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
         """See `Reader.sealed_range`; what was just written is taken as it was, whatever the disk has made of it."""
         latest = self._store.latest.find(stream, first, limit)
-        is_whole = first == 0 or self._reader.kept_from(stream) < first
-        if latest is not None and is_whole and self._store.cuts.of(stream) is None:
+        kept = self._reader.kept_from(stream)  # what begins there says why, and is read
+        if latest is not None and not 0 < kept >= first and self._store.cuts.of(stream) is None:
             return latest
         return await self._damages.noted(self._reader.sealed_range(stream, first, limit))
 

@@ -26,6 +26,9 @@ from tests.lamport.keys import Author, member, open_log
 BOB = member("bob")
 FEW = Routes([Route(Tag("few"), "few", Policy(max_events=4))])
 
+ATTEMPTS = 20
+"""Pruning makes fewer steps for what is written here."""
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("publish"), st.lists(st.sampled_from(["few", "all"]), min_size=1)),
@@ -47,13 +50,7 @@ def test_what_is_kept_in_memory_is_what_stands_on_the_disk(steps: list[tuple[str
         async with open_log(folder, routes=FEW) as log:
             for kind, given_ in steps:
                 await done(log, bob, kind, given_)
-                asked = list(questions(log))
-                horizons = dict(log.store.horizons)
-                told = [await log.serving.pushed_range(*one) for one in asked]
-                with suppress(DamagedRange):  # so it looks to who reads beside a writer that prunes
-                    stored = await on_disk(folder, asked)
-                if log.store.horizons == horizons:
-                    assert told == stored
+                await answered_alike(log, folder)
 
     with TemporaryDirectory() as folder:
         asyncio.run(go(Path(folder)))
@@ -75,6 +72,20 @@ def questions(log: EventLog) -> Iterator[tuple[StreamId, int, int]]:
         for back in range(4):
             for limit in (1, 3, 100):
                 yield stream, max(0, head.offset - back), limit
+
+
+async def answered_alike(log: EventLog, folder: Path) -> None:
+    """Hold what is pushed against the disk; while a horizon moves, the disk may know of it before the log does."""
+    differing: object = None
+    for _ in range(ATTEMPTS):
+        asked = list(questions(log))
+        told = [await log.serving.pushed_range(*one) for one in asked]
+        with suppress(DamagedRange):  # so it looks to who reads beside a writer that prunes
+            stored = await on_disk(folder, asked)
+            if told == stored:
+                return
+            differing = told, stored
+    raise AssertionError(f"{differing}"[:500])
 
 
 async def on_disk(
