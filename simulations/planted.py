@@ -358,8 +358,8 @@ def _one_further(right: Any) -> Any:
 
 
 def _never_clipped(_right: Any) -> Any:
-    def clip_heads(self: Cuts, heads: Any, ends: Any) -> None:
-        del self, heads, ends
+    def clip_heads(self: Cuts, heads: Any, ends: Any, *parts: Any) -> None:
+        del self, heads, ends, parts
 
     return clip_heads
 
