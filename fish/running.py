@@ -237,14 +237,14 @@ class RunningFish(Generic[State]):
         while True:
             if self.stopped is not None:
                 raise self.stopped.again()
-            if self._ended is not None:
-                raise PondClosed(f"fish {self.fish.name!r} ended") from self._ended
             snapshot = self.snapshot()
             stands = snapshot is not None and self._stands(snapshot.offsets)
             if snapshot is not None and stands:
                 target = self._log.named_now(offsets)
                 if snapshot.offsets.covers(target):
                     return snapshot
+            if self._ended is not None:
+                raise PondClosed(f"fish {self.fish.name!r} ended") from self._ended
             await self._progress()
 
     async def live(self) -> None:
