@@ -35,7 +35,9 @@ from lamport.routes import NO_ROUTES, Routes
 from lamport.seams import Disk, WallClock
 from lamport.sqlite import SqliteDisk
 from lamport.store import Store
+from lamport.stream_check import Finding
 from lamport.tags import ALL_EVENTS, Where
+from lamport.verification import Verification
 
 NOW_US = 1_700_000_000_000_000
 
@@ -178,6 +180,16 @@ def taken(received: SealedRange, head: Head, keys: Member) -> VerifiedRange | No
 
 def drafts(count: int, *tags: str) -> list[Draft]:
     return [draft(tags, {"n": number}) for number in range(count)]
+
+
+async def findings(folder: Path, keys: Member | None = None) -> list[Finding]:
+    """What verifying a log's database finds, beside whoever writes it."""
+    reader = await SqliteDisk(folder).open_reader()
+    try:
+        looked = Verification(reader, keys or member())
+        return [step async for step in looked.run() if isinstance(step, Finding)]
+    finally:
+        await reader.close()
 
 
 async def read_all(

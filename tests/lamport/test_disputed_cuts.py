@@ -26,9 +26,7 @@ from lamport.retraction import RETRACT_TAG
 from lamport.revocation import revocation_of
 from lamport.seams import INLINE, Connection, Statement
 from lamport.sqlite import DATABASE_NAME, SqliteDisk
-from lamport.stream_check import Finding
-from lamport.verification import Verification
-from tests.lamport.keys import Author, drafts, event_bytes, member, open_log, read_all
+from tests.lamport.keys import Author, drafts, event_bytes, findings, member, open_log, read_all
 
 ADA, BOB = member("ada"), member("bob")
 
@@ -133,16 +131,6 @@ def _entry(event: Event) -> tuple[EventKey, str]:
     return EventKey(event.key.lamport, event.key.stream.base), event.tags[0]
 
 
-async def verified(folder: Path) -> list[str]:
-    """What verifying a log's database finds."""
-    connection = await SqliteDisk(folder).open_reader()
-    try:
-        looked = Verification(connection, member())
-        return [str(one) async for one in looked.run() if isinstance(one, Finding)]
-    finally:
-        await connection.close()
-
-
 @dataclass(frozen=True)
 class Case:
     """A stream with two histories, a cut on one of them, and in which order all that arrives at a node."""
@@ -199,7 +187,7 @@ def test_what_counts_follows_from_the_cut_in_whichever_order_all_of_it_arrives(
             pass
         async with open_log(folder) as log:
             assert await shown(log) == case.stream.counted(case.cut)
-        assert await verified(folder) == []
+        assert await findings(folder) == []
 
     asyncio.run(go())
 

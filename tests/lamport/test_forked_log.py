@@ -16,11 +16,9 @@ from lamport.log import EventLog
 from lamport.offsets import OffsetMap, OffsetRange
 from lamport.retraction import RETRACT_TAG
 from lamport.seams import INLINE
-from lamport.sqlite import DATABASE_NAME, SqliteDisk
-from lamport.stream_check import Finding
+from lamport.sqlite import DATABASE_NAME
 from lamport.tags import ALL_EVENTS
-from lamport.verification import Verification
-from tests.lamport.keys import Author, event_bytes, member, open_log, read_all
+from tests.lamport.keys import Author, event_bytes, findings, member, open_log, read_all
 
 BOB = member("bob")
 
@@ -38,17 +36,6 @@ def retracting(author: Author, *lamports: int) -> SealedRange:
     lamport = author.head.lamport + 1
     raw = event_bytes(lamport, [RETRACT_TAG], {"keys": names, "reason": "a slip"})
     return author.write(raw, lamport=lamport)
-
-
-async def found(log: EventLog, folder: Path) -> list[str]:
-    """What verifying the log's database finds."""
-    del log
-    connection = await SqliteDisk(folder).open_reader()
-    try:
-        looked = Verification(connection, member())
-        return [str(one) async for one in looked.run() if isinstance(one, Finding)]
-    finally:
-        await connection.close()
 
 
 async def shown(log: EventLog) -> list[tuple[str, object]]:
@@ -76,7 +63,7 @@ def test_a_retraction_hides_all_events_with_the_key_whatever_comes_first(tmp_pat
             assert len(log.retracted) == 2
         async with open_log(folder) as log:
             assert await shown(log) == before
-            assert await found(log, folder) == []
+            assert await findings(folder) == []
         return before
 
     results = []
@@ -102,7 +89,7 @@ def test_retractions_with_one_key_on_two_branches_both_count(tmp_path: Path) -> 
         async with open_log(tmp_path) as log:
             assert [key.lamport for key in log.retracted] == [1, 2]
             assert [address[:16] for address, _ in await shown(log)] == [f"{3:016d}"]
-            assert await found(log, tmp_path) == []
+            assert await findings(tmp_path) == []
 
     asyncio.run(go())
 
@@ -149,7 +136,7 @@ def test_of_a_forked_stream_the_beginning_is_given_up_and_never_where_it_parts(
                 await log.changed()
             assert log.horizons == {one.stream: kept}
             assert len(await read_all(log)) == 10 - kept + 3 + 2
-            assert await found(log, tmp_path) == []
+            assert await findings(tmp_path) == []
         async with open_log(tmp_path) as log:
             assert len(await read_all(log)) == 10 - kept + 3 + 2
 
@@ -250,7 +237,7 @@ def test_each_part_of_a_forked_stream_is_mended(
                     await log.repair.replace(mending)
                 log.mended(damage)
             assert await shown(log) == before
-            assert await found(log, tmp_path / "ours") == []
+            assert await findings(tmp_path / "ours") == []
 
     asyncio.run(fill())
     with closing(sqlite3.connect(tmp_path / "ours" / DATABASE_NAME)) as connection:

@@ -30,7 +30,7 @@ from lamport.sqlite import DATABASE_NAME, SqliteDisk
 from lamport.stream_check import Finding
 from lamport.tags import Tag
 from lamport.verification import Verification
-from tests.lamport.keys import NOW_US, Author, Member, member, open_log, read_all
+from tests.lamport.keys import NOW_US, Author, findings, member, open_log, read_all
 from tests.lamport.test_tag_index import make_small
 
 BOB = member("bob")
@@ -80,15 +80,6 @@ async def hand_over(source: EventLog, target: EventLog, stream: StreamId, first:
         added += len(await target.receive(sealed))
         first = sealed.seal.offset + 1
     return added
-
-
-async def findings(folder: Path, keys: Member) -> list[Finding]:
-    reader = await SqliteDisk(folder).open_reader()
-    try:
-        steps = [step async for step in Verification(reader, keys).run()]
-        return [step for step in steps if isinstance(step, Finding)]
-    finally:
-        await reader.close()
 
 
 def stored(folder: Path, sql: str) -> list[Any]:
