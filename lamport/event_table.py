@@ -12,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple, Self
 
 from lamport.blocks import BLOCK_EVENTS, Block, MisplacedFrame, dictionary_of, read_directory
 from lamport.dictionaries import Dictionaries
@@ -32,6 +33,15 @@ OPENED_AT_ONCE = 32
 
 _INTEGER = frozenset((int,))
 
+StoredRow = tuple[Any, ...]
+"""A fresh event as the database gives it: `Row`'s columns, and others behind them that mean nothing.
+
+Reads take them as they are: a `Row` of each would be one more object for the garbage collector to look at, a million
+times over.
+"""
+
+_ROW_KEY, _ROW_OFFSET = itemgetter(0), itemgetter(1)
+
 
 class Row(NamedTuple):
     """A fresh event: row key, offset, bytes, checksum (None: an older schema wrote none)."""
@@ -40,6 +50,11 @@ class Row(NamedTuple):
     offset: int
     data: bytes
     crc: int | None
+
+    @classmethod
+    def of(cls, stored: StoredRow) -> Self:
+        """One with names."""
+        return cls(*stored[: len(cls._fields)])
 
     @property
     def is_sound(self) -> bool:
@@ -78,9 +93,9 @@ class Lost(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Fresh events and those in blocks, and the row key up to which none was left out; None for the end."""
+    """Fresh events by rising keys, those in blocks, and the row key up to which none was left out; None for the end."""
 
-    rows: Sequence[Row]
+    rows: Sequence[StoredRow]
     parts: Sequence[Part]
     reached: int | None = None
 
@@ -102,7 +117,7 @@ class Found:
 
     def keys(self) -> Iterator[int]:
         """The row keys of everything found, in no order."""
-        yield from (row.key for row in self.rows)
+        yield from map(_ROW_KEY, self.rows)
         for part in self.parts:
             yield from part.keys()
 
@@ -110,7 +125,7 @@ class Found:
     def last_offset(self) -> int:
         """The offset of the last event of what `EventTable.following` found."""
         if self.rows:
-            return self.rows[-1].offset
+            return _offset_of(self.rows[-1])
         block, positions = self.parts[-1]
         last: int = block.offset + positions[-1]
         return last
@@ -125,7 +140,7 @@ class Found:
             if total:
                 yield self
             return
-        starts = [next(part.keys()) for part in self.parts] + [row.key for row in self.rows[::size]]
+        starts = [next(part.keys()) for part in self.parts] + [*map(_ROW_KEY, self.rows[::size])]
         starts.sort()
         cuts = [
             key >> STREAM_BITS << STREAM_BITS for key in starts[:: len(starts) * size // total + 1]
@@ -142,7 +157,8 @@ class Found:
     def within(self, low: int, high: int) -> "Found":
         """What of it lies from `low` to `high`."""
         parts = [Part(block, _meeting(block, low, high, places)) for block, places in self.parts]
-        rows = [row for row in self.rows if low <= row.key <= high]
+        first = bisect_left(self.rows, low, key=_ROW_KEY)
+        rows = self.rows[first : bisect_right(self.rows, high, first, key=_ROW_KEY)]
         return Found(rows, [part for part in parts if part.positions], self.reached)
 
 
@@ -171,18 +187,18 @@ class EventTable:
         blocks = size // BLOCK_EVENTS + 1
         sql = (_DESCENDING if descending else _ASCENDING).format(**_only(among))
         found = await self._reader.fetch(sql, (low, high, blocks, size))
-        reached = next((key for kind, key, *_ in found if kind == _BEYOND), None)
+        reached = next((one[0] for one in found if one[-1] == _BEYOND), None)
         rows, lost = self._rows(found)
         for row in lost:
             raise row.error
         if len(rows) == size:
-            last = rows[-1].key
+            last: int = rows[0 if descending else -1][0]
             reached = last if reached is None else (max if descending else min)(last, reached)
-        near = [one[:4] for kind, *one, _ in found if kind == _REACHING]
+        near = [one[:4] for one in found if one[-1] == _REACHING]
         opened = await self._opened_all(near)
         if opened is None:
             return await self.scan(low, high, size, among, descending=descending)
-        opened += await self._open_whole([one for kind, *one in found if kind == _NEXT])
+        opened += await self._open_whole([one[:-1] for one in found if one[-1] == _NEXT])
         parts = [Part(block, range(block.count)) for block in opened]
         return Found(rows, parts, reached)
 
@@ -202,7 +218,7 @@ class EventTable:
         listed = f"[{','.join(map(str, keys))}]"
         found = await self._reader.fetch(_BY_KEY, (listed,))
         rows, lost = self._rows(found)
-        stored = [one for kind, *one in found if kind == _NEXT]
+        stored = [one[:-1] for one in found if one[-1] == _NEXT]
         await self._learn(stored)
         by_row: defaultdict[int, list[int]] = defaultdict(list)
         for key in keys if stored else ():
@@ -222,13 +238,14 @@ class EventTable:
                 lost += [Lost(key, error) for key in inside]
         return Found(rows, parts), lost
 
-    def _rows(self, found: Iterable[Sequence[Any]]) -> tuple[list[Row], list[Lost]]:
+    def _rows(self, found: Iterable[StoredRow]) -> tuple[list[StoredRow], list[Lost]]:
         """The fresh events of an answer, and those whose place in their stream is no number any more."""
-        rows = [Row(*one) for kind, *one, _ in found if kind == _ROW]
-        if _INTEGER.issuperset(type(row.offset) for row in rows):
+        rows = [one for one in found if one[-1] == _ROW]
+        rows.sort(key=_ROW_KEY)
+        if _INTEGER.issuperset(map(type, map(_ROW_OFFSET, rows))):
             return rows, []
-        lost = [self._lost(row.key) for row in rows if type(row.offset) is not int]
-        return [row for row in rows if type(row.offset) is int], lost
+        lost = [self._lost(row[0]) for row in rows if type(row[1]) is not int]
+        return [row for row in rows if type(row[1]) is int], lost
 
     def _lost(self, key: int) -> Lost:
         """A fresh event of which only the row key is left."""
@@ -261,7 +278,7 @@ class EventTable:
         blocks = size // BLOCK_EVENTS + 1
         most = size if rows is None else rows
         found = await self._reader.fetch(_BY_OFFSET, (row, first, last, blocks, most))
-        packed = [one for kind, *one in found if kind == _NEXT]
+        packed = [one[:-1] for one in found if one[-1] == _NEXT]
         await self._learn(packed)
         stored = list(self._sound(packed))
         parts = [
@@ -270,7 +287,7 @@ class EventTable:
         ]
         if len(stored) < len(packed) or len(packed) == blocks:
             return Found((), parts)  # there are, or may be, more blocks before the first row
-        return Found([Row(*one) for kind, *one, _ in found if kind == _ROW], parts)
+        return Found([one for one in found if one[-1] == _ROW], parts)
 
     async def lowest_key(self, row: int, first: int) -> int | None:
         """A row key that no event of a stream from offset `first` on lies below; None where there is none."""
@@ -409,6 +426,11 @@ def unopened_block(  # noqa: PLR0917 - as above
     return Block(row, offset, data, directory, decompress)
 
 
+def _offset_of(row: StoredRow) -> int:
+    offset: int = row[1]
+    return offset
+
+
 def _extent(offset: Any, count: Any) -> tuple[int, int]:
     """The offsets of a block by its columns, in which anything may stand: then all that there can be."""
     if not isinstance(offset, int) or not isinstance(count, int):
@@ -438,56 +460,56 @@ def _only(among: Iterable[int] | None) -> dict[str, str]:
 
 
 _REACHING, _NEXT, _BEYOND, _ROW = range(4)
-"""What a row of an answer is: a block that reaches into a page, one that begins in it, where the first block behind
-the page begins, a fresh event."""
+"""What a row of an answer is, its last column: a block that reaches into a page, one that begins in it, where the first
+block behind the page begins, a fresh event."""
 
 _BLOCKS = 'SELECT key, last, "offset", count, data FROM blocks'
 
 # Parameters: ?1 and ?2 the lowest and highest key, ?3 blocks and ?4 rows at most. Of each stream one block at most
 # begins before a page and reaches into it.
 _ASCENDING = """
-SELECT 0, key, last, "offset", count, NULL FROM blocks WHERE last >= ?1 AND key IN (
+SELECT key, last, "offset", count, NULL, 0 FROM blocks WHERE last >= ?1 AND key IN (
   SELECT (SELECT max(b.key) FROM blocks b WHERE b.stream = s.row AND b.key < ?1) FROM streams s {streams})
 UNION ALL SELECT * FROM (
-  SELECT 1, key, last, "offset", count, data FROM blocks
+  SELECT key, last, "offset", count, data, 1 FROM blocks
   WHERE key BETWEEN ?1 AND ?2 {blocks} ORDER BY key LIMIT ?3)
 UNION ALL SELECT * FROM (
-  SELECT 2, key - 1, NULL, NULL, NULL, NULL FROM blocks
+  SELECT key - 1, NULL, NULL, NULL, NULL, 2 FROM blocks
   WHERE key BETWEEN ?1 AND ?2 {blocks} ORDER BY key LIMIT 1 OFFSET ?3)
 UNION ALL SELECT * FROM (
-  SELECT 3, key, "offset", bytes, crc, NULL FROM events WHERE key BETWEEN ?1 AND ifnull((
+  SELECT key, "offset", bytes, crc, NULL, 3 FROM events WHERE key BETWEEN ?1 AND ifnull((
     SELECT key FROM blocks WHERE key BETWEEN ?1 AND ?2 {blocks} ORDER BY key LIMIT 1 OFFSET ?3), ?2)
   {rows} ORDER BY key LIMIT ?4)
 """
 _DESCENDING = """
-SELECT 0, key, last, "offset", count, NULL FROM blocks WHERE last > ?2 AND key IN (
+SELECT key, last, "offset", count, NULL, 0 FROM blocks WHERE last > ?2 AND key IN (
   SELECT (SELECT max(b.key) FROM blocks b WHERE b.stream = s.row AND b.key <= ?2) FROM streams s {streams})
 UNION ALL SELECT * FROM (
-  SELECT 1, key, last, "offset", count, data FROM blocks
+  SELECT key, last, "offset", count, data, 1 FROM blocks
   WHERE last BETWEEN ?1 AND ?2 {blocks} ORDER BY last DESC LIMIT ?3)
 UNION ALL SELECT * FROM (
-  SELECT 2, last + 1, NULL, NULL, NULL, NULL FROM blocks
+  SELECT last + 1, NULL, NULL, NULL, NULL, 2 FROM blocks
   WHERE last BETWEEN ?1 AND ?2 {blocks} ORDER BY last DESC LIMIT 1 OFFSET ?3)
 UNION ALL SELECT * FROM (
-  SELECT 3, key, "offset", bytes, crc, NULL FROM events WHERE key BETWEEN ifnull((
+  SELECT key, "offset", bytes, crc, NULL, 3 FROM events WHERE key BETWEEN ifnull((
     SELECT last FROM blocks WHERE last BETWEEN ?1 AND ?2 {blocks} ORDER BY last DESC LIMIT 1 OFFSET ?3), ?1) AND ?2
   {rows} ORDER BY key DESC LIMIT ?4)
 """
 _MASK = MAX_STREAMS - 1
 _BY_KEY = f"""
-SELECT 3, key, "offset", bytes, crc, NULL FROM events WHERE key IN (SELECT value FROM json_each(?1))
-UNION ALL SELECT 1, key, last, "offset", count, data FROM blocks WHERE key IN (
+SELECT key, "offset", bytes, crc, NULL, 3 FROM events WHERE key IN (SELECT value FROM json_each(?1))
+UNION ALL SELECT key, last, "offset", count, data, 1 FROM blocks WHERE key IN (
   SELECT (SELECT max(b.key) FROM blocks b WHERE b.stream = k.value & {_MASK} AND b.key <= k.value)
   FROM json_each(?1) k)
 """  # noqa: S608 - a number of ours
 # ?1 the stream, ?2 and ?3 the first and last offset, ?4 blocks and ?5 rows at most.
 _BY_OFFSET = """
 SELECT * FROM (
-  SELECT 1, key, last, "offset", count, data FROM blocks WHERE stream = ?1 AND "offset" <= ?3 AND "offset" >= ifnull((
+  SELECT key, last, "offset", count, data, 1 FROM blocks WHERE stream = ?1 AND "offset" <= ?3 AND "offset" >= ifnull((
     SELECT max(b."offset") FROM blocks b WHERE b.stream = ?1 AND b."offset" <= ?2), 0) AND "offset" + count > ?2
   ORDER BY "offset" LIMIT ?4)
 UNION ALL SELECT * FROM (
-  SELECT 3, key, "offset", bytes, crc, NULL FROM events WHERE stream = ?1 AND "offset" BETWEEN ?2 AND ?3
+  SELECT key, "offset", bytes, crc, NULL, 3 FROM events WHERE stream = ?1 AND "offset" BETWEEN ?2 AND ?3
   ORDER BY "offset" LIMIT ?5)
 """
 _LOWEST = """

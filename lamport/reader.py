@@ -25,7 +25,7 @@ from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Head, Seal, Seale
 from lamport.codec import MAX_EVENT_BYTES, damaged_event, decode_events, decode_stored
 from lamport.errors import DAMAGE_REMEDY, DamagedRange
 from lamport.event import Event
-from lamport.event_table import Found, Row
+from lamport.event_table import Found, Row, StoredRow
 from lamport.ids import MAX_LAMPORT, EventKey, NodeId, StreamId
 from lamport.offsets import NOTHING, OffsetMap, OffsetRange, missing
 from lamport.postings import tag_hash
@@ -39,8 +39,10 @@ from lamport.tags import MAX_TAGS, Alternative, Where
 PAGE_EVENTS = 1_000
 """Events of a page; one with many equal Lamport timestamps may be longer."""
 
-DECODED_EVENTS = 256
-"""So many events are decoded at once: what fits a processor's cache is made and dropped in half the time."""
+DECODED_EVENTS = 64
+"""So many events are decoded at once: what fits a processor's cache is made and dropped in half the time. And it is too
+few, with those that were decoded before, to wake Python's cycle collector, where whoever runs the node left it as it
+is."""
 
 SCANNED_PAGES = 4
 """So many pages of everything are fetched at once, one hop to the database's thread for all, and decoded one by one."""
@@ -173,10 +175,10 @@ class Reader:
                 damage = error  # what lies before it may be all that is wanted
                 break
             more = [one for part, places in found.parts for one in part.bytes_at(places)]
-            sound = [*takewhile(lambda one: isinstance(one.data, bytes), found.rows)]
-            more += [one.data for one in sound]
+            sound = [*takewhile(lambda one: isinstance(one[2], bytes), found.rows)]
+            more += [one[2] for one in sound]
             if len(sound) < len(found.rows):
-                lost = found.rows[len(sound)].offset
+                lost = found.rows[len(sound)][1]
                 damage = _damaged(self._address(row, lost), lost, lost)
                 last = lost - 1
             if not more:
@@ -193,7 +195,7 @@ class Reader:
         with translated_errors():
             found, lost = await self._store.events.find_sound(sorted(held))
         events = [self._lost(key, error.damage.first) for key, error in lost]
-        events += [self._whatever_left(row) for row in found.rows]
+        events += [self._whatever_left(Row.of(row)) for row in found.rows]
         for block, positions in found.parts:
             for at in positions:
                 events += block.events(self._address(block.row, block.offset + at), (at,))
@@ -310,9 +312,8 @@ class Reader:
                 events = self._decoded(piece, where, bounds, cut, descending=descending)
                 if events:
                     yield events
-                    await asyncio.sleep(
-                        0
-                    )  # others had their turn while a page was fetched: so they have here
+                    # Others had their turn while a page was fetched: so they have here.
+                    await asyncio.sleep(0)
             if page.reached is None:
                 return
             size = PAGE_EVENTS if page else size * 2
@@ -443,13 +444,13 @@ class _Span(NamedTuple):
         seen = [at for at in positions if not self.hides(block.lamport_at(at))]
         return seen if len(seen) < len(positions) else positions  # a range is decoded at once
 
-    def wanted(self, rows: Sequence[Row]) -> Sequence[Row]:
+    def wanted(self, rows: Sequence[StoredRow]) -> Sequence[StoredRow]:
         """Those of a stream's fresh events that are wanted."""
         lower, upper = self.lower, self.upper
         inside = [row for row in rows if lower < row[1] <= upper]
         if not self.retracted.of(self.stream):
             return inside
-        return [row for row in inside if not self.hides(row.key >> STREAM_BITS)]
+        return [row for row in inside if not self.hides(row[0] >> STREAM_BITS)]
 
     def hides(self, lamport: int) -> bool:
         """Whether the event with this timestamp is left out."""
@@ -507,9 +508,9 @@ class _Lookup:
         self._ranked = True
 
 
-def _by_stream(rows: Iterable[Row]) -> dict[int, list[Row]]:
+def _by_stream(rows: Iterable[StoredRow]) -> dict[int, list[StoredRow]]:
     """Rows by the local numbers of their streams."""
-    found: defaultdict[int, list[Row]] = defaultdict(list)
+    found: defaultdict[int, list[StoredRow]] = defaultdict(list)
     for row in rows:
         found[row[0] & MAX_STREAMS - 1].append(row)
     return found
@@ -526,17 +527,17 @@ def _matching(where: Where, events: list[Event], own: NodeId) -> list[Event]:
     return [one for one in events if matches(one[3], is_local=one[0][1].node == own)]
 
 
-def _decoded_rows(stream: StreamId, rows: Sequence[Row]) -> Sequence[Event]:
+def _decoded_rows(stream: StreamId, rows: Sequence[StoredRow]) -> Sequence[Event]:
     """Fresh events of a stream, decoded by one call where all of them are as they were written."""
     if not rows:
         return ()
-    keys, offsets, data, checksums = zip(*rows, strict=True)
+    keys, offsets, data, checksums, *_ = zip(*rows, strict=True)
     # What is wrong with one of them is told below; in a damaged row not even bytes need stand.
     with suppress(ValueError, TypeError, RecursionError, msgpack.UnpackException):
         if checksums == tuple(map(row_checksum, keys, offsets, data)):
             lamports = [key >> STREAM_BITS for key in keys]
             return decode_events(stream, offsets, lamports, data)
-    return [_decoded_row(stream, row) for row in rows]
+    return [_decoded_row(stream, Row.of(row)) for row in rows]
 
 
 def _decoded_row(stream: StreamId, row: Row) -> Event:

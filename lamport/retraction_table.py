@@ -13,7 +13,7 @@ from lamport.chain import Keys
 from lamport.codec import verify_event
 from lamport.errors import CorruptRange, VoidRetraction
 from lamport.event import Event
-from lamport.event_table import EventTable
+from lamport.event_table import EventTable, Row
 from lamport.ids import EventKey, NodeId, StreamId
 from lamport.postings import tag_hash
 from lamport.retraction import RETRACT_TAG, Retracted, Retraction, is_retraction, read_retraction
@@ -104,7 +104,8 @@ async def _retractions(
 ) -> list[Retraction]:
     """Those under these row keys, which rise. What is damaged on this disk is left out: `shoal verify` tells it."""
     table, _ = await events.find_sound(row_keys)
-    stored = [(row.key & MAX_STREAMS - 1, row.offset, row.data) for row in table.rows]
+    rows = map(Row.of, table.rows)
+    stored = [(row.key & MAX_STREAMS - 1, row.offset, row.data) for row in rows]
     for block, positions in table.parts:
         data = block.bytes_at(positions)
         places = zip(positions, data, strict=True)
