@@ -104,6 +104,11 @@ class Found:
         return bool(self.rows or self.parts)
 
     @property
+    def count(self) -> int:
+        """How many events were found."""
+        return len(self.rows) + sum(len(positions) for _, positions in self.parts)
+
+    @property
     def is_in_order(self) -> bool:
         """Whether each part lies behind the one before, as those of a single stream do: nothing is to be sorted."""
         if self.rows:
@@ -135,16 +140,15 @@ class Found:
 
         Groups of equal timestamps stay whole.
         """
-        total = len(self.rows) + sum(len(positions) for _, positions in self.parts)
+        total = self.count
         if total <= size + size // 2 or not all(isinstance(at, range) for _, at in self.parts):
             if total:
                 yield self
             return
         starts = [next(part.keys()) for part in self.parts] + [*map(_ROW_KEY, self.rows[::size])]
         starts.sort()
-        cuts = [
-            key >> STREAM_BITS << STREAM_BITS for key in starts[:: len(starts) * size // total + 1]
-        ]
+        step = max(1, len(starts) * size // total)
+        cuts = [key >> STREAM_BITS << STREAM_BITS for key in starts[::step]]
         edges = [0, *dict.fromkeys(cuts[1:]), 2**63]
         windows = [(low, high - 1) for low, high in pairwise(edges)]
         for low, high in reversed(windows) if descending else windows:

@@ -39,10 +39,13 @@ from lamport.tags import MAX_TAGS, Alternative, Where
 PAGE_EVENTS = 1_000
 """Events of a page; one with many equal Lamport timestamps may be longer."""
 
-DECODED_EVENTS = 64
+DECODED_EVENTS = 128
 """So many events are decoded at once: what fits a processor's cache is made and dropped in half the time. And it is too
 few, with those that were decoded before, to wake Python's cycle collector, where whoever runs the node left it as it
 is."""
+
+TURN_EVENTS = 256
+"""Behind so many decoded events of a page others have their turn: a millisecond or two."""
 
 SCANNED_PAGES = 4
 """So many pages of everything are fetched at once, one hop to the database's thread for all, and decoded one by one."""
@@ -308,12 +311,15 @@ class Reader:
         low, high, size = lowest, _LAST_ROW_KEY, PAGE_EVENTS
         while low <= high:
             page = await self._page(plan, low, high, size, descending=descending)
+            decoded = 0  # others had their turn while the page was fetched
             for piece in page.pieces(DECODED_EVENTS, descending=descending):
                 events = self._decoded(piece, where, bounds, cut, descending=descending)
+                decoded += piece.count
                 if events:
                     yield events
-                    # Others had their turn while a page was fetched: so they have here.
+                if decoded >= TURN_EVENTS:
                     await asyncio.sleep(0)
+                    decoded = 0
             if page.reached is None:
                 return
             size = PAGE_EVENTS if page else size * 2

@@ -351,3 +351,24 @@ def test_the_hash_is_known_at_every_offset_held(tmp_path: Path) -> None:
             assert await log.hash_at(log.stream, 0) is None
 
     asyncio.run(run())
+
+
+def test_others_have_their_turn_while_a_page_is_decoded(tmp_path: Path) -> None:
+    """One page of the database holds all of these events: no fetch lets anybody run in between."""
+    events, turns = 4 * lamport.reader.TURN_EVENTS, 0
+
+    async def go_round() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def run() -> set[int]:
+        async with open_log(tmp_path) as log:
+            await log.publish(drafts(events))
+            others = asyncio.create_task(go_round())
+            seen = {turns async for _ in log.read(ALL_EVENTS)}
+            others.cancel()
+        return seen
+
+    assert len(asyncio.run(run())) == events // lamport.reader.TURN_EVENTS
