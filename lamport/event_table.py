@@ -32,6 +32,8 @@ OPENED_AT_ONCE = 32
 
 
 _INTEGER = frozenset((int,))
+_COLUMNS = (bytes, int, int, int)
+"""Types of a block's columns, but for its key."""
 
 StoredRow = tuple[Any, ...]
 """A fresh event as the database gives it: `Row`'s columns, and others behind them that mean nothing.
@@ -413,18 +415,18 @@ def unopened_block(  # noqa: PLR0917 - as above
     key: int, last: int, offset: int, count: int, data: bytes, dictionaries: Dictionaries
 ) -> Block:
     """A block as it is stored, its frames not looked at yet; raises as `checked_block` does."""
-    columns: tuple[Any, ...] = (
-        data,
-        last,
-        offset,
-        count,
-    )  # of a damaged row anything may stand there
-    if [type(one) for one in columns] != [bytes, int, int, int]:
+    # In a damaged row anything may stand.
+    types: tuple[type, ...] = (type(data), type(last), type(offset), type(count))
+    if types != _COLUMNS:
         raise ValueError("its columns are of other types than were written")
     directory = read_directory(data)
-    row, lamports = key & MAX_STREAMS - 1, (directory.lamports[0], directory.last_lamport)
-    keys = tuple(lamport << STREAM_BITS | row for lamport in lamports)
-    if (*keys, directory.positions[-1]) != (key, last, count):
+    row = key & MAX_STREAMS - 1
+    first = directory.lamports[0] << STREAM_BITS | row
+    if (first, directory.last_lamport << STREAM_BITS | row, directory.positions[-1]) != (
+        key,
+        last,
+        count,
+    ):
         raise ValueError("its directory belongs in another place")
     decompress = dictionaries.decompressor(directory.dictionary)
     return Block(row, offset, data, directory, decompress)

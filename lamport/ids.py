@@ -103,7 +103,7 @@ class StreamId(NamedTuple):
     @property
     def base(self) -> "StreamId":
         """The stream itself, whichever branch of it this is."""
-        return StreamId(self.node, self.number)
+        return StreamId(self.node, self.number) if self.branch else self
 
 
 class EventKey(NamedTuple):

@@ -8,7 +8,7 @@ ends inside a group of equal timestamps, and each page is put into the total ord
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -392,7 +392,8 @@ class Reader:
     def _span(self, stream: StreamId, first: int, end: int, bounds: Bounds) -> "_Span":
         lower = max(bounds.lower.of(stream), self.kept_from(stream) - 1, first - 1)
         upper = min(bounds.upper.of(stream), end)
-        return _Span(stream, lower, upper, self._store.retracted, bounds.as_of)
+        retracted = self._store.retracted
+        return _Span(stream, lower, upper, retracted.of(stream), retracted, bounds.as_of)
 
     async def _lowest_row_key(self, bounds: Bounds) -> int | None:
         """Where a scan for what lies within must begin; None where nothing does."""
@@ -429,12 +430,14 @@ class Reader:
 class _Span(NamedTuple):
     """A stream, and the offsets between which its events are wanted, unless they are hidden.
 
-    Above `lower`, not above `upper`, not hidden by what is retracted up to `as_of`.
+    Above `lower`, not above `upper`, not hidden by what is retracted up to `as_of`; `hidden` are the timestamps of what
+    is hidden by anything.
     """
 
     stream: StreamId
     lower: int
     upper: int
+    hidden: Mapping[int, object]
     retracted: Retracted
     as_of: OffsetMap | None
 
@@ -445,7 +448,7 @@ class _Span(NamedTuple):
             positions = range(max(positions.start, first), min(positions.stop, stop))
         else:
             positions = [at for at in positions if first <= at < stop]
-        if not self.retracted.of(self.stream):
+        if not self.hidden:
             return positions
         seen = [at for at in positions if not self.hides(block.lamport_at(at))]
         return seen if len(seen) < len(positions) else positions  # a range is decoded at once
@@ -454,13 +457,13 @@ class _Span(NamedTuple):
         """Those of a stream's fresh events that are wanted."""
         lower, upper = self.lower, self.upper
         inside = [row for row in rows if lower < row[1] <= upper]
-        if not self.retracted.of(self.stream):
+        if not self.hidden:
             return inside
         return [row for row in inside if not self.hides(row[0] >> STREAM_BITS)]
 
     def hides(self, lamport: int) -> bool:
         """Whether the event with this timestamp is left out."""
-        if lamport not in self.retracted.of(self.stream):
+        if lamport not in self.hidden:
             return False
         return self.retracted.hides(EventKey(lamport, self.stream), self.as_of)
 
