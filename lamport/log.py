@@ -57,7 +57,7 @@ from lamport.serving import Serving
 from lamport.snapshot_table import KeptSnapshots, SnapshotTable
 from lamport.store import Store
 from lamport.tags import Where
-from lamport.tidying import IDLE_S, Tidying
+from lamport.tidying import Tidying
 from lamport.turns import Turns
 from lamport.upcasters import NO_UPCASTERS, Upcasters
 from lamport.withdrawal import Withdrawals
@@ -527,11 +527,11 @@ class EventLog(KeptSnapshots):
     async def _idle(self) -> None:
         """Wait for a request; where none comes for a while, make a step of what nobody waits for."""
         # A busy log does not even ask whether there is something to be done.
-        rest_s, bell = self._turns.rest_s, self._bell.rings_within
+        rest_s, bell, tidying = self._turns.rest_s, self._bell.rings_within, self._tidying
         if rest_s is not None:
             await bell(rest_s)
-        elif not (self._closed or await bell(IDLE_S) or await bell(self._tidying.more_s)):
-            await self._tidying.step()
+        elif not (self._closed or await bell(tidying.idle_s) or await bell(tidying.more_s)):
+            await tidying.step()
 
     async def _commit(self, group: list[Request]) -> int:
         """Write one commit; returns how many events it has."""

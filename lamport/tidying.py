@@ -54,8 +54,13 @@ class Tidying:
         self._is_broken = False
 
     @property
+    def idle_s(self) -> float:
+        """How long the log is to rest before it is asked whether anything is to be done."""
+        return IDLE_S
+
+    @property
     def more_s(self) -> float | None:
-        """How much longer than `IDLE_S` the log is to rest before `step`; None where nothing is to be done."""
+        """How much longer than `idle_s` the log is to rest before `step`; None where nothing is to be done."""
         if self._is_due(idle=True) or self._prune_step() is not None:
             return 0.0 if self._has_room else RETRY_S
         return self._pruning.idle_s
