@@ -36,7 +36,7 @@ _BENCHMARKS = {
     "scan": (scan.measure, library.EVENTS),
     "disk": (disk.measure, library.EVENTS),
     "coldopen": (coldopen.measure, library.EVENTS),
-    "fold": (fold.measure, fold.EVENTS),
+    "fold": (fold.measure, library.EVENTS),
     "reduce": (reduce.measure, fold.EVENTS),
     "timetravel": (timetravel.measure, fold.EVENTS),
     "catchup-replay": (catchup.measure, fold.EVENTS),

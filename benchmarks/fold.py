@@ -17,7 +17,7 @@ from lamport.tags import ALL_EVENTS
 from transport.identity import Identity
 
 EVENTS = 100_000
-"""Events in the log, unless another number is asked for."""
+"""Events in the log of `reduce` and of all that measure what comes late; `fold` itself has a million."""
 
 Totals = tuple[int, float]
 """The state: how many events, and the sum of their values."""
