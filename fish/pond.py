@@ -438,6 +438,7 @@ class Pond:
         if self._closed is not None:
             return await asyncio.shield(self._closed)
         self._closed = asyncio.get_running_loop().create_future()
+        self._around.ahead.hurry()
         try:
             await self._end_tasks()
             await self._save_all()

@@ -13,7 +13,6 @@ from bisect import bisect_right
 from collections.abc import (
     AsyncIterator,
     Callable,
-    Generator,
     Iterable,
     Iterator,
     Mapping,
@@ -42,13 +41,6 @@ RECENT = 4
 NEAREST = 512
 """Behind them one stays in each span of distances, from here on; a restart forgets the checkpoints in memory, and a
 late event then costs at most four times its distance and what lies between two snapshots."""
-
-SLICE_S = 0.001
-"""So long encoding a state keeps the loop, about, …"""
-
-RESTS = 4
-"""… and then rests so many times as long: nobody waits for it, and what others are at takes a dozen turns of the loop.
-In the simulator, whose clock stands still meanwhile, it never rests."""
 
 _NONE: Mapping[EventKey, int] = {}
 """No snapshots are kept of most fish; one for all."""
@@ -325,8 +317,8 @@ class SnapshotShelf(Generic[State]):
             plain = (
                 state if serialize is None else self._watched(serialize, "serialize_state", state)
             )
-            encoded = await _patiently(encode_in_steps(plain))
-        except (Exception, SystemExit, Overran) as error:  # noqa: BLE001 - a state that has no bytes, or the fish's own `serialize_state`
+            encoded = await self._ahead.patiently(encode_in_steps(plain))
+        except (Exception, SystemExit, Overran) as error:  # noqa: BLE001 - the fish's own, or of no bytes
             self._is_encodable = False
             _LOGGER.info("fish %r is replayed at every start: %s", self._fish.name, error)
             return None
@@ -403,21 +395,6 @@ def _spans(count: int) -> Iterator[range]:
     while distance < count:
         yield range(distance, 2 * distance + 1)
         distance *= 2
-
-
-async def _patiently(steps: Generator[None, None, bytes]) -> bytes:
-    """Take steps to their end, and rest in between: a large state may take its time."""
-    loop = asyncio.get_running_loop()
-    due = loop.time() + SLICE_S
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            encoded: bytes = end.value
-            return encoded
-        if loop.time() >= due:
-            await asyncio.sleep(RESTS * SLICE_S)
-            due = loop.time() + SLICE_S
 
 
 @asynccontextmanager

@@ -42,9 +42,9 @@ REACH = 3
 """A checkpoint is kept for so many times the power of two that divides its number: late by d costs at most 2 d …"""
 
 SPREAD = 256
-"""… and where its power is large enough that there are at most so many of them, for ever: going back to any place costs
-less than 1 / 128 of all events above the distance. Ten streams that have ten chunks each of ten events for a history of
-100,000 then cost 1.5 times that, and the span."""
+"""… and where its power is large enough that there are at most so many of them, for ever: going back to any place
+costs less than 1 / 128 of all events above the distance. Ten streams that have ten chunks each of ten events for a
+history of 100,000 then cost 1.5 times that, and the span."""
 
 DENSE_FROM = 256
 """States closer to each other than this are not worth a place for ever: a replay of so many events is short."""
