@@ -17,7 +17,7 @@ from typing import Any, Generic, NamedTuple
 from fish.definition import Metadata, State
 from fish.errors import FishStopped, Overran
 from fish.log import Log, horizons_behind
-from fish.oversight import NO_OVERSIGHT, Oversight
+from fish.oversight import Oversight
 from fish.shown import Shown
 from fish.snapshots import closing
 from fish.turns import Turns
@@ -66,7 +66,7 @@ class Lookout(Shown[State], Generic[State]):
 
     asks = "on_event"
 
-    def __init__(self, log: Log, where: Where, oversight: Oversight = NO_OVERSIGHT) -> None:
+    def __init__(self, log: Log, where: Where, oversight: Oversight) -> None:
         super().__init__()
         self._log = log
         self._where = where
@@ -154,7 +154,7 @@ class BestMatch(Lookout[Event | None]):
         log: Log,
         where: Where,
         should_replace: ShouldReplace,
-        oversight: Oversight = NO_OVERSIGHT,
+        oversight: Oversight,
     ) -> None:
         super().__init__(log, where, oversight)
         self._should_replace = should_replace
@@ -199,7 +199,7 @@ class Reduced(Lookout[State], Generic[State]):
         where: Where,
         on_event: Callable[[State, Any, Metadata], State],
         initial: State,
-        oversight: Oversight = NO_OVERSIGHT,
+        oversight: Oversight,
     ) -> None:
         super().__init__(log, where, oversight)
         self._on_event = on_event

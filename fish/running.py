@@ -29,7 +29,7 @@ from fish.news import News
 from fish.observation import Held, Observation, held, present
 from fish.purity import examined
 from fish.reports import Report, ReportKind
-from fish.snapshots import OnItsWay, Snapshot, SnapshotShelf, closing
+from fish.snapshots import Chosen, Snapshot, SnapshotShelf, closing
 from fish.surroundings import Surroundings
 from fish.timeline import Checkpoint, Timeline
 from lamport.errors import DamagedEvent
@@ -405,9 +405,9 @@ class RunningFish(Generic[State]):
         is_head = timeline.key == current.key and timeline.state is current.state
         return current, timeline.kept() if is_head else ()
 
-    async def _write(self, writing: OnItsWay[State], timeline: Timeline[State], calls: int) -> None:
+    async def _write(self, chosen: Chosen[State], timeline: Timeline[State], calls: int) -> None:
         async with self._around.turns_to_save:
-            is_stored = await self._shelf.write(writing)
+            is_stored = await self._shelf.write(chosen)
         if timeline is self._timeline:  # or they are counted anew
             self._tried_calls = calls
             self._saved_calls = calls if is_stored else self._saved_calls

@@ -26,7 +26,7 @@ from fish.ahead import Ahead
 from fish.definition import Fish, State, State_co
 from fish.errors import FishStopped, Overran, StateCodecError
 from fish.log import Log
-from fish.oversight import NO_OVERSIGHT, Oversight
+from fish.oversight import Oversight
 from fish.states import decode_state, encode_in_steps
 from fish.timeline import Checkpoint
 from lamport.errors import StoreRefused
@@ -66,10 +66,11 @@ class Snapshot(Generic[State_co]):
 
 
 @dataclass(slots=True)
-class OnItsWay(Generic[State]):
-    """Snapshots on their way to the log, oldest first, and the keys of those that go with them.
+class Chosen(Generic[State]):
+    """What is to be kept of a fish: states that are still to be encoded, oldest first, and the keys of what goes.
 
-    From `spoilt_from` on they do not hold any more: an event came late meanwhile, or was retracted.
+    The log keeps the encoded ones in its own time (`lamport.snapshot_table.Writing`), and knows nothing of events. From
+    `spoilt_from` on they do not hold any more: an event came late meanwhile, or was retracted.
     """
 
     new: Sequence[Snapshot[State]]
@@ -104,11 +105,11 @@ class SnapshotShelf(Generic[State]):
         self,
         fish: Fish[State],
         log: Log,
-        oversight: Oversight = NO_OVERSIGHT,
-        ahead: Ahead | None = None,
+        oversight: Oversight,
+        ahead: Ahead,
     ) -> None:
         """`ahead` is shared by all fish of a pond."""
-        self._ahead = ahead or Ahead()
+        self._ahead = ahead
         self._fish = fish
         self._log = log
         self._oversight = oversight
@@ -121,7 +122,7 @@ class SnapshotShelf(Generic[State]):
         """Keys of what is kept, and how many events each is made of. It is replaced, never changed."""
         self._spoilt: tuple[EventKey, ...] = ()
         """Keys of what is stored and does not hold any more."""
-        self._writing: OnItsWay[State] | None = None
+        self._writing: Chosen[State] | None = None
         self.encoded_bytes = 0
         """The size of the state that was encoded last: what that costs, the next time will cost."""
 
@@ -166,7 +167,7 @@ class SnapshotShelf(Generic[State]):
 
     def begin(
         self, snapshot: Snapshot[State], behind: Sequence[Checkpoint[State]] = ()
-    ) -> OnItsWay[State]:
+    ) -> Chosen[State]:
         """Choose what to keep: a snapshot, and of the checkpoints behind it, oldest first, those that are worth it.
 
         Until `end` no other writing begins. Who waits for the state is kept waiting by this: it makes no more than it
@@ -174,10 +175,10 @@ class SnapshotShelf(Generic[State]):
         """
         assert self._writing is None, "one after the other"
         over = asyncio.get_running_loop().create_future()
-        self._writing = OnItsWay(*self._chosen(snapshot, behind), over)
+        self._writing = Chosen(*self._choice(snapshot, behind), over)
         return self._writing
 
-    async def write(self, writing: OnItsWay[State]) -> bool:
+    async def write(self, chosen: Chosen[State]) -> bool:
         """Keep what was chosen, if the states can be encoded and the disk has room; returns whether it is stored.
 
         Where there is no room to encode the rest ahead, what is encoded is stored first.
@@ -187,11 +188,11 @@ class SnapshotShelf(Generic[State]):
         """
         portion: list[StoredSnapshot] = []
         try:
-            for each in writing.new:
+            for each in chosen.new:
                 while not await self._encoded_ahead(each, portion):
-                    if not await self._room_made(writing, portion):
+                    if not await self._room_made(chosen, portion):
                         return False
-            return bool(portion) and await self._keep(writing, portion, writing.thinned)
+            return bool(portion) and await self._keep(chosen, portion, chosen.thinned)
         except StoreRefused as error:
             _LOGGER.warning("fish %r: no snapshot was kept: %s", self._fish.name, error)
             return False
@@ -211,19 +212,19 @@ class SnapshotShelf(Generic[State]):
                 self._ahead.add(len(one.state))
             return True
 
-    async def _room_made(self, writing: OnItsWay[State], portion: list[StoredSnapshot]) -> bool:
+    async def _room_made(self, chosen: Chosen[State], portion: list[StoredSnapshot]) -> bool:
         """Store what is encoded, or wait for others to do so; returns whether it is stored."""
         if not portion:
             await self._ahead.freed()
             return True
-        is_stored = await self._keep(writing, portion, ())
+        is_stored = await self._keep(chosen, portion, ())
         self._ahead.give_back(_size(portion))
         portion.clear()
         return is_stored
 
     async def _keep(
         self,
-        writing: OnItsWay[State],
+        chosen: Chosen[State],
         portion: Sequence[StoredSnapshot],
         thinned: Sequence[EventKey],
     ) -> bool:
@@ -233,7 +234,7 @@ class SnapshotShelf(Generic[State]):
             self._is_foreign = False
         is_stored = await self._log.save_snapshots(tuple(portion), thinned)
         if is_stored:
-            self._note(writing, portion, thinned)
+            self._note(chosen, portion, thinned)
         return is_stored
 
     def end(self) -> None:
@@ -244,16 +245,16 @@ class SnapshotShelf(Generic[State]):
 
     def _note(
         self,
-        writing: OnItsWay[State],
+        chosen: Chosen[State],
         stored: Sequence[StoredSnapshot],
         gone: Sequence[EventKey],
     ) -> None:
         kept = {key: count for key, count in self._kept.items() if key not in gone}
-        self._kept = kept | {one.key: one.count for one in stored if writing.holds(one.key)}
-        late = (one.key for one in stored if not writing.holds(one.key))
+        self._kept = kept | {one.key: one.count for one in stored if chosen.holds(one.key)}
+        late = (one.key for one in stored if not chosen.holds(one.key))
         self._spoilt = (*(key for key in self._spoilt if key not in gone), *late)
 
-    def _chosen(
+    def _choice(
         self, snapshot: Snapshot[State], behind: Sequence[Checkpoint[State]]
     ) -> tuple[Sequence[Snapshot[State]], tuple[EventKey, ...]]:
         """What to write, oldest first, and the keys of what is not worth its place any more.
