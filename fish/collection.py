@@ -23,7 +23,7 @@ from fish.oversight import Oversight
 from fish.running import RunningFish
 from fish.shown import Shown
 from fish.snapshots import closing
-from fish.turns import Turns
+from fish.time_slice import TimeSlice
 from lamport.errors import LogClosed
 from lamport.event import Event
 from lamport.ids import StreamId
@@ -204,12 +204,12 @@ class Collection(Shown[tuple[State, ...]], Generic[State]):
         self, events: Iterable[Event]
     ) -> dict[tuple[str, int], tuple[Fish[State], int]]:
         """The fish that these seeds name; of several seeds of one fish the last counts."""
-        named, turns = {}, Turns()
+        named, time_slice = {}, TimeSlice()
         for event in events:
             fish = made(self._make_fish, event, self._log, self._water.oversight)
             if fish is not None:
                 named[fish.name, fish.version] = fish, event.timestamp
-            await turns.give_way()
+            await time_slice.give_way()
         return named
 
     def _admit(self, seeds: dict[tuple[str, int], tuple[Fish[State], int]]) -> None:
@@ -348,13 +348,13 @@ class FirstNamed(Shown[State], Generic[State]):
         super().end()
 
     async def _settles_on(self, events: Iterable[Event]) -> bool:
-        node, turns = self._log.node, Turns()
+        node, time_slice = self._log.node, TimeSlice()
         for event in events:
             if self._seed.matches(event.tags, is_local=event.stream.node == node):
                 fish = made(self._make_fish, event, self._log, self._water.oversight)
                 if fish is not None and self._is_watching(fish):
                     return True
-                await turns.give_way()
+                await time_slice.give_way()
         return False
 
     def _is_watching(self, fish: Fish[State]) -> bool:

@@ -20,7 +20,7 @@ from fish.log import Log, horizons_behind
 from fish.oversight import Oversight
 from fish.shown import Shown
 from fish.snapshots import closing
-from fish.turns import Turns
+from fish.time_slice import TimeSlice
 from lamport.errors import LogClosed, UpcastFailed
 from lamport.event import Event
 from lamport.ids import StreamId
@@ -100,10 +100,10 @@ class Lookout(Shown[State], Generic[State]):
                 await self._take_all(page)
 
     async def _take_all(self, events: Iterable[Event]) -> None:
-        turns = Turns()
+        time_slice = TimeSlice()
         for event in events:
             self._take_watched(event)
-            await turns.give_way()
+            await time_slice.give_way()
 
     def _take_watched(self, event: Event) -> None:
         """Take an event in today's version; what is called for that may be interrupted."""

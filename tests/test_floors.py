@@ -78,7 +78,7 @@ FLOORS = (
         " fish.machines.ledger fish.machines.stability fish.machines.runtime fish.log fish.ahead fish.snapshots"
         " fish.observation"
         " fish.running fish.effects fish.pond fish.feed fish.explaining fish.shown fish.residents fish.surroundings"
-        " fish.standing fish.turns fish.lookout fish.collection fish.folding fish.protocols fish.protocols.playing"
+        " fish.standing fish.time_slice fish.lookout fish.collection fish.folding fish.protocols fish.protocols.playing"
         " transport.intake"
         " transport.finishing transport.membership transport transport.forks transport.repairs transport.rooting"
         " transport.link transport.bans transport.newcomer transport.meeting transport.standing transport.peers"
