@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any, Generic, NamedTuple, Protocol
 
 from fish.definition import Fish, Metadata, State
-from fish.errors import FishConflict, FishStopped, Overran, PondClosed
+from fish.errors import RAISED_WHILE_WATCHED, FishConflict, FishStopped, PondClosed
 from fish.log import Log, horizons_behind
 from fish.observation import Observation
 from fish.oversight import Oversight
@@ -90,8 +90,8 @@ def made(
         )
         if fish is None or isinstance(fish, Fish):
             return fish
-        raise TypeError(f"it gave {fish!r}, which is no fish")  # noqa: TRY301 - one way to tell
-    except (Exception, SystemExit, Overran):
+        raise TypeError(f"it gave {fish!r}, which is no fish")
+    except RAISED_WHILE_WATCHED:
         _LOGGER.exception("the seed %s is skipped: the factory of its fish raised", event.key)
         return None
 

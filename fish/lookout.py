@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, Generic, NamedTuple
 
 from fish.definition import Metadata, State
-from fish.errors import FishStopped, Overran
+from fish.errors import RAISED_BY_STRANGERS, FishStopped, Overran
 from fish.log import Log, horizons_behind
 from fish.oversight import Oversight
 from fish.shown import Shown
@@ -175,7 +175,7 @@ class BestMatch(Lookout[Event | None]):
     def _is_better(self, new: Event, old: Event) -> bool:
         try:
             return bool(self._should_replace(new, old))
-        except (Exception, SystemExit) as error:
+        except RAISED_BY_STRANGERS as error:
             raise FishStopped(str(self._where), self.asks, new.key, error) from error
 
     def _forget(self) -> None:
@@ -211,7 +211,7 @@ class Reduced(Lookout[State], Generic[State]):
         metadata = Metadata.of(event, self._log.node)
         try:
             self._result = self._on_event(self._result, event.payload, metadata)
-        except (Exception, SystemExit) as error:
+        except RAISED_BY_STRANGERS as error:
             raise FishStopped(str(self._where), self.asks, event.key, error) from error
         self._is_new = True
 

@@ -24,7 +24,7 @@ from typing import Any, Generic, cast
 
 from fish.ahead import Ahead
 from fish.definition import Fish, State, State_co
-from fish.errors import FishStopped, Overran, StateCodecError
+from fish.errors import RAISED_WHILE_WATCHED, FishStopped, StateCodecError
 from fish.log import Log
 from fish.oversight import Oversight
 from fish.states import decode_state, encode_in_steps
@@ -313,18 +313,25 @@ class SnapshotShelf(Generic[State]):
     async def _encoded(self, state: State) -> bytes | None:
         if not self._is_encodable:
             return None
-        serialize = self._fish.serialize_state
         try:
-            plain = (
-                state if serialize is None else self._watched(serialize, "serialize_state", state)
-            )
-            encoded = await self._ahead.patiently(encode_in_steps(plain))
-        except (Exception, SystemExit, Overran) as error:  # noqa: BLE001 - the fish's own, or of no bytes
+            encoded = await self._ahead.patiently(encode_in_steps(self._serialized(state)))
+        except Exception as error:  # noqa: BLE001 - a state may have no bytes in many ways
             self._is_encodable = False
             _LOGGER.info("fish %r is replayed at every start: %s", self._fish.name, error)
             return None
         self.encoded_bytes = len(encoded)
         return encoded
+
+    def _serialized(self, state: State) -> object:
+        serialize = self._fish.serialize_state
+        if serialize is None:
+            return state
+        try:
+            return self._watched(serialize, "serialize_state", state)
+        except RAISED_WHILE_WATCHED as error:
+            raise StateCodecError(
+                f"serialize_state raised {type(error).__name__}: {error}"
+            ) from error
 
     def _opened(self, stored: StoredSnapshot) -> Snapshot[State] | None:
         try:
@@ -347,7 +354,7 @@ class SnapshotShelf(Generic[State]):
             return state
         try:
             return cast("State", self._watched(deserialize, "deserialize_state", value))
-        except (Exception, SystemExit, Overran) as error:
+        except RAISED_WHILE_WATCHED as error:
             raise FishStopped(self._fish.name, "deserialize_state", key, error) from error
 
     def _watched(self, function: Callable[[Any], Any], name: str, value: Any) -> Any:
