@@ -2,7 +2,8 @@
 
 A collection watches seed events. Each names a fish by way of `make_fish`, and the collection shows the states of all of
 them as one tuple, in the order in which they were first named. It shows no tuple in which some states cover more than
-others: before it shows, it waits until every member covers what the log held when the change came.
+others: before it shows, it waits until every member covers what the log held when the change came, and until none is
+behind the others any more. A member that never comes to rest cannot keep it from showing for ever (`PATIENCE`).
 
 A member that stops stays at its last good state, or is left out where it has none; the others go on. A member goes when
 all seeds that named it are retracted.
@@ -37,6 +38,10 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 """What a task does."""
 
 MICROSECONDS = 1_000_000
+
+PATIENCE = 64
+"""So often members that are behind the others are waited for. Each time they fold all that has come meanwhile: one that
+is behind again as often has more to do than it can do, and then what is shown may lag in its place alone."""
 
 _LOGGER = logging.getLogger("shoal.fish")
 
@@ -183,7 +188,8 @@ class Collection(Shown[tuple[State, ...]], Generic[State]):
                 await self._wake.wait()
                 self._wake.clear()
                 if self._is_seeded and not self.is_ended:
-                    self._show_news(await self._states())
+                    await self._level()
+                    self._show_news(self._states())
 
     def end(self) -> None:
         """Watch the members no more."""
@@ -236,17 +242,30 @@ class Collection(Shown[tuple[State, ...]], Generic[State]):
     def _note(self, _news: object) -> None:
         self._wake.set()
 
-    async def _states(self) -> tuple[State, ...]:
+    async def _level(self) -> None:
+        """Wait until all members cover the same, and what the log holds now."""
         target = self._log.offsets
-        states = []
-        lags = not self._water.heard.covers(target)
-        for member in tuple(self._members.values()):
-            if lags or member.running.is_busy:
+        waiting = self._behind() if self._water.heard.covers(target) else self._alive()
+        for _ in range(PATIENCE):
+            for running in waiting:
                 with suppress(FishStopped):
-                    await member.running.covering(target)
-            if member.running.version:
-                states.append(member.running.state)
-        return tuple(states)
+                    await running.covering(target)
+            waiting, target = self._behind(), self._water.heard
+            if not waiting:
+                break
+
+    def _alive(self) -> list[RunningFish[Any]]:
+        every = (member.running for member in self._members.values())
+        return [running for running in every if running.stopped is None]
+
+    def _behind(self) -> list[RunningFish[Any]]:
+        """Who does not cover all that the fish of the pond were told of."""
+        heard = self._water.heard
+        return [one for one in self._alive() if one.is_busy and not _has_covered(one, heard)]
+
+    def _states(self) -> tuple[State, ...]:
+        runs = (member.running for member in self._members.values())
+        return tuple(running.state for running in runs if running.version)
 
     def _show_news(self, states: tuple[State, ...]) -> None:
         """Show them, unless they are the very same states of the same members."""
@@ -363,3 +382,9 @@ class FirstNamed(Shown[State], Generic[State]):
         except FishConflict as error:
             _LOGGER.error("a seed is passed over: %s", error)  # noqa: TRY400 - the text says it all
         return self._inner is not None
+
+
+def _has_covered(running: RunningFish[Any], offsets: OffsetMap) -> bool:
+    """Whether its state covers so much already, though it is at something."""
+    snapshot = running.snapshot()
+    return snapshot is not None and snapshot.offsets.covers(offsets)
