@@ -45,6 +45,8 @@ is behind again as often has more to do than it can do, and then what is shown m
 
 _LOGGER = logging.getLogger("shoal.fish")
 
+Seeds = dict[tuple[str, int], tuple[Fish[State], int]]
+"""Fish by name and version, each with the timestamp of its youngest seed, microseconds."""
 
 GroupKey = Callable[[Any, Metadata], str | None]
 """Which group an event (payload, metadata) belongs to; None for none."""
@@ -105,7 +107,7 @@ class _Member(NamedTuple):
     running: RunningFish[Any]
     observation: Observation[Any]
     seeded_at: int
-    """The timestamp of the latest seed, microseconds."""
+    """The timestamp of its youngest seed, microseconds."""
 
 
 class Collection(Shown[tuple[State, ...]], Generic[State]):
@@ -161,18 +163,18 @@ class Collection(Shown[tuple[State, ...]], Generic[State]):
                     self._withdraw(await self._stored(batch.offsets))
                 await self._take(filter(self._is_seed, batch.events))
 
-    async def _stored(self, upper: OffsetMap) -> dict[tuple[str, int], tuple[Fish[State], int]]:
-        seeds: dict[tuple[str, int], tuple[Fish[State], int]] = {}
+    async def _stored(self, upper: OffsetMap) -> Seeds[State]:
+        seeds: Seeds[State] = {}
         pages = self._log.read(self._seed, upper=upper, as_of=upper)
         async with closing(pages):
             async for page in pages:
-                seeds |= await self._named(page)
+                await self._name(page, seeds)
         return seeds
 
     def _is_seed(self, event: Event) -> bool:
         return self._seed.matches(event.tags, is_local=event.stream.node == self._log.node)
 
-    def _withdraw(self, named: dict[tuple[str, int], tuple[Fish[State], int]]) -> None:
+    def _withdraw(self, named: Seeds[State]) -> None:
         """Let go what no seed names any more; the others are as young as the latest seed that is left."""
         for key, member in tuple(self._members.items()):
             if key in named:
@@ -200,29 +202,29 @@ class Collection(Shown[tuple[State, ...]], Generic[State]):
         self._wake.set()
 
     async def _take(self, events: Iterable[Event]) -> None:
-        seeds = await self._named(events)
+        seeds: Seeds[State] = {}
+        await self._name(events, seeds)
         if seeds:
             self._admit(seeds)
             self._expire(max(at for _, at in seeds.values()))
             self._wake.set()
 
-    async def _named(
-        self, events: Iterable[Event]
-    ) -> dict[tuple[str, int], tuple[Fish[State], int]]:
-        """The fish that these seeds name; of several seeds of one fish the last counts."""
-        named, time_slice = {}, TimeSlice()
+    async def _name(self, events: Iterable[Event], seeds: Seeds[State]) -> None:
+        """Add the fish that these events name: of several the last, and when the youngest of its seeds was."""
+        time_slice = TimeSlice()
         for event in events:
             fish = made(self._make_fish, event, self._log, self._water.oversight)
             if fish is not None:
-                named[fish.name, fish.version] = fish, event.timestamp
+                key = fish.name, fish.version
+                _, before = seeds.get(key, (fish, event.timestamp))
+                seeds[key] = fish, max(before, event.timestamp)
             await time_slice.give_way()
-        return named
 
-    def _admit(self, seeds: dict[tuple[str, int], tuple[Fish[State], int]]) -> None:
+    def _admit(self, seeds: Seeds[State]) -> None:
         for key, (fish, seeded_at) in seeds.items():
             known = self._members.get(key)
             if known is not None:
-                self._members[key] = known._replace(seeded_at=seeded_at)
+                self._members[key] = known._replace(seeded_at=max(known.seeded_at, seeded_at))
                 continue
             try:
                 running = self._water.running_fish(fish)

@@ -131,6 +131,30 @@ def test_a_member_whose_seed_is_old_leaves_when_a_younger_seed_comes() -> None:
     story(act)
 
 
+@pytest.mark.parametrize("is_late_live", [False, True])
+def test_an_older_seed_that_comes_late_makes_a_member_no_older(*, is_late_live: bool) -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        def seed(stream: int, offset: int, payload: str, second: int) -> Event:
+            key = EventKey(10 * stream + offset, stream_of(stream))
+            return Event(key, offset, second * 1_000_000, ("seed",), "test", payload)
+
+        log.commit([seed(1, 0, "x", 9)])
+        late = [seed(2, 0, "x", 0)]
+        if not is_late_live:
+            log.commit(late)
+        shown: list[Any] = []
+        pond.observe_all(SEED, member, shown.append, expire_after_s=5)
+        await turns(100)
+        if is_late_live:
+            log.commit(late)
+        await turns(100)
+        log.commit([seed(1, 1, "z", 10)])
+        await turns(100)
+        assert [len(states) for states in shown] == [1, 2]
+
+    story(act)
+
+
 def test_a_member_whose_younger_seed_is_retracted_is_as_old_as_the_one_left() -> None:
     async def act(log: MemoryLog, pond: Pond) -> None:
         def seed(offset: int, payload: str, second: int) -> Event:
