@@ -18,12 +18,11 @@ from typing import Any, Generic, NamedTuple, Protocol
 
 from fish.definition import Fish, Metadata, State
 from fish.errors import RAISED_WHILE_WATCHED, FishConflict, FishStopped, PondClosed
-from fish.log import Log, horizons_behind
+from fish.log import Log, closing, horizons_behind
 from fish.observation import Observation
 from fish.oversight import Oversight
 from fish.running import RunningFish
 from fish.shown import Shown
-from fish.snapshots import closing
 from fish.time_slice import TimeSlice
 from lamport.errors import LogClosed
 from lamport.event import Event

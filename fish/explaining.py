@@ -14,8 +14,7 @@ from typing import Any, Generic, NamedTuple
 from fish.definition import Fish, State
 from fish.errors import FishStopped
 from fish.folding import Folding, Here
-from fish.log import Log, horizons_behind
-from fish.snapshots import closing
+from fish.log import Log, closing, horizons_behind
 from fish.time_slice import TimeSlice
 from fish.timeline import Timeline
 from lamport.event import Event

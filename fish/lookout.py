@@ -16,10 +16,9 @@ from typing import Any, Generic, NamedTuple
 
 from fish.definition import Metadata, State
 from fish.errors import RAISED_BY_STRANGERS, FishStopped, Overran
-from fish.log import Log, horizons_behind
+from fish.log import Log, closing, horizons_behind
 from fish.oversight import Oversight
 from fish.shown import Shown
-from fish.snapshots import closing
 from fish.time_slice import TimeSlice
 from lamport.errors import LogClosed, UpcastFailed
 from lamport.event import Event

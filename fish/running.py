@@ -24,12 +24,12 @@ from typing import Generic
 from fish.definition import Fish, State
 from fish.errors import FishStopped, PondClosed
 from fish.explaining import Travel
-from fish.log import horizons_behind
+from fish.log import closing, first_of, horizons_behind
 from fish.news import News
 from fish.observation import Held, Observation, held, present
 from fish.purity import examined
 from fish.reports import Report, ReportKind
-from fish.snapshots import Chosen, Snapshot, SnapshotShelf, closing
+from fish.snapshots import Chosen, Snapshot, SnapshotShelf
 from fish.surroundings import Surroundings
 from fish.timeline import Checkpoint, Timeline
 from lamport.errors import DamagedEvent
@@ -60,6 +60,7 @@ class RunningFish(Generic[State]):
         "_log",
         "_news",
         "_observations",
+        "_owes_end",
         "_patience",
         "_saved_calls",
         "_shelf",
@@ -97,6 +98,7 @@ class RunningFish(Generic[State]):
         self._task: asyncio.Task[None] | None = None
         self._is_due = False
         self._is_hydrated = False
+        self._owes_end = False
         self._waiting = 0
         self._changed: asyncio.Future[None] | None = None
 
@@ -220,12 +222,10 @@ class RunningFish(Generic[State]):
         self.settle()
 
     def confirm(self) -> None:
-        """Tell the current state once more: what was provisional about it is over. Effects are not applied again."""
-        if self._current is not None and not self.is_busy:
-            self.version += 1
-            self._is_due = True
+        """Tell the state once more, unless there is a new one first: what was provisional about it is over."""
+        if self._current is not None and self.stopped is None:
+            self._owes_end = self._is_due = True
             self._rouse()
-            self.pulse()
 
     async def covering(self, offsets: OffsetMap) -> Snapshot[State]:
         """Wait for a state that covers these offsets.
@@ -254,6 +254,7 @@ class RunningFish(Generic[State]):
                 self._is_due = False
                 if self.stopped is None:
                     await self._work()
+                    self._tell_end()
                 self._deliver()
             if self._news is not None:
                 self._feed.held[self] = None
@@ -343,6 +344,17 @@ class RunningFish(Generic[State]):
             if not self._waiting:
                 self._feed.waiting.pop(self, None)
                 self.settle()
+
+    def _tell_end(self) -> None:
+        """Let a catch-up's end be told where no new state told it. Effects are not applied again."""
+        if not self._owes_end:
+            return
+        self._owes_end = False
+        if self._feed.is_catching_up:
+            self._feed.provisional[self] = None
+        else:
+            self.version += 1
+            self.pulse()
 
     async def _work(self) -> None:
         if not self._is_hydrated:
@@ -450,10 +462,8 @@ class RunningFish(Generic[State]):
         """
         late = self._timeline.late(news.events)
         if not news.is_complete:
-            pages = self._missed(target)
-            async with closing(pages):
-                first = await anext(aiter(pages), ())
-                late = first[0].key if first else None
+            first = await first_of(self._missed(target))
+            late = None if first is None else first.key
         return retracted if late is None else min(retracted, late)
 
     def _missed(self, target: OffsetMap) -> AsyncIterator[Sequence[Event]]:
@@ -530,11 +540,7 @@ class RunningFish(Generic[State]):
             return None
         resets = self.fish.where & self.fish.reset_where
         pages = self._log.read(resets, upper=target, as_of=target, order=Order.DESCENDING)
-        async with closing(pages):
-            async for page in pages:
-                if page:
-                    return page[0]
-        return None
+        return await first_of(pages)
 
     async def _replay(self, after: EventKey | None, target: OffsetMap) -> None:
         lower = self._timeline.offsets if self.fish.commutative else None
@@ -562,6 +568,7 @@ class RunningFish(Generic[State]):
         if self._current is None or timeline.state is not self._current.state:
             self.version += 1
             self.changes += 1
+            self._owes_end = False
         if self._feed.is_catching_up:
             self._feed.provisional[self] = None
         self._current = Snapshot(

@@ -11,26 +11,23 @@ import asyncio
 import logging
 from bisect import bisect_right
 from collections.abc import (
-    AsyncIterator,
     Callable,
     Iterable,
     Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, cast
 
 from fish.ahead import Ahead
 from fish.definition import Fish, State, State_co
 from fish.errors import RAISED_WHILE_WATCHED, FishStopped, StateCodecError
-from fish.log import Log
+from fish.log import Log, first_of
 from fish.oversight import Oversight
 from fish.states import decode_state, encode_in_steps
 from fish.timeline import Checkpoint
 from lamport.errors import StoreRefused
-from lamport.event import Event
 from lamport.ids import EventKey
 from lamport.offsets import OffsetMap
 from lamport.snapshots import StoredSnapshot
@@ -386,11 +383,8 @@ class SnapshotShelf(Generic[State]):
         pages = self._log.read(
             self._fish.where, after=stored.horizon, lower=stored.offsets, upper=target, as_of=target
         )
-        async with closing(pages):
-            async for page in pages:
-                if page:
-                    return page[0].key
-        return None
+        first = await first_of(pages)
+        return None if first is None else first.key
 
 
 def _size(snapshots: Iterable[StoredSnapshot]) -> int:
@@ -403,14 +397,3 @@ def _spans(count: int) -> Iterator[range]:
     while distance < count:
         yield range(distance, 2 * distance + 1)
         distance *= 2
-
-
-@asynccontextmanager
-async def closing(pages: AsyncIterator[Sequence[Event]]) -> AsyncIterator[None]:
-    """End a reading that may be left early now, and not when the garbage collector comes by."""
-    try:
-        yield
-    finally:
-        close: Any = getattr(pages, "aclose", None)
-        if close is not None:
-            await close()
