@@ -76,7 +76,7 @@ FLOORS = (
         "lamport lamport.withdrawal lamport.follower lamport.tidying lamport.adopting lamport.log lamport.exchange"
         " fish fish.machines fish.machines.office fish.machines.services fish.machines.timers"
         " fish.machines.ledger fish.machines.stability fish.machines.runtime fish.log fish.ahead fish.snapshots"
-        " fish.observation"
+        " fish.observation fish.dues"
         " fish.running fish.effects fish.pond fish.feed fish.explaining fish.shown fish.residents fish.surroundings"
         " fish.standing fish.time_slice fish.lookout fish.collection fish.folding fish.protocols fish.protocols.playing"
         " transport.intake"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fish import FishStopped, Pond
+from fish import FishStopped, Observation, Pond
 from simulations.loop import run_simulated
 from tests.fish.memory_log import MemoryLog
 from tests.fish.ponds import LIST, State, collected, named
@@ -27,6 +27,11 @@ class Watched:
         snapshot = self._observation.snapshot
         assert snapshot is not None
         self.shown.append((round(now() - self._began, 3), len(state), snapshot.provisional))
+
+
+def is_provisional(observation: Observation[State]) -> bool:
+    snapshot = observation.snapshot
+    return snapshot is not None and snapshot.provisional
 
 
 def now() -> float:
@@ -147,6 +152,23 @@ def test_the_end_is_told_behind_another_catch_up_that_began_before_it_could_be()
             assert watched.shown[1:] == [(0.0, 1, True)]
         await asyncio.sleep(1)
         assert watched.shown[1:] == [(0.0, 1, True), (0.5, 1, False)]
+
+    virtually(act)
+
+
+def test_the_end_is_told_to_who_saw_what_was_shown_before_while_it_was_provisional() -> None:
+    async def act(_log: MemoryLog, pond: Pond, _watched: Watched) -> None:
+        shown: list[bool] = []
+        waiting = pond.observe(LIST)
+        with pond.catching_up():
+            observation = pond.observe(LIST, lambda _: shown.append(is_provisional(observation)))
+            await asyncio.sleep(0.1)
+            await anext(waiting)
+            assert is_provisional(waiting)
+        again = asyncio.create_task(anext(waiting))
+        await asyncio.sleep(0.1)
+        assert shown == [True, False]
+        assert again.done()
 
     virtually(act)
 
