@@ -260,9 +260,9 @@ class Collection(Shown[tuple[State, ...]], Generic[State]):
         return [running for running in every if running.stopped is None]
 
     def _behind(self) -> list[RunningFish[Any]]:
-        """Who does not cover all that the fish of the pond were told of."""
+        """Who covers something else than what the fish of the pond were told of."""
         heard = self._water.heard
-        return [one for one in self._alive() if one.is_busy and not _has_covered(one, heard)]
+        return [one for one in self._alive() if one.is_busy and not _covers_just(one, heard)]
 
     def _states(self) -> tuple[State, ...]:
         runs = (member.running for member in self._members.values())
@@ -385,7 +385,7 @@ class FirstNamed(Shown[State], Generic[State]):
         return self._inner is not None
 
 
-def _has_covered(running: RunningFish[Any], offsets: OffsetMap) -> bool:
-    """Whether its state covers so much already, though it is at something."""
+def _covers_just(running: RunningFish[Any], heard: OffsetMap) -> bool:
+    """Whether its state covers this already, though it is at something; more it covers where that was withdrawn."""
     snapshot = running.snapshot()
-    return snapshot is not None and snapshot.offsets.covers(offsets)
+    return snapshot is not None and snapshot.offsets == heard
