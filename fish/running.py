@@ -348,7 +348,8 @@ class RunningFish(Generic[State]):
         if self._news is not None:
             self._rouse()
         try:
-            await self.changed()
+            if self._ended is None:  # the pond may have been found to break down
+                await self.changed()
         finally:
             self._waiting -= 1
             if not self._waiting:

@@ -69,7 +69,8 @@ class UnrulyLog(MemoryLog):
 
     async def read(self, where: Where, **bounds: Any) -> AsyncIterator[Sequence[Event]]:
         for name in ("upper", "as_of"):
-            bounds[name] = self.named_now(bounds.get(name) or self._offsets)
+            given: OffsetMap | None = bounds.get(name)
+            bounds[name] = self.named_now(self._offsets if given is None else given)
         async for page in super().read(where, **bounds):
             yield list(filter(self.counts, page))
 
