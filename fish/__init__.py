@@ -7,6 +7,7 @@ fish on a log; `WorkIds` is the set of open work that cyclic workflows fold into
 from fish.definition import Fish, Metadata
 from fish.emission import Emission, IdTag
 from fish.errors import (
+    EffectCancelled,
     EffectEnded,
     FishConflict,
     FishError,
@@ -29,6 +30,7 @@ from fish.work import WorkIds
 
 __all__ = [
     "Activity",
+    "EffectCancelled",
     "EffectEnded",
     "Emission",
     "Fish",

@@ -2,7 +2,8 @@
 
 A collection watches seed events. Each names a fish by way of `make_fish`, and the collection shows the states of all of
 them as one tuple, in the order in which they were first named. It shows no tuple in which some states cover more than
-others: before it shows, it waits until every member covers what the log held when the change came.
+others: before it shows, it waits until every member covers what the log held when the change came, and until none is
+behind the others any more. A member that never comes to rest cannot keep it from showing for ever (`PATIENCE`).
 
 A member that stops stays at its last good state, or is left out where it has none; the others go on. A member goes when
 all seeds that named it are retracted.
@@ -16,14 +17,13 @@ from contextlib import suppress
 from typing import Any, Generic, NamedTuple, Protocol
 
 from fish.definition import Fish, Metadata, State
-from fish.errors import FishConflict, FishStopped, Overran, PondClosed
-from fish.log import Log, horizons_behind
+from fish.errors import RAISED_WHILE_WATCHED, FishConflict, FishStopped, PondClosed
+from fish.log import Log, closing, horizons_behind
 from fish.observation import Observation
 from fish.oversight import Oversight
 from fish.running import RunningFish
 from fish.shown import Shown
-from fish.snapshots import closing
-from fish.turns import Turns
+from fish.time_slice import TimeSlice
 from lamport.errors import LogClosed
 from lamport.event import Event
 from lamport.ids import StreamId
@@ -38,8 +38,14 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 
 MICROSECONDS = 1_000_000
 
+PATIENCE = 64
+"""So often members that are behind the others are waited for. Each time they fold all that has come meanwhile: one that
+is behind again as often has more to do than it can do, and then what is shown may lag in its place alone."""
+
 _LOGGER = logging.getLogger("shoal.fish")
 
+Seeds = dict[tuple[str, int], tuple[Fish[State], int]]
+"""Fish by name and version, each with the timestamp of its youngest seed, microseconds."""
 
 GroupKey = Callable[[Any, Metadata], str | None]
 """Which group an event (payload, metadata) belongs to; None for none."""
@@ -90,8 +96,8 @@ def made(
         )
         if fish is None or isinstance(fish, Fish):
             return fish
-        raise TypeError(f"it gave {fish!r}, which is no fish")  # noqa: TRY301 - one way to tell
-    except (Exception, SystemExit, Overran):
+        raise TypeError(f"it gave {fish!r}, which is no fish")
+    except RAISED_WHILE_WATCHED:
         _LOGGER.exception("the seed %s is skipped: the factory of its fish raised", event.key)
         return None
 
@@ -100,7 +106,7 @@ class _Member(NamedTuple):
     running: RunningFish[Any]
     observation: Observation[Any]
     seeded_at: int
-    """The timestamp of the latest seed, microseconds."""
+    """The timestamp of its youngest seed, microseconds."""
 
 
 class Collection(Shown[tuple[State, ...]], Generic[State]):
@@ -156,18 +162,18 @@ class Collection(Shown[tuple[State, ...]], Generic[State]):
                     self._withdraw(await self._stored(batch.offsets))
                 await self._take(filter(self._is_seed, batch.events))
 
-    async def _stored(self, upper: OffsetMap) -> dict[tuple[str, int], tuple[Fish[State], int]]:
-        seeds: dict[tuple[str, int], tuple[Fish[State], int]] = {}
+    async def _stored(self, upper: OffsetMap) -> Seeds[State]:
+        seeds: Seeds[State] = {}
         pages = self._log.read(self._seed, upper=upper, as_of=upper)
         async with closing(pages):
             async for page in pages:
-                seeds |= await self._named(page)
+                await self._name(page, seeds)
         return seeds
 
     def _is_seed(self, event: Event) -> bool:
         return self._seed.matches(event.tags, is_local=event.stream.node == self._log.node)
 
-    def _withdraw(self, named: dict[tuple[str, int], tuple[Fish[State], int]]) -> None:
+    def _withdraw(self, named: Seeds[State]) -> None:
         """Let go what no seed names any more; the others are as young as the latest seed that is left."""
         for key, member in tuple(self._members.items()):
             if key in named:
@@ -183,7 +189,8 @@ class Collection(Shown[tuple[State, ...]], Generic[State]):
                 await self._wake.wait()
                 self._wake.clear()
                 if self._is_seeded and not self.is_ended:
-                    self._show_news(await self._states())
+                    await self._level()
+                    self._show_news(self._states())
 
     def end(self) -> None:
         """Watch the members no more."""
@@ -194,29 +201,29 @@ class Collection(Shown[tuple[State, ...]], Generic[State]):
         self._wake.set()
 
     async def _take(self, events: Iterable[Event]) -> None:
-        seeds = await self._named(events)
+        seeds: Seeds[State] = {}
+        await self._name(events, seeds)
         if seeds:
             self._admit(seeds)
             self._expire(max(at for _, at in seeds.values()))
             self._wake.set()
 
-    async def _named(
-        self, events: Iterable[Event]
-    ) -> dict[tuple[str, int], tuple[Fish[State], int]]:
-        """The fish that these seeds name; of several seeds of one fish the last counts."""
-        named, turns = {}, Turns()
+    async def _name(self, events: Iterable[Event], seeds: Seeds[State]) -> None:
+        """Add the fish that these events name: of several the last, and when the youngest of its seeds was."""
+        time_slice = TimeSlice()
         for event in events:
             fish = made(self._make_fish, event, self._log, self._water.oversight)
             if fish is not None:
-                named[fish.name, fish.version] = fish, event.timestamp
-            await turns.give_way()
-        return named
+                key = fish.name, fish.version
+                _, before = seeds.get(key, (fish, event.timestamp))
+                seeds[key] = fish, max(before, event.timestamp)
+            await time_slice.give_way()
 
-    def _admit(self, seeds: dict[tuple[str, int], tuple[Fish[State], int]]) -> None:
+    def _admit(self, seeds: Seeds[State]) -> None:
         for key, (fish, seeded_at) in seeds.items():
             known = self._members.get(key)
             if known is not None:
-                self._members[key] = known._replace(seeded_at=seeded_at)
+                self._members[key] = known._replace(seeded_at=max(known.seeded_at, seeded_at))
                 continue
             try:
                 running = self._water.running_fish(fish)
@@ -236,17 +243,30 @@ class Collection(Shown[tuple[State, ...]], Generic[State]):
     def _note(self, _news: object) -> None:
         self._wake.set()
 
-    async def _states(self) -> tuple[State, ...]:
+    async def _level(self) -> None:
+        """Wait until all members cover the same, and what the log holds now."""
         target = self._log.offsets
-        states = []
-        lags = not self._water.heard.covers(target)
-        for member in tuple(self._members.values()):
-            if lags or member.running.is_busy:
+        waiting = self._behind() if self._water.heard.covers(target) else self._alive()
+        for _ in range(PATIENCE):
+            for running in waiting:
                 with suppress(FishStopped):
-                    await member.running.covering(target)
-            if member.running.version:
-                states.append(member.running.state)
-        return tuple(states)
+                    await running.covering(target)
+            waiting, target = self._behind(), self._water.heard
+            if not waiting:
+                break
+
+    def _alive(self) -> list[RunningFish[Any]]:
+        every = (member.running for member in self._members.values())
+        return [running for running in every if running.stopped is None]
+
+    def _behind(self) -> list[RunningFish[Any]]:
+        """Who covers something else than what the fish of the pond were told of."""
+        heard = self._water.heard
+        return [one for one in self._alive() if one.is_busy and not _covers_just(one, heard)]
+
+    def _states(self) -> tuple[State, ...]:
+        runs = (member.running for member in self._members.values())
+        return tuple(running.state for running in runs if running.version)
 
     def _show_news(self, states: tuple[State, ...]) -> None:
         """Show them, unless they are the very same states of the same members."""
@@ -348,13 +368,13 @@ class FirstNamed(Shown[State], Generic[State]):
         super().end()
 
     async def _settles_on(self, events: Iterable[Event]) -> bool:
-        node, turns = self._log.node, Turns()
+        node, time_slice = self._log.node, TimeSlice()
         for event in events:
             if self._seed.matches(event.tags, is_local=event.stream.node == node):
                 fish = made(self._make_fish, event, self._log, self._water.oversight)
                 if fish is not None and self._is_watching(fish):
                     return True
-                await turns.give_way()
+                await time_slice.give_way()
         return False
 
     def _is_watching(self, fish: Fish[State]) -> bool:
@@ -363,3 +383,9 @@ class FirstNamed(Shown[State], Generic[State]):
         except FishConflict as error:
             _LOGGER.error("a seed is passed over: %s", error)  # noqa: TRY400 - the text says it all
         return self._inner is not None
+
+
+def _covers_just(running: RunningFish[Any], heard: OffsetMap) -> bool:
+    """Whether its state covers this already, though it is at something; more it covers where that was withdrawn."""
+    snapshot = running.snapshot()
+    return snapshot is not None and snapshot.offsets == heard

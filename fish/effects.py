@@ -96,7 +96,7 @@ class EffectQueue(Generic[State]):
         try:
             events = await self._run(waiting.effect)
         except asyncio.CancelledError:
-            if _is_being_cancelled():
+            if is_being_cancelled():
                 raise
             waiting.result.cancel()  # something the effect waited for was cancelled: that is its own affair
         except Exception as error:  # noqa: BLE001 - whatever an effect raises is its caller's
@@ -130,7 +130,8 @@ class _Asked:
         self.drafts.append(draft(tags, payload_of(payload)))
 
 
-def _is_being_cancelled() -> bool:
+def is_being_cancelled() -> bool:
+    """Whether it is this task that is cancelled, and not something that it waits for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

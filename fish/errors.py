@@ -4,9 +4,18 @@ One root, `FishError`. A reducer that raises stops its fish (`FishStopped`); eve
 asked for and changes nothing. Errors of the log pass through the pond unchanged: they are not about fish.
 """
 
+import asyncio
 from typing import Any
 
 from lamport.ids import EventKey
+
+RAISED_BY_STRANGERS: tuple[type[BaseException], ...] = (
+    Exception,
+    SystemExit,
+    asyncio.CancelledError,
+)
+"""What a reducer and the like may raise that is their own affair. They wait for nothing, and so nobody cancels them:
+what looks like it is the result of something else that was, and is no end of the task that has called them."""
 
 
 class FishError(Exception):
@@ -61,6 +70,10 @@ class Overran(BaseException):
         super().__init__(text)
 
 
+RAISED_WHILE_WATCHED: tuple[type[BaseException], ...] = (*RAISED_BY_STRANGERS, Overran)
+"""The same where the call may have been interrupted."""
+
+
 class Lost(FishError):
     """The process of an isolated fish stood still and was killed, or died; `mark` says how far it had come."""
 
@@ -88,6 +101,10 @@ class NotCommutative(FishError, AssertionError):
 
 class EffectEnded(FishError):
     """A state effect asked to publish after it had returned; nothing was published by that."""
+
+
+class EffectCancelled(FishError):
+    """Something that a standing effect waited for was cancelled; nothing of that turn was published."""
 
 
 class PondClosed(FishError):

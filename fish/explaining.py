@@ -14,10 +14,9 @@ from typing import Any, Generic, NamedTuple
 from fish.definition import Fish, State
 from fish.errors import FishStopped
 from fish.folding import Folding, Here
-from fish.log import Log, horizons_behind
-from fish.snapshots import closing
+from fish.log import Log, closing, horizons_behind
+from fish.time_slice import TimeSlice
 from fish.timeline import Timeline
-from fish.turns import Turns
 from lamport.event import Event
 from lamport.ids import EventKey, StreamId
 from lamport.offsets import OffsetMap
@@ -116,7 +115,7 @@ async def explain(
     timeline = Timeline(fish, log.node, log.upcasters)
     folding = here.of(fish, lambda: Timeline(fish, log.node, log.upcasters))
     steps: deque[Step[State]] = deque(maxlen=limit)
-    count, turns = 0, Turns()
+    count, time_slice = 0, TimeSlice()
     events = _events(log, fish, known)
     try:
         async with aclosing(events):
@@ -125,7 +124,7 @@ async def explain(
                     break
                 steps.append(step := await _stepped(folding, timeline, event))
                 count += 1
-                await turns.give_way()
+                await time_slice.give_way()
                 if step.error is not None and fish.on_error == "stop":
                     break
     finally:

@@ -67,7 +67,7 @@ class Feed:
         self.held: dict[Taker, None] = {}
         """Who holds events back for a catch-up."""
         self.provisional: dict[Taker, None] = {}
-        """Who has shown a state while one was under way."""
+        """Who has shown a state, or was looked at, while one was under way."""
         self._node = node
         self._index: Dispatch[Taker] = Dispatch()
         self._catch_ups = 0

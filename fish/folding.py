@@ -18,12 +18,9 @@ from fish.definition import Fish, State
 from fish.errors import FishStopped, IsolationError, Lost, Overran
 from fish.oversight import Cell, Mark, Oversight
 from fish.reports import Report, ReportKind, Reports
+from fish.time_slice import TimeSlice
 from fish.timeline import Grown, Head, Timeline
 from lamport.event import Event
-
-SLICE_S = 0.005
-"""A replay lets others run after so long; it looks at the clock whenever it has folded a few events, and after the very
-first of a slice: it is late by the time that these few take."""
 
 PORTION_EVENTS = 256
 """Events that are sent to a cell at a time: enough to make the way worth it, and few states to send back."""
@@ -64,7 +61,7 @@ class Here:
         return Apart(fish, self._oversight.isolated(Folder(new_timeline()), f"fish {fish.name!r}"))
 
     async def fold(self, timeline: Timeline[Any], events: Iterable[Event]) -> None:
-        """See `Folding.fold`."""
+        """See `Folding.fold`. It looks at the clock behind a few events, and behind the very first of a slice."""
         rest = list(events)
         while len(rest) > (done := self._slice(timeline, rest)):
             rest = rest[done:]
@@ -86,7 +83,7 @@ class Here:
 
         try:
             return self._oversight.watched(
-                lambda: timeline.advance(events, pause=_slice_over()), place, told
+                lambda: timeline.advance(events, pause=TimeSlice().is_over), place, told
             )
         except Overran as overran:
             assert timeline.at is not None, "it overran at an event"
@@ -227,10 +224,3 @@ def _sendable(stopped: FishStopped) -> FishStopped:
     except Exception:  # noqa: BLE001 - whatever its class raises
         cause = IsolationError(f"{type(cause).__name__}: {cause}")
     return FishStopped(stopped.fish, stopped.function, stopped.key, cause)
-
-
-def _slice_over() -> Callable[[], bool]:
-    """A question whether the slice of time that begins now is over."""
-    clock = asyncio.get_running_loop().time
-    due = clock() + SLICE_S
-    return lambda: clock() >= due

@@ -6,7 +6,8 @@ promises.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
 
 from lamport.event import Draft, Event
 from lamport.follower import Batch
@@ -123,3 +124,23 @@ def horizons_behind(log: Log, where: Where) -> Mapping[StreamId, int]:
     """The horizons behind which there may have been events of a selection that nobody keeps."""
     own_only, node = all(one.local for one in where.alternatives), log.node
     return {s: first for s, first in log.horizons.items() if s.node == node or not own_only}
+
+
+@asynccontextmanager
+async def closing(pages: AsyncIterator[Sequence[Event]]) -> AsyncIterator[None]:
+    """End a reading that may be left early now, and not when the garbage collector comes by."""
+    try:
+        yield
+    finally:
+        close: Any = getattr(pages, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def first_of(pages: AsyncIterator[Sequence[Event]]) -> Event | None:
+    """The first event of a reading, which is left behind it."""
+    async with closing(pages):
+        async for page in pages:
+            if page:
+                return page[0]
+    return None

@@ -15,12 +15,11 @@ from contextlib import suppress
 from typing import Any, Generic, NamedTuple
 
 from fish.definition import Metadata, State
-from fish.errors import FishStopped, Overran
-from fish.log import Log, horizons_behind
-from fish.oversight import NO_OVERSIGHT, Oversight
+from fish.errors import RAISED_BY_STRANGERS, FishStopped, Overran
+from fish.log import Log, closing, horizons_behind
+from fish.oversight import Oversight
 from fish.shown import Shown
-from fish.snapshots import closing
-from fish.turns import Turns
+from fish.time_slice import TimeSlice
 from lamport.errors import LogClosed, UpcastFailed
 from lamport.event import Event
 from lamport.ids import StreamId
@@ -66,7 +65,7 @@ class Lookout(Shown[State], Generic[State]):
 
     asks = "on_event"
 
-    def __init__(self, log: Log, where: Where, oversight: Oversight = NO_OVERSIGHT) -> None:
+    def __init__(self, log: Log, where: Where, oversight: Oversight) -> None:
         super().__init__()
         self._log = log
         self._where = where
@@ -100,10 +99,10 @@ class Lookout(Shown[State], Generic[State]):
                 await self._take_all(page)
 
     async def _take_all(self, events: Iterable[Event]) -> None:
-        turns = Turns()
+        time_slice = TimeSlice()
         for event in events:
             self._take_watched(event)
-            await turns.give_way()
+            await time_slice.give_way()
 
     def _take_watched(self, event: Event) -> None:
         """Take an event in today's version; what is called for that may be interrupted."""
@@ -154,7 +153,7 @@ class BestMatch(Lookout[Event | None]):
         log: Log,
         where: Where,
         should_replace: ShouldReplace,
-        oversight: Oversight = NO_OVERSIGHT,
+        oversight: Oversight,
     ) -> None:
         super().__init__(log, where, oversight)
         self._should_replace = should_replace
@@ -175,7 +174,7 @@ class BestMatch(Lookout[Event | None]):
     def _is_better(self, new: Event, old: Event) -> bool:
         try:
             return bool(self._should_replace(new, old))
-        except (Exception, SystemExit) as error:
+        except RAISED_BY_STRANGERS as error:
             raise FishStopped(str(self._where), self.asks, new.key, error) from error
 
     def _forget(self) -> None:
@@ -199,7 +198,7 @@ class Reduced(Lookout[State], Generic[State]):
         where: Where,
         on_event: Callable[[State, Any, Metadata], State],
         initial: State,
-        oversight: Oversight = NO_OVERSIGHT,
+        oversight: Oversight,
     ) -> None:
         super().__init__(log, where, oversight)
         self._on_event = on_event
@@ -211,7 +210,7 @@ class Reduced(Lookout[State], Generic[State]):
         metadata = Metadata.of(event, self._log.node)
         try:
             self._result = self._on_event(self._result, event.payload, metadata)
-        except (Exception, SystemExit) as error:
+        except RAISED_BY_STRANGERS as error:
             raise FishStopped(str(self._where), self.asks, event.key, error) from error
         self._is_new = True
 

@@ -4,6 +4,7 @@ An observation holds no states, only how far it has seen: the fish keeps one cur
 the latest. So nothing queues up behind a slow observer, and intermediate states may be skipped, never reordered.
 """
 
+import asyncio
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -202,6 +203,6 @@ class Observation(Generic[State]):
             return
         try:
             callback(value)
-        except Exception:
+        except (Exception, asyncio.CancelledError):  # it waits for nothing: this is not about us
             _LOGGER.exception("an observer raised; its observation ends")
             self.cancel()

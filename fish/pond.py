@@ -438,6 +438,7 @@ class Pond:
         if self._closed is not None:
             return await asyncio.shield(self._closed)
         self._closed = asyncio.get_running_loop().create_future()
+        self._around.ahead.hurry()
         try:
             await self._end_tasks()
             await self._save_all()
@@ -495,8 +496,9 @@ class Pond:
 
     def _evict_if_crowded(self) -> None:
         if self._residents.is_crowded and not self._is_evicting and self._closed is None:
-            self._is_evicting = True
-            self._start(self._evict(), "eviction of idle fish")
+            with suppress(PondClosed):
+                self._start(self._evict(), "eviction of idle fish")
+                self._is_evicting = True
 
     async def _evict(self) -> None:
         """Let idle fish go, those first that were not asked for the longest; their snapshots stay."""
@@ -518,7 +520,16 @@ class Pond:
                 resident.work.cancel()
 
     def _start(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = self._group.create_task(coroutine, name=name)
+        """Start a task of the pond.
+
+        Raises:
+            PondClosed: the group that it lives in breaks down.
+        """
+        try:
+            task = self._group.create_task(coroutine, name=name)
+        except RuntimeError as error:
+            coroutine.close()
+            raise PondClosed("what the pond lives in breaks down") from error
         self._tasks[task] = None
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
         return task

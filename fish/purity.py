@@ -30,7 +30,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from fish.definition import Fish, Metadata, State
-from fish.errors import FishImpure, StateCodecError
+from fish.errors import RAISED_BY_STRANGERS, FishImpure, StateCodecError
 from fish.states import decode_state, encode_state
 from fish.walks import place_that_matters
 from lamport.event import Event
@@ -256,7 +256,7 @@ class _Raised(Exception):
 def _called(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return function(*arguments)
-    except (Exception, SystemExit) as error:
+    except RAISED_BY_STRANGERS as error:
         raise _Raised(error) from error
 
 

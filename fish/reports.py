@@ -4,6 +4,7 @@ A report is a value. The latest are kept, and whoever asked for it is called wit
 a replay that comes to a skipped event again says nothing new.
 """
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -83,5 +84,5 @@ class Reports:
             return
         try:
             self.listener(report)
-        except Exception:
+        except (Exception, asyncio.CancelledError):  # it waits for nothing: this is not about us
             _LOGGER.exception("the listener to reports of fish raised")

@@ -8,7 +8,7 @@ fallen idle (`fell_idle`). Among ten thousand watched fish a new one thus costs 
 
 from typing import Generic, Protocol, TypeVar
 
-from fish.turns import Turns
+from fish.time_slice import TimeSlice
 
 SHARE = 8
 """Everybody is looked at again when one in so many more live here: about so many looks for each that comes."""
@@ -83,14 +83,14 @@ class Residents(Generic[_Guest]):
 
     async def surplus(self) -> list[tuple[Key, _Guest]]:
         """Those who may go, now that everybody was looked at; others had their turns meanwhile."""
-        idle, turns = list[tuple[Key, _Guest]](), Turns()
+        idle, time_slice = list[tuple[Key, _Guest]](), TimeSlice()
         for key, guest in tuple(self._by_key.items()):
             if guest.is_idle:
                 idle.append((key, guest))
                 self.fell_idle(key)
             else:
                 self._resting.pop(key, None)
-            await turns.give_way()
+            await time_slice.give_way()
         staying = self._idle + len(self._by_key) - len(idle)
         self._enough = staying + staying // SHARE
         return idle[: max(0, len(idle) - self._idle)]

@@ -17,19 +17,20 @@ further than the feed has heard: whatever is hidden of what it has folded is tol
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Generic
+from typing import Any, Generic
 
 from fish.definition import Fish, State
+from fish.dues import Dues
 from fish.errors import FishStopped, PondClosed
 from fish.explaining import Travel
-from fish.log import horizons_behind
+from fish.log import closing, first_of, horizons_behind
 from fish.news import News
 from fish.observation import Held, Observation, held, present
 from fish.purity import examined
 from fish.reports import Report, ReportKind
-from fish.snapshots import OnItsWay, Snapshot, SnapshotShelf, closing
+from fish.snapshots import Chosen, Snapshot, SnapshotShelf
 from fish.surroundings import Surroundings
 from fish.timeline import Checkpoint, Timeline
 from lamport.errors import DamagedEvent
@@ -38,8 +39,9 @@ from lamport.ids import EventKey, StreamId
 from lamport.offsets import OffsetMap
 from lamport.reader import Order
 
-MOST_PATIENCE = 64
-"""What a full disk has refused is tried again behind twice as many calls each time, up to so many times the usual."""
+Task = asyncio.Task[None]
+Rest = Callable[[Task], object]
+"""Is called when a task is over."""
 
 _LOGGER = logging.getLogger("shoal.fish")
 
@@ -52,6 +54,7 @@ class RunningFish(Generic[State]):
         "_calls",
         "_changed",
         "_current",
+        "_dues",
         "_ended",
         "_feed",
         "_folding",
@@ -60,12 +63,10 @@ class RunningFish(Generic[State]):
         "_log",
         "_news",
         "_observations",
-        "_patience",
-        "_saved_calls",
+        "_owes_end",
         "_shelf",
         "_task",
         "_timeline",
-        "_tried_calls",
         "_waiting",
         "changes",
         "fish",
@@ -90,13 +91,14 @@ class RunningFish(Generic[State]):
         self._folding = around.here.of(fish, self._new_timeline)
         self._shelf = SnapshotShelf(fish, around.log, around.oversight, around.ahead)
         self._current: Snapshot[State] | None = None
-        self._calls, self._saved_calls, self._tried_calls, self._patience = 0, 0, 0, 1
+        self._calls, self._dues = 0, Dues(around.limits)
         self._news: News | None = None
         self._ended: BaseException | None = None
         self._observations: tuple[Held, ...] = ()
-        self._task: asyncio.Task[None] | None = None
+        self._task: Task | None = None
         self._is_due = False
         self._is_hydrated = False
+        self._owes_end = False
         self._waiting = 0
         self._changed: asyncio.Future[None] | None = None
 
@@ -137,15 +139,16 @@ class RunningFish(Generic[State]):
         current = self._current
         if current is None:
             return None
-        if self._is_at_rest and not current.offsets.covers(self._feed.offsets):
+        heard = self._feed.offsets
+        if self._is_at_rest and not current.offsets.covers(heard):
             # Nothing that the feed has heard meanwhile concerns it.
-            heard = self._feed.offsets
             offsets = heard if heard.covers(current.offsets) else current.offsets.raised(heard)
-            current = replace(current, offsets=offsets)
-            self._current = current
-        if self._feed.is_catching_up:
-            return replace(current, provisional=True)
-        return current
+            current = self._current = replace(current, offsets=offsets)
+        if not self._feed.is_catching_up:
+            return current
+        if self._ended is None:
+            self._feed.provisional[self] = None
+        return replace(current, provisional=True)
 
     @property
     def _is_at_rest(self) -> bool:
@@ -173,7 +176,7 @@ class RunningFish(Generic[State]):
         if self.stopped is not None and isinstance(self.stopped.__cause__, DamagedEvent):
             self.stopped = None
             self._timeline = self._new_timeline()
-            self._calls, self._saved_calls, self._tried_calls = 0, 0, 0
+            self._calls, self._dues = 0, Dues(self._around.limits)
             self._is_hydrated = False
             self.start()
 
@@ -220,12 +223,10 @@ class RunningFish(Generic[State]):
         self.settle()
 
     def confirm(self) -> None:
-        """Tell the current state once more: what was provisional about it is over. Effects are not applied again."""
-        if self._current is not None and not self.is_busy:
-            self.version += 1
-            self._is_due = True
+        """Tell the state once more, unless there is a new one first: what was provisional about it is over."""
+        if self._current is not None and self.stopped is None:
+            self._owes_end = self._is_due = True
             self._rouse()
-            self.pulse()
 
     async def covering(self, offsets: OffsetMap) -> Snapshot[State]:
         """Wait for a state that covers these offsets.
@@ -254,6 +255,7 @@ class RunningFish(Generic[State]):
                 self._is_due = False
                 if self.stopped is None:
                     await self._work()
+                    self._tell_end()
                 self._deliver()
             if self._news is not None:
                 self._feed.held[self] = None
@@ -277,7 +279,7 @@ class RunningFish(Generic[State]):
         snapshots = self._unsaved()
         if snapshots:
             try:
-                await self._write(self._shelf.begin(*snapshots), self._timeline, self._calls)
+                await self._write(self._shelf.begin(*snapshots), self._dues, self._calls)
             finally:
                 self._shelf.end()
 
@@ -313,10 +315,19 @@ class RunningFish(Generic[State]):
         One that is done, and not seen by `_rest` yet, may have been cancelled in mid-replay: nobody goes on there.
         """
         if self._ended is None and self._task is None:
-            self._task = self._around.spawn(self.live(), f"fish {self.fish.name}")
-            self._task.add_done_callback(self._rest)
+            self._task = self._spawn(self.live(), "", self._rest)
 
-    def _rest(self, task: asyncio.Task[None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], what: str, rest: Rest) -> Task | None:
+        """Start a task; None where the pond breaks down, and this fish has ended with it."""
+        try:
+            task = self._around.spawn(work, f"{what}fish {self.fish.name}")
+        except PondClosed as closed:
+            self.end(closed)
+            return None
+        task.add_done_callback(rest)
+        return task
+
+    def _rest(self, task: Task) -> None:
         self._task = None
         if task.cancelled():
             self.end(PondClosed("the pond was closed"))
@@ -337,12 +348,24 @@ class RunningFish(Generic[State]):
         if self._news is not None:
             self._rouse()
         try:
-            await self.changed()
+            if self._ended is None:  # the pond may have been found to break down
+                await self.changed()
         finally:
             self._waiting -= 1
             if not self._waiting:
                 self._feed.waiting.pop(self, None)
                 self.settle()
+
+    def _tell_end(self) -> None:
+        """Let a catch-up's end be told where no new state told it. Effects are not applied again."""
+        if not self._owes_end:
+            return
+        self._owes_end = False
+        if self._feed.is_catching_up:
+            self._feed.provisional[self] = None
+        else:
+            self.version += 1
+            self.pulse()
 
     async def _work(self) -> None:
         if not self._is_hydrated:
@@ -375,19 +398,17 @@ class RunningFish(Generic[State]):
             self._save_if_due()
 
     def _save_if_due(self) -> None:
-        tried = max(self._saved_calls, self._tried_calls)
-        if self._calls - tried >= self._calls_between_snapshots * self._patience:
+        if self._dues.is_due(self._calls, self._shelf.encoded_bytes):
             self._save_meanwhile()
 
     def _save_meanwhile(self) -> None:
         """As `save`, while the fish goes on: who waits for the next state does not wait for the disk."""
-        snapshots = None if self._shelf.is_writing else self._unsaved()
-        if snapshots:
-            writing = self._write(self._shelf.begin(*snapshots), self._timeline, self._calls)
-            task = self._around.spawn(writing, f"snapshot of fish {self.fish.name}")
-            task.add_done_callback(self._written)
+        if not self._shelf.is_writing and (snapshots := self._unsaved()):
+            writing = self._write(self._shelf.begin(*snapshots), self._dues, self._calls)
+            if self._spawn(writing, "snapshot of ", self._written) is None:
+                self._shelf.end()
 
-    def _written(self, task: asyncio.Task[None]) -> None:
+    def _written(self, task: Task) -> None:
         """A writing is over; while it was under way so much may have been folded that the next is due."""
         self._shelf.end()
         if self._ended is None and not task.cancelled() and task.exception() is None:
@@ -396,27 +417,16 @@ class RunningFish(Generic[State]):
     def _unsaved(self) -> tuple[Snapshot[State], Sequence[Checkpoint[State]]] | None:
         """The state shown last and the checkpoints behind it, if there is anything to store."""
         current, timeline = self._current, self._timeline
-        if current is None or self.stopped is not None or self._calls == self._saved_calls:
+        if current is None or self.stopped is not None or self._dues.is_saved(self._calls):
             return None
-        if (
-            not timeline.is_whole
-        ):  # what was shown does not hold any more, and what will be is under way
-            return None
+        if not timeline.is_whole:
+            return None  # what was shown does not hold any more, and what will is under way
         is_head = timeline.key == current.key and timeline.state is current.state
         return current, timeline.kept() if is_head else ()
 
-    async def _write(self, writing: OnItsWay[State], timeline: Timeline[State], calls: int) -> None:
+    async def _write(self, chosen: Chosen[State], dues: Dues, calls: int) -> None:
         async with self._around.turns_to_save:
-            is_stored = await self._shelf.write(writing)
-        if timeline is self._timeline:  # or they are counted anew
-            self._tried_calls = calls
-            self._saved_calls = calls if is_stored else self._saved_calls
-        self._patience = 1 if is_stored else min(2 * self._patience, MOST_PATIENCE)
-
-    @property
-    def _calls_between_snapshots(self) -> int:
-        by_size = self._shelf.encoded_bytes // self._around.limits.snapshot_bytes_per_call
-        return max(self._around.limits.snapshot_every, by_size)
+            dues.tried(calls, is_stored=await self._shelf.write(chosen))
 
     async def _take_in(self, news: News) -> None:
         """Fold the news in.
@@ -450,10 +460,8 @@ class RunningFish(Generic[State]):
         """
         late = self._timeline.late(news.events)
         if not news.is_complete:
-            pages = self._missed(target)
-            async with closing(pages):
-                first = await anext(aiter(pages), ())
-                late = first[0].key if first else None
+            first = await first_of(self._missed(target))
+            late = None if first is None else first.key
         return retracted if late is None else min(retracted, late)
 
     def _missed(self, target: OffsetMap) -> AsyncIterator[Sequence[Event]]:
@@ -465,7 +473,7 @@ class RunningFish(Generic[State]):
         """Begin anew, from a snapshot that holds or from nothing: what was folded may stand elsewhere in the order."""
         _LOGGER.debug("fish %r folds anew: a stream has two histories", self.fish.name)
         self._timeline = self._new_timeline()
-        self._saved_calls, self._tried_calls = 0, 0
+        self._dues = Dues(self._around.limits)
         await self._replay(await self._restore(target), target)
         self._timeline.cover(target)
 
@@ -530,11 +538,7 @@ class RunningFish(Generic[State]):
             return None
         resets = self.fish.where & self.fish.reset_where
         pages = self._log.read(resets, upper=target, as_of=target, order=Order.DESCENDING)
-        async with closing(pages):
-            async for page in pages:
-                if page:
-                    return page[0]
-        return None
+        return await first_of(pages)
 
     async def _replay(self, after: EventKey | None, target: OffsetMap) -> None:
         lower = self._timeline.offsets if self.fish.commutative else None
@@ -562,6 +566,7 @@ class RunningFish(Generic[State]):
         if self._current is None or timeline.state is not self._current.state:
             self.version += 1
             self.changes += 1
+            self._owes_end = False
         if self._feed.is_catching_up:
             self._feed.provisional[self] = None
         self._current = Snapshot(

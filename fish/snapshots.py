@@ -11,27 +11,23 @@ import asyncio
 import logging
 from bisect import bisect_right
 from collections.abc import (
-    AsyncIterator,
     Callable,
-    Generator,
     Iterable,
     Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, cast
 
 from fish.ahead import Ahead
 from fish.definition import Fish, State, State_co
-from fish.errors import FishStopped, Overran, StateCodecError
-from fish.log import Log
-from fish.oversight import NO_OVERSIGHT, Oversight
+from fish.errors import RAISED_WHILE_WATCHED, FishStopped, StateCodecError
+from fish.log import Log, first_of
+from fish.oversight import Oversight
 from fish.states import decode_state, encode_in_steps
 from fish.timeline import Checkpoint
 from lamport.errors import StoreRefused
-from lamport.event import Event
 from lamport.ids import EventKey
 from lamport.offsets import OffsetMap
 from lamport.snapshots import StoredSnapshot
@@ -42,13 +38,6 @@ RECENT = 4
 NEAREST = 512
 """Behind them one stays in each span of distances, from here on; a restart forgets the checkpoints in memory, and a
 late event then costs at most four times its distance and what lies between two snapshots."""
-
-SLICE_S = 0.001
-"""So long encoding a state keeps the loop, about, …"""
-
-RESTS = 4
-"""… and then rests so many times as long: nobody waits for it, and what others are at takes a dozen turns of the loop.
-In the simulator, whose clock stands still meanwhile, it never rests."""
 
 _NONE: Mapping[EventKey, int] = {}
 """No snapshots are kept of most fish; one for all."""
@@ -74,10 +63,11 @@ class Snapshot(Generic[State_co]):
 
 
 @dataclass(slots=True)
-class OnItsWay(Generic[State]):
-    """Snapshots on their way to the log, oldest first, and the keys of those that go with them.
+class Chosen(Generic[State]):
+    """What is to be kept of a fish: states that are still to be encoded, oldest first, and the keys of what goes.
 
-    From `spoilt_from` on they do not hold any more: an event came late meanwhile, or was retracted.
+    The log keeps the encoded ones in its own time (`lamport.snapshot_table.Writing`), and knows nothing of events. From
+    `spoilt_from` on they do not hold any more: an event came late meanwhile, or was retracted.
     """
 
     new: Sequence[Snapshot[State]]
@@ -112,11 +102,11 @@ class SnapshotShelf(Generic[State]):
         self,
         fish: Fish[State],
         log: Log,
-        oversight: Oversight = NO_OVERSIGHT,
-        ahead: Ahead | None = None,
+        oversight: Oversight,
+        ahead: Ahead,
     ) -> None:
         """`ahead` is shared by all fish of a pond."""
-        self._ahead = ahead or Ahead()
+        self._ahead = ahead
         self._fish = fish
         self._log = log
         self._oversight = oversight
@@ -129,7 +119,7 @@ class SnapshotShelf(Generic[State]):
         """Keys of what is kept, and how many events each is made of. It is replaced, never changed."""
         self._spoilt: tuple[EventKey, ...] = ()
         """Keys of what is stored and does not hold any more."""
-        self._writing: OnItsWay[State] | None = None
+        self._writing: Chosen[State] | None = None
         self.encoded_bytes = 0
         """The size of the state that was encoded last: what that costs, the next time will cost."""
 
@@ -174,7 +164,7 @@ class SnapshotShelf(Generic[State]):
 
     def begin(
         self, snapshot: Snapshot[State], behind: Sequence[Checkpoint[State]] = ()
-    ) -> OnItsWay[State]:
+    ) -> Chosen[State]:
         """Choose what to keep: a snapshot, and of the checkpoints behind it, oldest first, those that are worth it.
 
         Until `end` no other writing begins. Who waits for the state is kept waiting by this: it makes no more than it
@@ -182,10 +172,10 @@ class SnapshotShelf(Generic[State]):
         """
         assert self._writing is None, "one after the other"
         over = asyncio.get_running_loop().create_future()
-        self._writing = OnItsWay(*self._chosen(snapshot, behind), over)
+        self._writing = Chosen(*self._choice(snapshot, behind), over)
         return self._writing
 
-    async def write(self, writing: OnItsWay[State]) -> bool:
+    async def write(self, chosen: Chosen[State]) -> bool:
         """Keep what was chosen, if the states can be encoded and the disk has room; returns whether it is stored.
 
         Where there is no room to encode the rest ahead, what is encoded is stored first.
@@ -195,11 +185,11 @@ class SnapshotShelf(Generic[State]):
         """
         portion: list[StoredSnapshot] = []
         try:
-            for each in writing.new:
+            for each in chosen.new:
                 while not await self._encoded_ahead(each, portion):
-                    if not await self._room_made(writing, portion):
+                    if not await self._room_made(chosen, portion):
                         return False
-            return bool(portion) and await self._keep(writing, portion, writing.thinned)
+            return bool(portion) and await self._keep(chosen, portion, chosen.thinned)
         except StoreRefused as error:
             _LOGGER.warning("fish %r: no snapshot was kept: %s", self._fish.name, error)
             return False
@@ -219,19 +209,19 @@ class SnapshotShelf(Generic[State]):
                 self._ahead.add(len(one.state))
             return True
 
-    async def _room_made(self, writing: OnItsWay[State], portion: list[StoredSnapshot]) -> bool:
+    async def _room_made(self, chosen: Chosen[State], portion: list[StoredSnapshot]) -> bool:
         """Store what is encoded, or wait for others to do so; returns whether it is stored."""
         if not portion:
             await self._ahead.freed()
             return True
-        is_stored = await self._keep(writing, portion, ())
+        is_stored = await self._keep(chosen, portion, ())
         self._ahead.give_back(_size(portion))
         portion.clear()
         return is_stored
 
     async def _keep(
         self,
-        writing: OnItsWay[State],
+        chosen: Chosen[State],
         portion: Sequence[StoredSnapshot],
         thinned: Sequence[EventKey],
     ) -> bool:
@@ -241,7 +231,7 @@ class SnapshotShelf(Generic[State]):
             self._is_foreign = False
         is_stored = await self._log.save_snapshots(tuple(portion), thinned)
         if is_stored:
-            self._note(writing, portion, thinned)
+            self._note(chosen, portion, thinned)
         return is_stored
 
     def end(self) -> None:
@@ -252,16 +242,16 @@ class SnapshotShelf(Generic[State]):
 
     def _note(
         self,
-        writing: OnItsWay[State],
+        chosen: Chosen[State],
         stored: Sequence[StoredSnapshot],
         gone: Sequence[EventKey],
     ) -> None:
         kept = {key: count for key, count in self._kept.items() if key not in gone}
-        self._kept = kept | {one.key: one.count for one in stored if writing.holds(one.key)}
-        late = (one.key for one in stored if not writing.holds(one.key))
+        self._kept = kept | {one.key: one.count for one in stored if chosen.holds(one.key)}
+        late = (one.key for one in stored if not chosen.holds(one.key))
         self._spoilt = (*(key for key in self._spoilt if key not in gone), *late)
 
-    def _chosen(
+    def _choice(
         self, snapshot: Snapshot[State], behind: Sequence[Checkpoint[State]]
     ) -> tuple[Sequence[Snapshot[State]], tuple[EventKey, ...]]:
         """What to write, oldest first, and the keys of what is not worth its place any more.
@@ -320,18 +310,25 @@ class SnapshotShelf(Generic[State]):
     async def _encoded(self, state: State) -> bytes | None:
         if not self._is_encodable:
             return None
-        serialize = self._fish.serialize_state
         try:
-            plain = (
-                state if serialize is None else self._watched(serialize, "serialize_state", state)
-            )
-            encoded = await _patiently(encode_in_steps(plain))
-        except (Exception, SystemExit, Overran) as error:  # noqa: BLE001 - a state that has no bytes, or the fish's own `serialize_state`
+            encoded = await self._ahead.patiently(encode_in_steps(self._serialized(state)))
+        except Exception as error:  # noqa: BLE001 - a state may have no bytes in many ways
             self._is_encodable = False
             _LOGGER.info("fish %r is replayed at every start: %s", self._fish.name, error)
             return None
         self.encoded_bytes = len(encoded)
         return encoded
+
+    def _serialized(self, state: State) -> object:
+        serialize = self._fish.serialize_state
+        if serialize is None:
+            return state
+        try:
+            return self._watched(serialize, "serialize_state", state)
+        except RAISED_WHILE_WATCHED as error:
+            raise StateCodecError(
+                f"serialize_state raised {type(error).__name__}: {error}"
+            ) from error
 
     def _opened(self, stored: StoredSnapshot) -> Snapshot[State] | None:
         try:
@@ -354,7 +351,7 @@ class SnapshotShelf(Generic[State]):
             return state
         try:
             return cast("State", self._watched(deserialize, "deserialize_state", value))
-        except (Exception, SystemExit, Overran) as error:
+        except RAISED_WHILE_WATCHED as error:
             raise FishStopped(self._fish.name, "deserialize_state", key, error) from error
 
     def _watched(self, function: Callable[[Any], Any], name: str, value: Any) -> Any:
@@ -386,11 +383,8 @@ class SnapshotShelf(Generic[State]):
         pages = self._log.read(
             self._fish.where, after=stored.horizon, lower=stored.offsets, upper=target, as_of=target
         )
-        async with closing(pages):
-            async for page in pages:
-                if page:
-                    return page[0].key
-        return None
+        first = await first_of(pages)
+        return None if first is None else first.key
 
 
 def _size(snapshots: Iterable[StoredSnapshot]) -> int:
@@ -403,29 +397,3 @@ def _spans(count: int) -> Iterator[range]:
     while distance < count:
         yield range(distance, 2 * distance + 1)
         distance *= 2
-
-
-async def _patiently(steps: Generator[None, None, bytes]) -> bytes:
-    """Take steps to their end, and rest in between: a large state may take its time."""
-    loop = asyncio.get_running_loop()
-    due = loop.time() + SLICE_S
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            encoded: bytes = end.value
-            return encoded
-        if loop.time() >= due:
-            await asyncio.sleep(RESTS * SLICE_S)
-            due = loop.time() + SLICE_S
-
-
-@asynccontextmanager
-async def closing(pages: AsyncIterator[Sequence[Event]]) -> AsyncIterator[None]:
-    """End a reading that may be left early now, and not when the garbage collector comes by."""
-    try:
-        yield
-    finally:
-        close: Any = getattr(pages, "aclose", None)
-        if close is not None:
-            await close()

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any, Generic, Self
 
 from fish.definition import State
-from fish.effects import Effect, EffectQueue, Enqueue
-from fish.errors import FishStopped, PondClosed
+from fish.effects import Effect, EffectQueue, Enqueue, is_being_cancelled
+from fish.errors import EffectCancelled, FishStopped, PondClosed
 from fish.running import RunningFish
 
 OnError = Callable[[Exception], object]
@@ -85,6 +85,12 @@ class StandingEffect(Generic[State]):
         except (FishStopped, PondClosed) as error:
             self.cancel()
             self._report(error)
+        except asyncio.CancelledError as error:
+            if is_being_cancelled():
+                raise
+            cancelled = EffectCancelled("something that the effect waited for was cancelled")
+            cancelled.__cause__ = error
+            self._report(cancelled)
         except Exception as error:  # noqa: BLE001 - whatever an effect raises is its owner's
             self._report(error)
 
@@ -111,5 +117,5 @@ class StandingEffect(Generic[State]):
         called: Any = self._on_error
         try:
             called(error)
-        except Exception:
+        except (Exception, asyncio.CancelledError):  # it waits for nothing: this is not about us
             _LOGGER.exception("the error handler of a standing effect raised")

@@ -30,7 +30,7 @@ from operator import length_hint
 from typing import Generic, NamedTuple
 
 from fish.definition import Fish, Metadata, State
-from fish.errors import FishStopped
+from fish.errors import RAISED_BY_STRANGERS, FishStopped
 from fish.given import given_with, reached_by
 from lamport.errors import UpcastFailed
 from lamport.event import Event
@@ -42,9 +42,9 @@ REACH = 3
 """A checkpoint is kept for so many times the power of two that divides its number: late by d costs at most 2 d …"""
 
 SPREAD = 256
-"""… and where its power is large enough that there are at most so many of them, for ever: going back to any place costs
-less than 1 / 128 of all events above the distance. Ten streams that have ten chunks each of ten events for a history of
-100,000 then cost 1.5 times that, and the span."""
+"""… and where its power is large enough that there are at most so many of them, for ever: going back to any place
+costs less than 1 / 128 of all events above the distance. Ten streams that have ten chunks each of ten events for a
+history of 100,000 then cost 1.5 times that, and the span."""
 
 DENSE_FROM = 256
 """States closer to each other than this are not worth a place for ever: a replay of so many events is short."""
@@ -363,7 +363,7 @@ class Timeline(Generic[State]):
                 for payload, given in islice(pairs, stop - number):
                     try:
                         state = on_event(state, payload, given)
-                    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises is the fish's affair
+                    except RAISED_BY_STRANGERS as error:
                         self._fail("on_event", error)
                     good = given
                 number = stop
@@ -467,7 +467,7 @@ class Timeline(Generic[State]):
             return False
         try:
             return bool(self._fish.is_reset(event.payload, metadata))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises is the fish's affair
+        except RAISED_BY_STRANGERS as error:
             self._fail("is_reset", error)
             return False
 
@@ -479,7 +479,7 @@ class Timeline(Generic[State]):
             if self._fish.mutates:
                 return self._fish.on_event(copy.deepcopy(state), event.payload, metadata)
             return self._fish.on_event(state, event.payload, metadata)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises is the fish's affair
+        except RAISED_BY_STRANGERS as error:
             self._fail("on_event", error)
             return state
 

@@ -48,8 +48,11 @@ _WALKED: tuple[tuple[Any, slice], ...] = (
 )
 """… those that do, with the arguments that they walk over; a `sorted` may be by a key that others share …"""
 
-_SHOWERS = {"str", "repr", "ascii", "format"}
+_SHOWERS = {"str", "repr", "ascii", "format", "format_map"}
 """… names under which something may be called that makes a text of what it is given …"""
+
+_TAKING: dict[type[ast.operator], str] = {ast.Add: "added", ast.Mod: "put"}
+"""… operators by which a name may come to hold some of what is on the right: methods of `_Walks` …"""
 
 _METHODS = {"join", "extend", "fromkeys"}
 """… and methods of Python's own types that walk over their first argument: others' may take it as it is."""
@@ -114,8 +117,12 @@ class _Walks:
         return turned(value, lambda one: self._turns(one, line))
 
     def modulo(self, left: Any, right: Any, line: int) -> Any:
-        """What `left % right` gives: of a text one in which the right stands."""
-        return left % (self.shown(right, line) if type(left) is str else right)
+        """What `left % right` gives."""
+        return left % self.put(left, right, line)
+
+    def put(self, left: Any, right: Any, line: int) -> Any:
+        """The right of `left % right`: where the left is a text, it is to stand in it."""
+        return self.shown(right, line) if type(left) is str else right
 
     def pop(self, value: Any, line: int) -> Any:
         """What `value.pop()` gives: of a set the last element and not the first."""
@@ -142,7 +149,7 @@ def _walked(called: Any) -> slice | None:
 def _shows(called: Any) -> bool:
     """Whether a function makes a text of its arguments."""
     if isinstance(called, BuiltinMethodType) and type(called.__self__) is str:
-        return called.__name__ == "format"
+        return called.__name__ in ("format", "format_map")
     return any(called is one for one in (str, repr, ascii, format))
 
 
@@ -275,13 +282,14 @@ class _Leading(ast.NodeTransformer):
         return node
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
-        """Lead what a list is made longer by."""
+        """Lead what a list is made longer by, and what is put into a text."""
         self.generic_visit(node)
-        if isinstance(node.op, ast.Add) and isinstance(node.target, ast.Name):
-            added = ast.Attribute(_walks(), "added", ast.Load())
-            longer = ast.Name(node.target.id, ast.Load())
+        method = _TAKING.get(type(node.op))
+        if method is not None and isinstance(node.target, ast.Name):
+            led = ast.Attribute(_walks(), method, ast.Load())
+            taker = ast.Name(node.target.id, ast.Load())
             node.value = ast.copy_location(
-                ast.Call(added, [longer, node.value, ast.Constant(node.lineno)], []), node
+                ast.Call(led, [taker, node.value, ast.Constant(node.lineno)], []), node
             )
         return node
 

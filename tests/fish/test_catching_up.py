@@ -5,7 +5,9 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fish import Pond
+import pytest
+
+from fish import FishStopped, Observation, Pond
 from simulations.loop import run_simulated
 from tests.fish.memory_log import MemoryLog
 from tests.fish.ponds import LIST, State, collected, named
@@ -25,6 +27,11 @@ class Watched:
         snapshot = self._observation.snapshot
         assert snapshot is not None
         self.shown.append((round(now() - self._began, 3), len(state), snapshot.provisional))
+
+
+def is_provisional(observation: Observation[State]) -> bool:
+    snapshot = observation.snapshot
+    return snapshot is not None and snapshot.provisional
 
 
 def now() -> float:
@@ -105,6 +112,77 @@ def test_several_count_as_one_from_the_first_to_the_last() -> None:
             *((at, True) for at in (10.2, 10.7, 11.2, 11.7)),
             (12.2, False),
         ]
+
+    virtually(act)
+
+
+def test_the_end_is_told_though_what_was_held_until_then_changes_nothing() -> None:
+    async def act(log: MemoryLog, pond: Pond, watched: Watched) -> None:
+        with pond.catching_up():
+            await trickle(log, 0, 1)
+            await pond.current_state(LIST)
+            await trickle(log, 0, 1)
+            log.retract(log.events[-1].key)
+        await asyncio.sleep(1)
+        assert watched.shown[1:] == [(0.0, 1, True), (0.0, 1, False)]
+
+    virtually(act)
+
+
+def test_the_end_is_told_though_somebody_else_is_shown_the_state_then() -> None:
+    async def act(log: MemoryLog, pond: Pond, watched: Watched) -> None:
+        with pond.catching_up():
+            await trickle(log, 0, 1)
+            await pond.current_state(LIST)
+            pond.observe(LIST, lambda _: None)
+        await asyncio.sleep(1)
+        assert watched.shown[1:] == [(0.0, 1, True), (0.0, 1, False)]
+
+    virtually(act)
+
+
+def test_the_end_is_told_behind_another_catch_up_that_began_before_it_could_be() -> None:
+    async def act(log: MemoryLog, pond: Pond, watched: Watched) -> None:
+        with pond.catching_up():
+            await trickle(log, 0, 1)
+            await pond.current_state(LIST)
+            pond.observe(LIST, lambda _: None)
+        with pond.catching_up():
+            await asyncio.sleep(0.5)
+            assert watched.shown[1:] == [(0.0, 1, True)]
+        await asyncio.sleep(1)
+        assert watched.shown[1:] == [(0.0, 1, True), (0.5, 1, False)]
+
+    virtually(act)
+
+
+def test_the_end_is_told_to_who_saw_what_was_shown_before_while_it_was_provisional() -> None:
+    async def act(_log: MemoryLog, pond: Pond, _watched: Watched) -> None:
+        shown: list[bool] = []
+        waiting = pond.observe(LIST)
+        with pond.catching_up():
+            observation = pond.observe(LIST, lambda _: shown.append(is_provisional(observation)))
+            await asyncio.sleep(0.1)
+            await anext(waiting)
+            assert is_provisional(waiting)
+        again = asyncio.create_task(anext(waiting))
+        await asyncio.sleep(0.1)
+        assert shown == [True, False]
+        assert again.done()
+
+    virtually(act)
+
+
+def test_a_fish_that_stopped_meanwhile_tells_no_end() -> None:
+    async def act(log: MemoryLog, pond: Pond, watched: Watched) -> None:
+        with pond.catching_up():
+            await trickle(log, 0, 1)
+            await pond.current_state(LIST)
+            log.receive(1, 9, "poison")
+            with pytest.raises(FishStopped):
+                await pond.current_state(LIST)
+        await asyncio.sleep(1)
+        assert watched.shown[1:] == [(0.0, 1, True)]
 
     virtually(act)
 

@@ -9,8 +9,9 @@ import pytest
 
 from fish import Observation, Pond, PondClosed, Snapshot
 from fish.surroundings import Limits
+from lamport.tags import Tag
 from tests.fish.memory_log import MemoryLog
-from tests.fish.ponds import LIST, State, from_scratch, turns, within
+from tests.fish.ponds import LIST, State, collected, from_scratch, named, turns, within
 
 MOMENTS = range(40)
 """Turns after which it happens: a replay of forty events by threes is over by then."""
@@ -104,6 +105,42 @@ def test_closing_in_the_midst_of_a_replay_keeps_no_state_for_one_that_covers_mor
 
 class BrokenDownError(Exception):
     """What ends the group that the pond lives in."""
+
+
+@pytest.mark.parametrize("moment", range(30))
+def test_whoever_watches_sees_the_end_when_what_the_pond_lives_in_breaks_down(moment: int) -> None:
+    """There are more idle fish than may stay: some would be let go when nobody watches them any more."""
+    troubles: list[object] = []
+
+    async def run(log: MemoryLog) -> None:
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, trouble: troubles.append(trouble)
+        )
+        watching: list[asyncio.Task[Any]] = []
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                pond = Pond(log, tasks, limits=Limits(snapshot_every=1, idle_fish=0))
+                each = (
+                    (lambda payload, _: named(f"one {payload}")),
+                    (lambda payload, _: str(payload)),
+                )
+                shown: tuple[Observation[Any], ...] = (
+                    pond.observe(LIST),
+                    pond.observe_all(Tag("a"), each[0]),
+                    pond.observe_groups(Tag("a"), each[1], lambda key: named(f"group {key}")),
+                    pond.observe_latest(Tag("a")),
+                )
+                watching += [asyncio.create_task(collected(one)) for one in shown]
+                await turns(5)
+                log.receive(2, 5, "late")
+                await turns(moment)
+                raise BrokenDownError  # noqa: TRY301 - it is the group's own end
+        except* BrokenDownError:
+            await asyncio.wait(watching, timeout=5)
+        assert all(one.done() for one in watching)
+
+    asyncio.run(run(told()))
+    assert not troubles
 
 
 @pytest.mark.parametrize("by_retraction", [False, True])

@@ -1,9 +1,13 @@
 """Collections of fish: seeds name them, all states are shown together."""
 
 import asyncio
+import random
 from typing import Any
 
+import pytest
+
 from fish import Fish, FishStopped, Metadata, Pond
+from fish.collection import PATIENCE
 from lamport.event import Event
 from lamport.ids import EventKey
 from lamport.tags import Tag, Tags
@@ -40,6 +44,59 @@ def test_members_are_shown_together_and_never_in_part() -> None:
     story(act)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_no_member_is_shown_that_covers_more_than_another(seed: int) -> None:
+    """Some take longer than others: what concerns one alone comes late, too."""
+    randomness = random.Random(seed)
+
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        for lamport, name in enumerate("wxyz", 1):
+            log.receive(1, lamport, name, "seed")
+        shown = list[tuple[State, ...]]()
+        pond.observe_all(SEED, one_of_all, shown.append)
+        await turns(50)
+        clocks = dict.fromkeys((2, 3, 4), 0)
+        for number in range(40):
+            stream, name = randomness.choice((2, 3, 4)), randomness.choice(["all", "all", *"wxyz"])
+            clocks[stream] += randomness.randint(1, 40)
+            log.receive(stream, clocks[stream], (name, number), f"t:{name}")
+            await turns(randomness.choice((0, 1, 2, 3, 5, 8)))
+        await turns(200)
+        together = [[[one for one in state if one[0] == "all"] for state in each] for each in shown]
+        assert all(one == states[0] for states in together for one in states)
+        held = [one.payload for one in log.events if one.tags == ("t:all",)]
+        assert together[-1] == [held] * 4
+
+    story(act, MemoryLog(page=randomness.choice((1, 3, 50))))
+
+
+def one_of_all(name: Any, _: Metadata) -> Fish[State]:
+    return Fish(f"one {name}", Tags("t:all") | Tags(f"t:{name}"), (), listed)
+
+
+def test_a_member_that_never_comes_to_rest_does_not_keep_the_others_from_being_shown() -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        def busy(state: State, event: Any, meta: Metadata) -> State:
+            if len(log.events) < 3 * PATIENCE:
+                log.receive(3, 100 + len(log.events), "more", "t:busy")
+            return listed(state, event, meta)
+
+        def of(name: Any, _: Metadata) -> Fish[State]:
+            return Fish(f"of {name}", Tags(f"t:{name}"), (), busy if name == "busy" else listed)
+
+        log.receive(1, 1, "busy", "seed")
+        log.receive(1, 2, "x", "seed")
+        shown = list[tuple[State, ...]]()
+        pond.observe_all(SEED, of, shown.append)
+        await turns(50)
+        log.receive(2, 1, 1, "t:x", "t:busy")
+        while not (shown and shown[-1][1]):
+            await turns(1)
+        assert len(log.events) < 3 * PATIENCE
+
+    story(act)
+
+
 def test_a_member_that_stops_leaves_the_others_alone() -> None:
     async def act(log: MemoryLog, pond: Pond) -> None:
         log.receive(1, 1, "x", "seed")
@@ -70,6 +127,30 @@ def test_a_member_whose_seed_is_old_leaves_when_a_younger_seed_comes() -> None:
         log.receive(2, 1, "late", "t:x")
         await turns(100)
         assert len(shown) == 2, "it has left"
+
+    story(act)
+
+
+@pytest.mark.parametrize("is_late_live", [False, True])
+def test_an_older_seed_that_comes_late_makes_a_member_no_older(*, is_late_live: bool) -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        def seed(stream: int, offset: int, payload: str, second: int) -> Event:
+            key = EventKey(10 * stream + offset, stream_of(stream))
+            return Event(key, offset, second * 1_000_000, ("seed",), "test", payload)
+
+        log.commit([seed(1, 0, "x", 9)])
+        late = [seed(2, 0, "x", 0)]
+        if not is_late_live:
+            log.commit(late)
+        shown: list[Any] = []
+        pond.observe_all(SEED, member, shown.append, expire_after_s=5)
+        await turns(100)
+        if is_late_live:
+            log.commit(late)
+        await turns(100)
+        log.commit([seed(1, 1, "z", 10)])
+        await turns(100)
+        assert [len(states) for states in shown] == [1, 2]
 
     story(act)
 

@@ -6,13 +6,7 @@ from typing import Any
 
 import pytest
 
-from fish import (
-    Fish,
-    FishStopped,
-    Metadata,
-    Pond,
-    snapshots,
-)
+from fish import Fish, FishStopped, Metadata, Pond, ahead
 from fish.states import decode_state
 from fish.surroundings import Limits
 from lamport.tags import Tag, Tags
@@ -238,7 +232,7 @@ def test_a_large_state_is_kept_more_seldom() -> None:
 def test_others_have_their_turn_while_a_large_state_is_encoded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(snapshots, "SLICE_S", -1.0)  # each slice is over at once
+    monkeypatch.setattr(ahead, "SLICE_S", -1.0)  # each slice is over at once
 
     async def act(log: MemoryLog, pond: Pond) -> None:
         saving = asyncio.create_task(pond.current_state(LIST))

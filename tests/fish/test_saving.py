@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from fish import Fish, Pond
+from fish.ahead import RESTS, SLICE_S
 from fish.surroundings import Limits
 from lamport.ids import EventKey
 from lamport.snapshot_table import COMMIT_BYTES
@@ -241,3 +243,42 @@ def test_no_more_states_are_encoded_ahead_than_a_commit_takes() -> None:
     assert len({one.fish for one in log.snapshots}) == len(fish)
     assert len(log.snapshots) > 2 * len(fish), "of each there are several"
     assert log.most <= COMMIT_BYTES + large + 100
+
+
+def rests_from_now_on() -> list[float]:
+    """How long the loop is asked to wait; by its clock a slice is over whenever somebody looks."""
+    loop: Any = asyncio.get_running_loop()
+    asked, now, later = list[float](), 0.0, loop.call_later
+
+    def time() -> float:
+        nonlocal now
+        now += SLICE_S
+        return now
+
+    def call_later(delay: float, *given: Any, **named: Any) -> Any:
+        asked.append(delay)
+        return later(delay, *given, **named)
+
+    loop.time, loop.call_later = time, call_later
+    return asked
+
+
+def test_encoding_rests_while_the_pond_lives_and_not_when_it_is_closed() -> None:
+    rests = list[float]()
+
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        nonlocal rests
+        say(log, *range(1, 21))
+        rests = rests_from_now_on()
+        await pond.current_state(LIST)
+        while not log.snapshots:
+            await turns(1)
+        assert len(rests) > 10
+        assert {*rests} == {RESTS * SLICE_S}
+        say(log, 30)
+        await pond.current_state(LIST)
+        rests.clear()
+
+    log = story(act)
+    assert stored(log) == [20, 30], "it was encoded while the pond was being closed"
+    assert rests == []

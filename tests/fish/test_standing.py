@@ -1,8 +1,9 @@
 """Standing effects: on every new state, on the very state that was judged, and what ends them."""
 
+import asyncio
 from typing import Any
 
-from fish import FishStopped, Pond
+from fish import EffectCancelled, FishStopped, Pond
 from tests.fish.memory_log import MemoryLog
 from tests.fish.ponds import LIST, State, story, turns
 
@@ -34,6 +35,24 @@ def test_what_an_effect_raises_is_told_and_the_effect_stays_on() -> None:
             log.receive(1, 9, "more")
             await turns(50)
         assert [str(error) for error in errors][:2] == ["1", "2"]
+
+    story(act)
+
+
+def test_an_effect_that_waits_for_what_is_cancelled_is_told_and_stays_on() -> None:
+    async def act(log: MemoryLog, pond: Pond) -> None:
+        errors: list[Exception] = []
+
+        async def deserted(_state: State, _enqueue: Any) -> None:
+            (gone := asyncio.get_running_loop().create_future()).cancel()
+            await gone
+
+        with pond.keep_running(LIST, deserted, None, errors.append) as standing:
+            await turns(50)
+            log.receive(1, 9, "more")
+            await turns(50)
+            assert [type(error) for error in errors] == [EffectCancelled] * 2
+            assert not standing.is_over
 
     story(act)
 

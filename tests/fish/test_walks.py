@@ -117,6 +117,29 @@ def formatted_by_percent(words: tuple[str, ...]) -> str:
     return "some of %s" % {*words}
 
 
+def formatted_by_a_map(words: tuple[str, ...]) -> str:
+    return "some of {all}".format_map({"all": {*words}})
+
+
+def made_longer_by_percent(words: tuple[str, ...]) -> str:
+    text = "some of %s"
+    text %= ({*words},)
+    return text
+
+
+def shared(words: tuple[str, ...]) -> str:
+    twice: Any = {*words}
+    for _ in range(100):
+        twice = (twice, twice)
+    return "{chosen} of {all[0]!s:.1}".format_map({"all": [1, twice], "chosen": {*words}})
+
+
+def holding_itself_and_a_set(words: tuple[str, ...]) -> str:
+    held: list[Any] = [{*words}]
+    held.append((held,))
+    return str(held)
+
+
 def shown_within_another(words: tuple[str, ...]) -> str:
     return str({frozenset(words)})
 
@@ -149,6 +172,10 @@ LEANING: tuple[tuple[Callable[..., Any], int], ...] = (
     (put_into_a_text_as_it_is, 1),
     (formatted, 1),
     (formatted_by_percent, 1),
+    (formatted_by_a_map, 1),
+    (made_longer_by_percent, 2),
+    (shared, 4),
+    (holding_itself_and_a_set, 3),
     (shown_within_another, 1),
     (the_second_shown, 2),
 )
@@ -237,6 +264,32 @@ def added(words: tuple[str, ...]) -> set[str]:
     return team.names
 
 
+class Rest:
+    """It is not a text that is divided here."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = {*names}
+
+    def __imod__(self, others: set[str]) -> Self:
+        self.names &= others
+        return self
+
+
+def divided(words: tuple[str, ...]) -> tuple[set[str], int]:
+    rest = Rest("mill")
+    rest %= set(words)
+    number = 7
+    number %= len({*words})
+    return rest.names, number
+
+
+def length_of_what_holds_itself(words: tuple[str, ...]) -> int:
+    held: list[Any] = [{*words}]
+    held.append(held)
+    held.append(({*words}, held))
+    return len(str(held))
+
+
 def what_is_no_text(words: tuple[str, ...]) -> str:
     return type(Team() % set(words)).__name__
 
@@ -308,6 +361,7 @@ def test_whoever_leans_on_the_order_of_a_set_is_told_at_which_line(
         *(ordered, asked, rebuilt, counted, of_lists, alone, recursive, len),
         *(of_two, reduced, valued, of_its_own, added, named_twice),
         *(shown_alone, shown_in_its_order, holding_itself, what_is_no_text),
+        *(divided, length_of_what_holds_itself),
     ],
 )
 def test_whoever_does_not_is_left_in_peace(function: Callable[..., Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fish import Fish, Metadata, Pond
-from fish.turns import SLICE_S
+from fish.time_slice import SLICE_S
 from lamport.event import Event
 from lamport.tags import Tag
 from tests.fish.memory_log import MemoryLog, event_of
