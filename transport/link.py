@@ -363,9 +363,9 @@ class Link:
             _log.error("a notice of the admin is not kept: %s", error)
 
     async def _note_last(self) -> None:
-        """Take in the notices that still wait: one may say why the peer has ended the link."""
+        """Take in the notices that came and are not in the log: one may say why the peer has ended the link."""
         for line in self.intake.lines:
-            for item in line.left():
+            for item in line.undone:
                 if isinstance(item, Notice):
                     await self._run_part(partial(self._learn_once, item))
 

@@ -1,6 +1,7 @@
 """A link ends when it is told to, whatever else happens at that moment."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
 
@@ -9,13 +10,16 @@ import pytest
 from lamport.chain import genesis
 from lamport.errors import StoreFailed
 from lamport.log import EventLog
+from lamport.notices import Notice, NoticeKind
 from lamport.repair import Piece
 from tests.lamport.keys import Author, member, open_log
 from transport.claims import Claims
+from transport.codec import encode_message
 from transport.errors import LinkEnded
+from transport.frames import frame
 from transport.journal import Journal
 from transport.link import Link
-from transport.messages import Events, Greeting, Heads, Message, Want
+from transport.messages import Events, Greeting, Heads, Message, Notify, Want
 from transport.network import Address
 from transport.repairs import Question
 from transport.session import Session
@@ -44,6 +48,18 @@ class Pipe:
         self.hung_up.set()
 
 
+class TalkingPipe(Pipe):
+    """One over which the peer says this much, and then nothing until it hangs up."""
+
+    def __init__(self, *messages: Message) -> None:
+        super().__init__()
+        self._unread = b"".join(frame(encode_message(one)) for one in messages)
+
+    async def read(self, limit: int) -> bytes:
+        unread, self._unread = self._unread, b""
+        return unread or await super().read(limit)
+
+
 class FailingPipe(Pipe):
     """One over which nothing can be said, and whose disk fails meanwhile."""
 
@@ -54,7 +70,9 @@ class FailingPipe(Pipe):
             raise StoreFailed("the disk failed") from None
 
 
-def link_over(pipe: Pipe, log: EventLog) -> Link:
+def link_over(
+    pipe: Pipe, log: EventLog, learn: Callable[[Notice], Awaitable[object]] | None = None
+) -> Link:
     store = log.store
     session = Session(
         program="test",
@@ -65,7 +83,7 @@ def link_over(pipe: Pipe, log: EventLog) -> Link:
         journal=Journal(bytes(8), store.heads),
         now=asyncio.get_running_loop().time(),
     )
-    return Link(pipe, session, log, dialled=True)
+    return Link(pipe, session, log, dialled=True, learn=learn)
 
 
 def test_a_link_whose_peer_hangs_up_says_so(tmp_path: Path) -> None:
@@ -117,6 +135,30 @@ def test_a_disk_that_fails_while_a_link_ends_is_told_of_rather_than_that_end(
             await pipe.read_from.wait()
             pipe.hung_up.set()
             assert isinstance(await running, StoreFailed)
+
+    asyncio.run(story())
+
+
+def test_a_notice_that_is_being_taken_in_when_the_link_ends_is_taken_in_all_the_same(
+    tmp_path: Path,
+) -> None:
+    first, second = (Notice(NoticeKind.RELEASE, body, bytes(64)) for body in (b"1", b"2"))
+    begun, kept = asyncio.Event(), []
+
+    async def learn(notice: Notice) -> None:
+        if not begun.is_set():
+            begun.set()
+            await asyncio.Event().wait()
+        kept.append(notice)
+
+    async def story() -> None:
+        async with open_log(tmp_path) as log:
+            pipe = TalkingPipe(Greeting("peer"), Notify(first), Notify(second))
+            running = asyncio.create_task(link_over(pipe, log, learn).run())
+            await begun.wait()
+            pipe.hung_up.set()
+            await running
+            assert kept == [first, second]
 
     asyncio.run(story())
 
