@@ -25,8 +25,8 @@ import lamport.tag_index
 import lamport.turns
 import simulations.network
 import transport.intake
-import transport.peers
 import transport.session
+import transport.spreading
 import transport.wants
 from fish.surroundings import Limits
 from simulations.errors import SimulationError
@@ -62,7 +62,7 @@ KNOBS: Mapping[str, Knob] = {
     "fish with little memory": Knob(fish.pond, "USUAL", Limits(waiting_events=4, snapshot_every=8)),
     "wants of 10 events": Knob(transport.session, "WANTED_EVENTS", 10),
     "lively wants of 3 events": Knob(transport.session, "LIVELY_EVENTS", 3),
-    "pushes of 5 events": Knob(transport.peers, "PUSHED_EVENTS", 5),
+    "pushes of 5 events": Knob(transport.spreading, "PUSHED_EVENTS", 5),
     "little is pushed ahead": Knob(transport.session, "MAX_PUSHED_BYTES", 1_500),
     "one want at a time": Knob(transport.wants, "MAX_WANTS", 1),
     "a want waits for a second": Knob(transport.wants, "WANT_TIMEOUT_S", 1.0),

@@ -81,7 +81,8 @@ FLOORS = (
         " fish.standing fish.turns fish.lookout fish.collection fish.folding fish.protocols fish.protocols.playing"
         " transport.intake"
         " transport.finishing transport.membership transport transport.forks transport.repairs transport.rooting"
-        " transport.link transport.bans transport.newcomer transport.meeting transport.standing transport.peers"
+        " transport.spreading transport.link transport.bans transport.newcomer transport.meeting transport.standing"
+        " transport.peers"
         " shoal.errors shoal.seams shoal.keys shoal.alarms shoal.sync shoal.node shoal.views shoal.explaining"
         " shoal.worker shoal.strictjson shoal.membership"
     ),
