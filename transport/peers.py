@@ -61,6 +61,9 @@ FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 2.0
 """A dialler waits between these before it tries again: doubling, and shortened by up to half at random."""
 
+LASTING_S = 2.0
+"""A link that ends sooner was none for its dialler: dialled again at once, it would end at once for ever."""
+
 MAX_FAILURES = 300
 """Failed attempts (about ten minutes) after which an announced address is forgotten until announced again."""
 
@@ -294,7 +297,7 @@ class Peers:
             self._links[surplus].end("making room for others")
 
     async def _dial(self, target: Target) -> bool:
-        """One attempt; returns whether there was a link (which has ended by now)."""
+        """One attempt; returns whether there was a link that lasted (it has ended by now)."""
         self._dialling += 1
         try:
             greeted = await self._greet(target)
@@ -382,7 +385,7 @@ class Peers:
             _log.error("the link to %s failed", channel.peer.short, exc_info=ended)
             ended = LinkEnded(f"failed here: {type(ended).__name__}")
         self._note_end(channel.peer, ended)
-        return True
+        return self._now() - link.since >= LASTING_S
 
     def _session(self, clock: PeerClock) -> Session:
         store = self._log.store
