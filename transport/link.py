@@ -454,7 +454,7 @@ class Link:
 
     async def _review(self) -> None:
         try:
-            await self._forks.review()
+            await self._forks.review(self._now())
         except DamagedRange as error:
             _log.error("not compared: %s", error)
 
