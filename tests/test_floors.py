@@ -58,6 +58,7 @@ FLOORS = (
         " transport.identity transport.handshake transport.frames transport.exchange transport.buckets"
         " transport.packing transport.messages transport.codec transport.roots transport.tree transport.targets"
         " transport.aliases transport.horizons transport.claims transport.disclosures transport.outbox"
+        " transport.arriving transport.aside"
         " transport.phases transport.journal transport.clocks transport.confirming transport.catchup"
         " transport.liveness transport.ripening transport.wants transport.mesh transport.progress transport.sending"
         " transport.session transport.epochs transport.credentials transport.network transport.noticing"
