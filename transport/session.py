@@ -59,19 +59,10 @@ from transport.progress import Meters
 from transport.ripening import Ripening
 from transport.sending import Sending
 from transport.tree import ANNOUNCED_TOGETHER_S, RELAYED_EVENTS, Edge, Heard, Tree
-from transport.wants import Wants
+from transport.wants import Wants, wanted_at_once
 
 MAX_SERVED = 64
 """Ranges that may stand in line for a peer: more than it can want at once, for it learns elsewhere, too."""
-
-WANTED_EVENTS = 10_000
-"""Most events that one Want asks for, so that streams take turns."""
-
-LIVELY_EVENTS = 250
-"""And while others bring little: what was asked for fills the link, and stands in the way of their events there …"""
-
-LIVELY_EVENTS_PER_S = 20_000
-"""… but for as many as a log takes in during a round trip: with fewer a long way would be empty most of the time."""
 
 
 class Session:
@@ -533,18 +524,14 @@ class Session:
             return
         if not self.wants.claim(stream, now):
             return
-        last = min(self.theirs[stream], first + self._events_at_once(stream.node) - 1)
+        is_lively = self._is_lively(stream.node)
+        wanted = wanted_at_once(self.liveness.shortest_s, is_lively=is_lively)
+        last = min(self.theirs[stream], first + wanted - 1)
         self.wants.begin(stream, OpenWant(first, last, before, now))
         self._tree.asked(stream, last)
         self._say(self.edge.came_late(stream.node))
         unknown = not self._knows_author(stream.node)
         self._out.control.append(Want(stream, first, last, before, certificate=unknown))
-
-    def _events_at_once(self, author: NodeId) -> int:
-        if not self._is_lively(author):
-            return WANTED_EVENTS
-        on_the_way = int(LIVELY_EVENTS_PER_S * (self.liveness.shortest_s or 0.0))
-        return min(WANTED_EVENTS, max(LIVELY_EVENTS, on_the_way))
 
     def _table(self) -> Mapping[type[Message], Callable[[Any, float], Taken]]:
         """Who takes in which message."""

@@ -27,8 +27,9 @@ from transport.journal import Journal
 from transport.link import Link
 from transport.messages import MAX_HEADS, Addresses, Eager, Greeting, Heads, Message, News
 from transport.network import Address, Candidate
-from transport.session import LIVELY_EVENTS, Session
+from transport.session import Session
 from transport.tree import ANNOUNCED_TOGETHER_S, Tree
+from transport.wants import LIVELY_EVENTS
 
 X = Tag("x")
 FLOOD_S = 20.0

@@ -42,9 +42,9 @@ from transport.messages import (
 from transport.outbox import MAX_PUSHED_BYTES
 from transport.phases import Phase
 from transport.roots import BEAT_S, SAMPLES, Branch
-from transport.session import MAX_SERVED, WANTED_EVENTS, Session
+from transport.session import MAX_SERVED, Session
 from transport.tree import ANNOUNCED_TOGETHER_S, GRACE_S, LONGEST_GRACE_S, Heard, Tree
-from transport.wants import MAX_WANTS, WANT_TIMEOUT_S
+from transport.wants import MAX_WANTS, WANT_TIMEOUT_S, WANTED_EVENTS
 
 HASH, TOKEN = bytes(32), bytes(8)
 
