@@ -319,6 +319,8 @@ class Link:
                 await asyncio.sleep(FULL_DISK_PAUSE_S)
                 if isinstance(received, SealedRange):
                     self.session.untaken(received, self._now())
+                elif isinstance(received, ForkProof):
+                    self.session.unproven(received.stream, self._now())
             line.done(received)
             self.wake()
             self._told()
@@ -332,7 +334,7 @@ class Link:
             _log.error("not compared: %s", error)
             self.session.contradicted(sealed, self._now())
         except UnknownAuthor:
-            self.session.untaken(sealed, self._now())
+            self.session.uncertified(sealed, self._now())
         except CorruptRange as error:
             raise ForgedEvents(str(error)) from error
         except QuarantinedRange as error:

@@ -174,6 +174,16 @@ class Session:
         self.wants.drop(sealed.stream)
         self.ask(now)
 
+    def uncertified(self, sealed: SealedRange, now: float) -> None:
+        """The range came without the certificate of its author, who is unknown here: ask for both.
+
+        Where both were asked for, the answer may be on its way behind a push: a peer that leaves the certificate out
+        is asked again in a while, and not as fast as it answers.
+        """
+        self._arrived(sealed)
+        self.wants.tear(sealed.stream)
+        self.ask(now)
+
     def contradicted(self, sealed: SealedRange, now: float) -> None:
         """The log refused the range because it contradicts the prefix held.
 
@@ -186,12 +196,13 @@ class Session:
         if want is not None and want.first == sealed.first:
             self.wants.drop(sealed.stream)
             if chained(want.hash, sealed.events) != sealed.seal.hash:
-                self._aside.diverge(sealed.stream)
+                self.diverge(sealed.stream)
         self.ask(now)
 
     def diverge(self, stream: StreamId) -> None:
         """The peer holds another history of this stream: do not ask it to go on with ours."""
         self._aside.diverge(stream)
+        self._let_be(stream)
 
     def proven(self, proof: ForkProof, now: float) -> None:
         """The log took a proof in: its branches can be asked for, and the stream that they come from no further."""
@@ -199,11 +210,22 @@ class Session:
             self._lacking[stream] = None
         self.ask(now)
 
+    def unproven(self, stream: StreamId, now: float) -> None:
+        """Our log could not take in a proof of this stream's fork, through no fault of the peer: ask for it again."""
+        self.disclosures.ask_again(stream)
+        self.ask(now)
+
     def quarantine(self, stream: StreamId, lamport: int | None = None) -> None:
         """Our log will not take this stream in: do not ask for it again, or only once `lamport` is within reach."""
         self._arriving.forget(stream)
         self.wants.drop(stream)
         self._aside.quarantine(stream, lamport)
+        self._let_be(stream)
+
+    def _let_be(self, stream: StreamId) -> None:
+        """What is not remembered as set aside, for there is too much, is asked for when the peer tells of it anew."""
+        if stream not in self._aside:
+            self._lacking.pop(stream, None)
 
     def _release(self) -> None:
         """Ask again for what would be taken in by now: the admin released it, or the clock has come nearer."""
@@ -426,7 +448,7 @@ class Session:
         held = self._held(stream)
         self._learn(stream, offset)
         if offset == held.offset and not held.hash.startswith(hash_):
-            self._aside.diverge(stream)
+            self.diverge(stream)
             self.disclosures.suspects[stream] = offset
         if offset > held.offset and not self.edge.carries(stream.node) and self.phase is Phase.LIVE:
             self._ripening.begin(stream, now + self._tree.grace_s())
@@ -473,7 +495,7 @@ class Session:
                 sealed = SealedRange(message.first, message.events, seal, b"")
                 self._arriving.begin(sealed)
                 return sealed
-            self._aside.diverge(stream)
+            self.diverge(stream)
             self.disclosures.suspects[stream] = offset
         self.ask(now)
         return None
@@ -494,7 +516,7 @@ class Session:
             return
         self.wants.drop(stream)
         if message.why is Why.DIVERGED:
-            self._aside.diverge(stream)
+            self.diverge(stream)
         self.theirs.pop(stream, None)
         self.confirming.unlearns(stream)
         self.ask(now)

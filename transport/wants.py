@@ -72,7 +72,13 @@ class Wants:
         """A range added nothing: if it is part of what is wanted, what comes before it is missing."""
         want = self.open.get(sealed.stream)
         if want is not None and held + 1 < sealed.first <= want.last:
-            self.open[sealed.stream] = replace(want, is_torn=True)
+            self.tear(sealed.stream)
+
+    def tear(self, stream: StreamId) -> None:
+        """Something of what is wanted came that cannot be taken in without the rest."""
+        want = self.open.get(stream)
+        if want is not None:
+            self.open[stream] = replace(want, is_torn=True)
 
     def drop(self, stream: StreamId) -> None:
         """The stream is wanted no more."""

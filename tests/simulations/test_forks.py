@@ -118,3 +118,32 @@ def test_a_late_comer_bans_who_sends_a_forged_proof_and_learns_the_true_one_from
 def test_a_proof_that_is_not_verified_is_found_by_the_laws() -> None:
     with planted(NOT_VERIFIED), pytest.raises(LawBroken, match="law 4"):
         run_simulated(lied_to(), random.Random(1))
+
+
+async def told_to_a_full_disk() -> None:
+    """The last device knows what both histories begin with, and hears of them when its disk is full."""
+    world = World(3, 3)
+    async with world.started():
+        a, b, last = world.nodes
+        await a.publish(PART, "first")
+        await world.run(seconds=1)
+        copy = await world.clone(a)
+        with world.partition((a, b), (last,), (copy,)):
+            for number in range(2):
+                await a.publish(PART, f"by the original {number}")
+                await copy.publish(PART, f"by the copy {number}")
+            await world.run(seconds=5)
+            world.separate((last,), (a, b, copy))
+        await world.run(seconds=15)
+        last.fill_disk()
+        world.join((last,), (b,))
+        await world.run(seconds=10)
+        assert last.node.status().forks == ()
+        last.fill_disk(full=False)
+        await world.run(seconds=5)
+        assert last.node.status().forks == b.node.status().forks != ()
+        assert world.equal
+
+
+def test_a_proof_that_comes_to_a_full_disk_is_taken_in_when_there_is_room() -> None:
+    run_simulated(told_to_a_full_disk(), random.Random(1))
