@@ -14,12 +14,12 @@ from lamport.notices import Notice, NoticeKind
 from lamport.repair import Piece
 from tests.lamport.keys import Author, member, open_log
 from transport.claims import Claims
-from transport.codec import encode_message
+from transport.codec import decode_message, encode_message
 from transport.errors import LinkEnded
-from transport.frames import frame
+from transport.frames import FrameReader, frame
 from transport.journal import Journal
 from transport.link import Link
-from transport.messages import Events, Greeting, Heads, Message, Notify, Want
+from transport.messages import Addresses, Events, Goodbye, Greeting, Heads, Message, Notify, Want
 from transport.network import Address
 from transport.repairs import Question
 from transport.session import Session
@@ -35,16 +35,22 @@ class Pipe:
         self.remote = Address("pipe", 1)
         self.read_from = asyncio.Event()
         self.hung_up = asyncio.Event()
+        self.said_goodbye = asyncio.Event()
+        self.said_more = self.is_dropped = False
 
     async def read(self, _limit: int) -> bytes:
         self.read_from.set()
         await self.hung_up.wait()
         return b""
 
-    async def write(self, _data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
         """Take it."""
+        self.said_more = self.said_goodbye.is_set()
+        if any(isinstance(decode_message(raw), Goodbye) for raw in FrameReader().feed(data)):
+            self.said_goodbye.set()
 
     def abort(self) -> None:
+        self.is_dropped = True
         self.hung_up.set()
 
 
@@ -107,6 +113,30 @@ def test_a_link_that_is_ended_by_its_node_says_why(tmp_path: Path) -> None:
             await pipe.read_from.wait()
             link.end("cut by the operator")
             assert str(await running) == "cut by the operator"
+
+    asyncio.run(story())
+
+
+def test_who_is_to_hear_why_the_link_ends_hangs_up_first_and_is_told_nothing_more(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        async with open_log(tmp_path) as log:
+            pipe = Pipe()
+            link = link_over(pipe, log)
+            running = asyncio.create_task(link.run())
+            await pipe.read_from.wait()
+            link.end("revoked", to_be_heard=True)
+            await pipe.said_goodbye.wait()
+            link.session.say(Addresses(()))
+            link.wake()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not pipe.is_dropped
+            assert not pipe.said_more
+            pipe.hung_up.set()
+            assert str(await running) == "revoked"
+            assert pipe.is_dropped
 
     asyncio.run(story())
 
