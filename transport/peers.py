@@ -103,7 +103,7 @@ class Peers:
         """
         self._own_addresses = announced
         self._exchanges = exchanges
-        self._dial_candidate: Found = lambda _: None
+        self._dial_candidate: Found = _forget
         self._log = log
         self._network = network
         self._randomness = randomness
@@ -158,8 +158,11 @@ class Peers:
             if self._exchanges:
                 mine = own(self._log.node, self._own_addresses, listening)
                 diallers.create_task(keep_telling(mine, self._links, self._reached))
-            async with self._network.announce(listening, dial):
-                await self._spreading.run()
+            try:
+                async with self._network.announce(listening, dial):
+                    await self._spreading.run()
+            finally:
+                self._dial_candidate = _forget  # a link that is still served may hear of somebody
 
     def _new_targets(self, candidate: Candidate, *, exchanged: bool) -> list[Target]:
         """What a hint adds to the addresses to dial."""
@@ -512,6 +515,10 @@ class Peers:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _forget(_candidate: Candidate) -> None:
+    """Dial nobody: the node does not run, or not any more."""
 
 
 async def _shake(channel: Channel, handshake: Handshake) -> None:
