@@ -25,7 +25,7 @@ from lamport.errors import (
     StoreRefused,
     UnknownAuthor,
 )
-from lamport.forks import ForkProof, decode_proof
+from lamport.forks import ForkProof
 from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
 from lamport.notices import Notice
@@ -417,9 +417,9 @@ class Link:
 
     async def _disclose(self, branch: StreamId) -> None:
         """Send the proof of a branch; nothing where none is kept, for then we told of none."""
-        data = await self._log.forks.prover.load_proof(branch)
-        if data is not None:
-            await self._write(Fork(decode_proof(data)))
+        proof = await self._log.forks.proof_of(branch)
+        if proof is not None:
+            await self._write(Fork(proof))
 
     async def _answer(self, want: Want) -> Message:
         """Read what a peer wants, if our stream is the one it knows."""

@@ -15,8 +15,6 @@ from lamport.forks import (
     CheckedProof,
     ForkProof,
     branch_of,
-    decode_proof,
-    encode_proof,
     readdressed,
 )
 from lamport.ids import StreamId
@@ -61,19 +59,19 @@ def resealed(before: bytes, half: SealedRange, data: bytes) -> SealedRange:
 
 def forging(device: Device) -> None:
     """Let a device hand on proofs in which it has altered what the author wrote."""
-    prover: Any = device.node.log.forks.prover
-    load = prover.load_proof
+    forks: Any = device.node.log.forks
+    right = forks.proof_of
 
-    async def load_forged(branch: StreamId) -> bytes | None:
-        proof = decode_proof(await load(branch))
+    async def proof_of(branch: StreamId) -> ForkProof | None:
+        proof = await right(branch)
         lamport = verify_event(proof.stream, proof.one.first, proof.one.events[0]).lamport
         one, other = (
             resealed(proof.hash, half, encode_event(lamport, 0, encode_draft(Draft(("part",), n))))
             for n, half in enumerate((proof.one, proof.other))
         )
-        return encode_proof(ForkProof(proof.hash, one, other))
+        return ForkProof(proof.hash, one, other)
 
-    prover.load_proof = load_forged
+    forks.proof_of = proof_of
 
 
 async def lied_to() -> World:

@@ -1,7 +1,9 @@
 """A link ends when it is told to, whatever else happens at that moment."""
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -12,6 +14,7 @@ from lamport.errors import StoreFailed
 from lamport.log import EventLog
 from lamport.notices import Notice, NoticeKind
 from lamport.repair import Piece
+from lamport.sqlite import DATABASE_NAME
 from tests.lamport.keys import Author, member, open_log
 from transport.claims import Claims
 from transport.codec import decode_message, encode_message
@@ -37,6 +40,7 @@ class Pipe:
         self.hung_up = asyncio.Event()
         self.said_goodbye = asyncio.Event()
         self.said_more = self.is_dropped = False
+        self.written = 0
 
     async def read(self, _limit: int) -> bytes:
         self.read_from.set()
@@ -45,6 +49,7 @@ class Pipe:
 
     async def write(self, data: bytes) -> None:
         """Take it."""
+        self.written += 1
         self.said_more = self.said_goodbye.is_set()
         if any(isinstance(decode_message(raw), Goodbye) for raw in FrameReader().feed(data)):
             self.said_goodbye.set()
@@ -189,6 +194,31 @@ def test_a_notice_that_is_being_taken_in_when_the_link_ends_is_taken_in_all_the_
             pipe.hung_up.set()
             await running
             assert kept == [first, second]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("altered", "sent"),
+    [("proof", 1), ("substr(proof, 1, length(proof) - 1) || x'00'", 0), ("x'00'", 0)],
+    ids=["as it was", "one byte is another", "nothing is left"],
+)
+def test_a_proof_that_the_disk_altered_is_not_sent(tmp_path: Path, altered: str, sent: int) -> None:
+    async def story() -> None:
+        async with open_log(tmp_path) as log:
+            original = Author(member("bob"))
+            await log.receive(original.count(2))
+            copy = Author(member("bob"), original.stream.number)
+            copy.head = original.head
+            for one in (original.count(2, ["one"]), copy.count(2, ["other"])):
+                await log.receive(one)
+            [fork] = log.forks.prover.forks()
+            with closing(sqlite3.connect(tmp_path / DATABASE_NAME)) as database:
+                database.execute(f"UPDATE forks SET proof = CAST({altered} AS BLOB)")  # noqa: S608 - of ours
+                database.commit()
+            pipe = Pipe()
+            await link_over(pipe, log)._disclose(fork.branches[0].branch)  # noqa: SLF001 - without a peer
+            assert pipe.written == sent
 
     asyncio.run(story())
 
