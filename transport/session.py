@@ -53,12 +53,12 @@ from transport.messages import (
     Want,
     Why,
 )
-from transport.outbox import MAX_CONTROL, MAX_PUSHED_BYTES, Outbox, Traffic
+from transport.outbox import MAX_CONTROL, Outbox, Traffic
 from transport.phases import ALLOWED, Phase, Taken
 from transport.progress import Meters
 from transport.ripening import Ripening
 from transport.sending import Sending
-from transport.tree import ANNOUNCED_TOGETHER_S, RELAYED_EVENTS, Edge, Heard, Tree
+from transport.tree import ANNOUNCED_TOGETHER_S, Edge, Tree
 from transport.wants import Wants, wanted_at_once
 
 MAX_SERVED = 64
@@ -260,26 +260,14 @@ class Session:
 
     def push(self, sealed: SealedRange, now: float) -> None:
         """Send a range that is new here, where the peer holds all before it and keeps up; else say that it is there."""
-        stream, size = sealed.stream, sum(map(len, sealed.events))
-        told = self._told(stream)
-        if told >= sealed.seal.offset:
+        stream = sealed.stream
+        if self._told(stream) >= sealed.seal.offset:
             return
-        room = self._out.pushed_bytes + size <= MAX_PUSHED_BYTES
-        if self._is_near(sealed, told) and self.phase is Phase.LIVE and room:
-            self._sending.push(sealed, size)
-            self._horizons.tell(sealed.seal)
-            if not self._horizons.is_news(stream):
-                self._out.heads.pop(stream, None)
+        if self.phase is Phase.LIVE and self._sending.push(sealed):
             self.traffic.events_out += len(sealed.events)
             self.theirs[stream] = sealed.seal.offset
         else:
             self.committed(stream, now)
-
-    def _is_near(self, sealed: SealedRange, held: int) -> bool:
-        """Whether the peer holds all before a range, or was just told of it and gets it from somebody."""
-        before = sealed.first - 1
-        told = self._sending.told.get(sealed.stream, held)
-        return held == before or (told >= before and before - held <= RELAYED_EVENTS)
 
     @property
     def next_due(self) -> float | None:
@@ -378,13 +366,6 @@ class Session:
             self._lacking = dict.fromkeys(filter(self._lacks, self.theirs))
             self._catch_up.hear(self, {one: self.theirs[one] for one in self._lacking}, now)
         self._sending.greet(self._journal.since(message.known_token, message.known))
-
-    def _take_eager(self, message: Eager, _now: float) -> None:
-        heard = Heard.GRAFT if message.yes else Heard.PRUNE
-        if message.author is None:
-            self.edge.hear(heard)
-        else:
-            self.edge.hear_of(message.author, heard)
 
     def _take_goodbye(self, message: Goodbye, _now: float) -> None:
         raise LinkEnded(f"the peer said goodbye: {message.reason}")
@@ -562,7 +543,7 @@ class Session:
             Heads: self._take_heads,
             News: self._take_news,
             Fresh: self._take_fresh,
-            Eager: self._take_eager,
+            Eager: lambda message, _now: self.edge.obey(message),
             Root: lambda message, _now: self.edge.branch.hear(message),
             Want: self._take_want,
             Events: self._take_events,

@@ -149,6 +149,14 @@ class Edge:
             self._without[author] = None
         return _to_say(heard, before, author not in self._without)
 
+    def obey(self, message: Eager) -> None:
+        """The peer says whether it wants new events pushed."""
+        heard = Heard.GRAFT if message.yes else Heard.PRUNE
+        if message.author is None:
+            self.hear(heard)
+        else:
+            self.hear_of(message.author, heard)
+
     def came_twice(self, stream: StreamId, offset: int) -> Eager | None:
         """Up to an offset a stream came over this link when it was here already; returns what to say to the peer."""
         if self._tree.was_asked(stream, offset):
