@@ -13,9 +13,9 @@ from contextlib import suppress
 
 from lamport.chain import Keys, SealedRange
 from lamport.commit import CommitBuilder
-from lamport.errors import DivergedStream, OutdatedPlan
+from lamport.errors import CorruptRange, DivergedStream, OutdatedPlan
 from lamport.event import Event
-from lamport.forks import Adoption, CheckedProof, ForkProof, check_proof
+from lamport.forks import Adoption, CheckedProof, ForkProof, check_proof, decode_proof
 from lamport.ids import StreamId
 from lamport.proving import Prover
 from lamport.seams import Work
@@ -72,6 +72,21 @@ class Adoptions:
         """
         checked = await self._work.run(check_proof, proof, self._keys)
         return await self._adopt(checked, found=False)
+
+    async def proof_of(self, branch: StreamId) -> ForkProof | None:
+        """The proof by which a branch became known here; None where none is kept, or the disk altered it.
+
+        Whoever sends what does not hold is taken for a forger.
+        """
+        data = await self.prover.load_proof(branch)
+        try:
+            proof = None if data is None else decode_proof(data)
+            if proof is not None:
+                await self._work.run(check_proof, proof, self._keys)
+        except CorruptRange as error:
+            _log.error("the proof of branch %s was altered on this disk: %s", branch, error)
+            return None
+        return proof
 
     async def extended(self, stream: StreamId) -> None:
         """More of a stream is held: it may be what the branches of a waiting proof have in common."""

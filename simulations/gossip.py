@@ -21,7 +21,7 @@ from simulations.loop import COLLECT_EVERY, run_simulated
 from simulations.network import Link
 from simulations.planted import Bug, planted
 from simulations.world import World
-from transport.peers import Peers
+from transport.spreading import Spreading
 
 LATENCY_S, SPREAD = 0.02, 0.5
 """Of a link: the median, and the standard deviation of its logarithm."""
@@ -179,15 +179,15 @@ class _Swarm:
 
     @contextmanager
     def _hops_counted(self) -> Iterator[None]:
-        def counting(right: Callable[[Peers, SealedRange, NodeId], None]) -> Any:
-            def relay(peers: Peers, sealed: SealedRange, source: NodeId) -> None:
-                here, stream, offset = peers._log.node, sealed.stream, sealed.seal.offset
+        def counting(right: Callable[[Spreading, SealedRange, NodeId], None]) -> Any:
+            def relay(one: Spreading, sealed: SealedRange, source: NodeId) -> None:
+                here, stream, offset = one._log.node, sealed.stream, sealed.seal.offset
                 self.hops[here, stream, offset] = self.hops.get((source, stream, offset), 0) + 1
-                right(peers, sealed, source)
+                right(one, sealed, source)
 
             return relay
 
-        with planted(Bug("hops are counted", Peers, "_relay", counting)):
+        with planted(Bug("hops are counted", Spreading, "relay", counting)):
             yield
 
     def _traffic(self) -> tuple[int, int]:

@@ -25,8 +25,8 @@ import lamport.tag_index
 import lamport.turns
 import simulations.network
 import transport.intake
-import transport.peers
-import transport.session
+import transport.sending
+import transport.spreading
 import transport.wants
 from fish.surroundings import Limits
 from simulations.errors import SimulationError
@@ -60,10 +60,10 @@ KNOBS: Mapping[str, Knob] = {
     "a seal every 5 events": Knob(lamport.commit, "MAX_SEALED_EVENTS", 5),
     "one stored snapshot": Knob(lamport.snapshot_table, "KEPT_SNAPSHOTS", 1),
     "fish with little memory": Knob(fish.pond, "USUAL", Limits(waiting_events=4, snapshot_every=8)),
-    "wants of 10 events": Knob(transport.session, "WANTED_EVENTS", 10),
-    "lively wants of 3 events": Knob(transport.session, "LIVELY_EVENTS", 3),
-    "pushes of 5 events": Knob(transport.peers, "PUSHED_EVENTS", 5),
-    "little is pushed ahead": Knob(transport.session, "MAX_PUSHED_BYTES", 1_500),
+    "wants of 10 events": Knob(transport.wants, "WANTED_EVENTS", 10),
+    "lively wants of 3 events": Knob(transport.wants, "LIVELY_EVENTS", 3),
+    "pushes of 5 events": Knob(transport.spreading, "PUSHED_EVENTS", 5),
+    "little is pushed ahead": Knob(transport.sending, "MAX_PUSHED_BYTES", 1_500),
     "one want at a time": Knob(transport.wants, "MAX_WANTS", 1),
     "a want waits for a second": Knob(transport.wants, "WANT_TIMEOUT_S", 1.0),
     "one range waits": Knob(transport.intake, "WAITING_RANGES", 1),

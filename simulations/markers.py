@@ -34,6 +34,7 @@ from simulations.disk import SimulatedDisk
 from simulations.errors import PowerLost
 from simulations.network import Direction, SimulatedNetwork
 from simulations.trace import Kind
+from transport.aside import Aside
 from transport.claims import CLAIM_S, Claims
 from transport.errors import ForgedEvents, PeerFault
 from transport.handshake import Refusal
@@ -319,6 +320,6 @@ MARKERS: tuple[Marker, ...] = (
     ),
     Marker("seal refused", Peers, "_note_end", lambda c: isinstance(c.arguments[2], ForgedEvents)),
     Marker("banned peer turned away", Peers, "_reason_to_refuse", _returned(Refusal.BANNED)),
-    Marker("stream set aside", Session, "_set_aside", _always),
+    Marker("stream set aside", Aside, "diverge", _always),
 )
 """Every marker; a thousand seeds that miss one have failed."""

@@ -52,6 +52,7 @@ from transport.membership import Membership
 from transport.peers import Peers
 from transport.repairs import Repairs
 from transport.session import Session
+from transport.spreading import Spreading
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,7 +413,7 @@ BUGS: tuple[Bug, ...] = (
     Bug("a silent peer is waited for", transport.liveness, "SILENCE_LIMIT_S", _instead(3_600.0)),
     Bug("a dialler that waits for a minute", Peers, "_backoff_s", _never(60.0)),
     Bug("no heads told at the beginning", Session, "_take_heads", _never(None)),
-    Bug("news forgotten after the first", Peers, "_spread", _never_async(None)),
+    Bug("news forgotten after the first", Spreading, "run", _never_async(None)),
     Bug("an offset is taken without its hash", lamport.commit, "connect_range", _unchained),
     Bug("seals are not verified", IdentityKeys, "verify", _certificate_only),
     Bug("a full disk answers as if it had room", Store, "commit", _refusal_swallowed),

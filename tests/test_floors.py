@@ -58,6 +58,7 @@ FLOORS = (
         " transport.identity transport.handshake transport.frames transport.exchange transport.buckets"
         " transport.packing transport.messages transport.codec transport.roots transport.tree transport.targets"
         " transport.aliases transport.horizons transport.claims transport.disclosures transport.outbox"
+        " transport.arriving transport.aside"
         " transport.phases transport.journal transport.clocks transport.confirming transport.catchup"
         " transport.liveness transport.ripening transport.wants transport.mesh transport.progress transport.sending"
         " transport.session transport.epochs transport.credentials transport.network transport.noticing"
@@ -81,7 +82,8 @@ FLOORS = (
         " fish.standing fish.time_slice fish.lookout fish.collection fish.folding fish.protocols fish.protocols.playing"
         " transport.intake"
         " transport.finishing transport.membership transport transport.forks transport.repairs transport.rooting"
-        " transport.link transport.bans transport.newcomer transport.meeting transport.standing transport.peers"
+        " transport.spreading transport.link transport.bans transport.newcomer transport.meeting transport.standing"
+        " transport.peers"
         " shoal.errors shoal.seams shoal.keys shoal.alarms shoal.sync shoal.node shoal.views shoal.explaining"
         " shoal.worker shoal.strictjson shoal.membership"
     ),

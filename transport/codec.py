@@ -9,7 +9,7 @@ from typing import Any
 
 import msgpack
 
-from lamport.chain import HASH_BYTES, SIGNATURE_BYTES, Head, Seal, SealedRange
+from lamport.chain import HASH_BYTES, MAX_SEALED_EVENTS, SIGNATURE_BYTES, Head, Seal, SealedRange
 from lamport.errors import CorruptRange, InvalidInput
 from lamport.fields import (
     OFFSET_LIMIT,
@@ -173,7 +173,7 @@ def _want(fields: list[Any]) -> Want:
 
 def _events(fields: list[Any]) -> Events:
     stream = _stream(fields[0])
-    events = tuple(map(read_bytes, _list(fields[2])))
+    events = _range(fields[2])
     seal = read_seal(stream, fields[3])
     start = fields[5] if len(fields) > 5 else None  # noqa: PLR2004 - an older peer's five
     return Events(
@@ -185,6 +185,13 @@ def _events(fields: list[Any]) -> Events:
             None if start is None else read_start(stream, start),
         )
     )
+
+
+def _range(value: Any) -> tuple[bytes, ...]:
+    events = _list(value)
+    if len(events) > MAX_SEALED_EVENTS:
+        raise ValueError(f"a range has at most {MAX_SEALED_EVENTS} events, not {len(events)}")
+    return tuple(map(read_bytes, events))
 
 
 def _eager(fields: list[Any]) -> Eager:
@@ -210,7 +217,7 @@ def _fresh(fields: list[Any]) -> Fresh:
     return Fresh(
         _alias(alias),
         read_offset(first),
-        tuple(map(read_bytes, events)),
+        _range(events),
         read_bytes(hash_, SHORT_HASH_BYTES),
         read_number(clock, 0, MAX_LAMPORT),
         read_offset(horizon),

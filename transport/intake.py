@@ -9,8 +9,7 @@ peer, and so at last the peer.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
 
 from lamport.chain import SealedRange
 from lamport.forks import ForkProof
@@ -31,6 +30,7 @@ class Line:
     def __init__(self, ahead: "Line | None" = None) -> None:
         """Of what came here, nothing is to overtake what it came behind in the line `ahead`."""
         self._items: asyncio.Queue[Received] = asyncio.Queue(WAITING_RANGES)
+        self._undone: deque[Received] = deque()
         self._authors: Counter[NodeId] = Counter()
         self._others = 0
         self._ahead = ahead
@@ -52,6 +52,7 @@ class Line:
     async def put(self, item: Received) -> None:
         """Add one at the end."""
         self._count(item, 1)
+        self._undone.append(item)
         await self._items.put(item)
 
     async def get(self) -> Received:
@@ -61,13 +62,15 @@ class Line:
             await self._ahead._left.wait()  # noqa: SLF001 - the same
         return item
 
-    def left(self) -> Iterator[Received]:
-        """What nobody has taken out; it is taken out by this."""
-        while len(self):
-            yield self._items.get_nowait()
+    @property
+    def undone(self) -> tuple[Received, ...]:
+        """What has come and is not done, in order: at the door, in line, or taken out of it."""
+        return tuple(self._undone)
 
     def done(self, item: Received) -> None:
         """One that was taken out is in the log, or will never be."""
+        first = self._undone.popleft()
+        assert first is item, "one task takes out what comes, and finishes each before the next"
         self._count(item, -1)
         self._left.set()
         self._left = asyncio.Event()

@@ -25,7 +25,7 @@ from lamport.errors import (
     StoreRefused,
     UnknownAuthor,
 )
-from lamport.forks import ForkProof, decode_proof
+from lamport.forks import ForkProof
 from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
 from lamport.notices import Notice
@@ -119,7 +119,7 @@ class Link:
         self._work = asyncio.Event()
         self._ended: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._failure: StoreFailed | None = None
-        self._own_decision = False
+        self._own_decision = self._is_to_be_heard = False
         self._allowance = Allowance()
         self._is_throttled = False
         """Whether the peer is not read from because it has sent too much."""
@@ -132,14 +132,17 @@ class Link:
         `TransportError` nor an `OSError` is a fault of ours.
         """
         quick, steady = (partial(self._take_in, one) for one in self.intake.lines)
-        parts = (partial(self._read, leftover), quick, steady, self._send, self._tick)
+        parts = (partial(self._read, leftover), self._send, quick, steady, self._tick)
         try:
             async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(self._run_part(part)) for part in parts]
+                reading, sending, *others = (
+                    tasks.create_task(self._run_part(part)) for part in parts
+                )
                 ended = await self._ended
+                sending.cancel()
                 if self._own_decision:
-                    await self._say_goodbye(ended)
-                for task in running:
+                    await self._say_goodbye(ended, reading)
+                for task in (reading, *others):
                     task.cancel()
             await self._note_last()
         finally:
@@ -149,10 +152,14 @@ class Link:
             self.channel.abort()
         return self._failure or ended
 
-    def end(self, reason: str) -> None:
-        """End the link. Ending twice is fine."""
+    def end(self, reason: str, *, to_be_heard: bool = False) -> None:
+        """End the link. Ending twice is fine.
+
+        What is still on its way to the peer may be lost; where it is `to_be_heard`, the peer is given a moment to take
+        it and to hang up first.
+        """
         if not self._ended.done():
-            self._own_decision = True
+            self._own_decision, self._is_to_be_heard = True, to_be_heard
             self._ended.set_result(LinkEnded(reason))
 
     def tell(self, notice: Notice) -> None:
@@ -199,13 +206,15 @@ class Link:
             if not self._ended.done():
                 self._ended.set_result(error)
 
-    async def _say_goodbye(self, ended: Exception) -> None:
+    async def _say_goodbye(self, ended: Exception, reading: asyncio.Task[None]) -> None:
         with suppress(TimeoutError, OSError):
             async with asyncio.timeout(GOODBYE_S):
                 # What the admin has signed is often why: whoever is revoked is to hear of it.
                 while self._has_greeted and (notice := self._notices.next_message()) is not None:
                     await self._write(notice)
                 await self._write(Goodbye(str(ended)))
+                if self._is_to_be_heard:
+                    await asyncio.wait([reading])  # until it hangs up
 
     async def _read(self, leftover: bytes) -> NoReturn:
         frames, count = FrameReader(), 0
@@ -319,6 +328,8 @@ class Link:
                 await asyncio.sleep(FULL_DISK_PAUSE_S)
                 if isinstance(received, SealedRange):
                     self.session.untaken(received, self._now())
+                elif isinstance(received, ForkProof):
+                    self.session.unproven(received.stream, self._now())
             line.done(received)
             self.wake()
             self._told()
@@ -332,7 +343,7 @@ class Link:
             _log.error("not compared: %s", error)
             self.session.contradicted(sealed, self._now())
         except UnknownAuthor:
-            self.session.untaken(sealed, self._now())
+            self.session.uncertified(sealed, self._now())
         except CorruptRange as error:
             raise ForgedEvents(str(error)) from error
         except QuarantinedRange as error:
@@ -363,9 +374,9 @@ class Link:
             _log.error("a notice of the admin is not kept: %s", error)
 
     async def _note_last(self) -> None:
-        """Take in the notices that still wait: one may say why the peer has ended the link."""
+        """Take in the notices that came and are not in the log: one may say why the peer has ended the link."""
         for line in self.intake.lines:
-            for item in line.left():
+            for item in line.undone:
                 if isinstance(item, Notice):
                     await self._run_part(partial(self._learn_once, item))
 
@@ -406,9 +417,9 @@ class Link:
 
     async def _disclose(self, branch: StreamId) -> None:
         """Send the proof of a branch; nothing where none is kept, for then we told of none."""
-        data = await self._log.forks.prover.load_proof(branch)
-        if data is not None:
-            await self._write(Fork(decode_proof(data)))
+        proof = await self._log.forks.proof_of(branch)
+        if proof is not None:
+            await self._write(Fork(proof))
 
     async def _answer(self, want: Want) -> Message:
         """Read what a peer wants, if our stream is the one it knows."""
@@ -454,7 +465,7 @@ class Link:
 
     async def _review(self) -> None:
         try:
-            await self._forks.review()
+            await self._forks.review(self._now())
         except DamagedRange as error:
             _log.error("not compared: %s", error)
 

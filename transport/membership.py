@@ -110,7 +110,7 @@ class Membership:
             link.tell(notice)
             refusal = self.reason_to_refuse(link.channel)
             if refusal is not None:
-                link.end(refusal.words)
+                link.end(refusal.words, to_be_heard=True)
         return True
 
     async def _kept(self, notice: Notice) -> bool:

@@ -51,6 +51,11 @@ MAX_SEQUENCE = 2**53 - 1
 MAX_COST_US = 2**40
 """How far a root's sequence and the way to it go; twelve days are no way."""
 
+WEIGHED_EVENTS, WEIGHED_BYTES, WEIGHED_IDS = 32, 32 * 1024, 64
+"""Events of a range, their bytes, and names of notices that take as long as a message. What is packed costs its sender
+next to nothing, and its receiver what it is when it is unpacked. Who sends ranges of a thousand events may send 160 a
+second: more than a log takes in."""
+
 ANY_HASH = bytes(HASH_BYTES)
 """Stands in a Want for a hash that the asking side cannot know, because nothing before was kept for it."""
 
@@ -261,11 +266,35 @@ Message = (
 
 
 def weight(message: Message | None) -> int:
-    """How many messages a message takes as long as: each thing that it names is looked at like one of its own."""
-    if isinstance(message, Heads):
-        return max(1, len(message.heads) + len(message.horizons))
-    if isinstance(message, News):
-        return max(1, len(message.news))
-    if isinstance(message, Addresses):
-        return max(1, sum(len(one.addresses) for one in message.candidates))
-    return 1
+    """How many messages a message takes as long as: each thing that it names, and events by their number and bytes."""
+    return max(1, _named(message) + sum(map(_heft, _ranges(message))))
+
+
+def _named(message: Message | None) -> int:
+    """How many things it names, each of which takes as long as a message."""
+    match message:
+        case Heads():
+            return len(message.heads) + len(message.horizons)
+        case News():
+            return len(message.news)
+        case Addresses():
+            return sum(len(one.addresses) for one in message.candidates)
+        case Noticed():
+            return len(message.ids) // WEIGHED_IDS
+    return 0
+
+
+def _ranges(message: Message | None) -> tuple[tuple[bytes, ...], ...]:
+    """The events that it brings, range by range."""
+    match message:
+        case Events():
+            return (message.range.events,)
+        case Fresh():
+            return (message.events,)
+        case Fork():
+            return (message.proof.one.events, message.proof.other.events)
+    return ()
+
+
+def _heft(events: tuple[bytes, ...]) -> int:
+    return max(len(events) // WEIGHED_EVENTS, sum(map(len, events)) // WEIGHED_BYTES)

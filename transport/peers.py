@@ -3,24 +3,21 @@
 Every address that is configured or heard of has a dialler, which tries until it is linked and then sleeps until the
 link is gone. Whoever dials us is proven by the channel, then by the hello, then admitted or turned away here. Two
 links to one peer are one too many: the newer replaces the older, and of two dialled at the same moment from both ends
-both sides keep the one that the smaller node id dialled. Commits of our log are told to every link; the sessions know
-what of it is news.
+both sides keep the one that the smaller node id dialled. What links are told of what the log takes in is the business
+of `transport.spreading`.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import replace
 from functools import partial
 from random import Random
 
-from lamport.chain import Seal, SealedRange
-from lamport.errors import DamagedRange, LogClosed, StoreFailed
-from lamport.ids import NodeId, StreamId
+from lamport.errors import StoreFailed
+from lamport.ids import NodeId
 from lamport.log import EventLog
 from lamport.notices import Notice
-from lamport.offsets import OffsetRange, missing
 from lamport.seams import INLINE, WallClock, Work
 from transport.bans import BAN_S, Bans
 from transport.catchup import CatchUp
@@ -45,7 +42,6 @@ from transport.handshake import (
     ServerHandshake,
 )
 from transport.identity import Identity
-from transport.journal import TOKEN_BYTES, Journal
 from transport.link import Link
 from transport.meeting import keep_telling
 from transport.membership import Membership
@@ -55,23 +51,24 @@ from transport.newcomer import Newcomer
 from transport.repairs import Repairs
 from transport.rooting import Rooting
 from transport.session import Session
+from transport.spreading import Spreading
 from transport.standing import PeerStatus, away
 from transport.standing import linked as standing_of
 from transport.targets import Target, Targets
-from transport.tree import RELAYED_EVENTS, Tree
+from transport.tree import Tree
 
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 2.0
 """A dialler waits between these before it tries again: doubling, and shortened by up to half at random."""
+
+LASTING_S = 2.0
+"""A link that ends sooner was none for its dialler: dialled again at once, it would end at once for ever."""
 
 MAX_FAILURES = 300
 """Failed attempts (about ten minutes) after which an announced address is forgotten until announced again."""
 
 CROSSING_S = 5.0
 """Links from both ends that are at most so far apart were dialled at the same moment."""
-
-PUSHED_EVENTS = 1_000
-"""Events of one pushed range; each ends in a seal anyway."""
 
 SETTLING_S = 2.0
 """How long a log that is settling waits at most for peers to tell what they know of its own stream."""
@@ -106,7 +103,7 @@ class Peers:
         """
         self._own_addresses = announced
         self._exchanges = exchanges
-        self._dial_candidate: Found = lambda _: None
+        self._dial_candidate: Found = _forget
         self._log = log
         self._network = network
         self._randomness = randomness
@@ -125,7 +122,7 @@ class Peers:
         self._catch_up = CatchUp(log.store.head, catching_up)
         self._tree = Tree(log.node, randomness)
         self._rooting = Rooting(self._tree.place, self._links)
-        self._journal = Journal(randomness.randbytes(TOKEN_BYTES), log.store.heads)
+        self._spreading = Spreading(log, self._links, self._tree, self._rooting, randomness)
         self._clocks = Clocks()
         self._mesh = Mesh(randomness)
         self._newcomer = Newcomer(log, self._links)
@@ -161,8 +158,11 @@ class Peers:
             if self._exchanges:
                 mine = own(self._log.node, self._own_addresses, listening)
                 diallers.create_task(keep_telling(mine, self._links, self._reached))
-            async with self._network.announce(listening, dial):
-                await self._spread()
+            try:
+                async with self._network.announce(listening, dial):
+                    await self._spreading.run()
+            finally:
+                self._dial_candidate = _forget  # a link that is still served may hear of somebody
 
     def _new_targets(self, candidate: Candidate, *, exchanged: bool) -> list[Target]:
         """What a hint adds to the addresses to dial."""
@@ -300,7 +300,7 @@ class Peers:
             self._links[surplus].end("making room for others")
 
     async def _dial(self, target: Target) -> bool:
-        """One attempt; returns whether there was a link (which has ended by now)."""
+        """One attempt; returns whether there was a link that lasted (it has ended by now)."""
         self._dialling += 1
         try:
             greeted = await self._greet(target)
@@ -369,7 +369,7 @@ class Peers:
             self._log,
             dialled=dialled,
             told=self._note_told,
-            relay=self._relay,
+            relay=self._spreading.relay,
             learn=self.learn,
             work=self._work,
             met=self._meet,
@@ -388,7 +388,7 @@ class Peers:
             _log.error("the link to %s failed", channel.peer.short, exc_info=ended)
             ended = LinkEnded(f"failed here: {type(ended).__name__}")
         self._note_end(channel.peer, ended)
-        return True
+        return self._now() - link.since >= LASTING_S
 
     def _session(self, clock: PeerClock) -> Session:
         store = self._log.store
@@ -403,7 +403,7 @@ class Peers:
             tree=self._tree,
             catch_up=self._catch_up,
             is_lively=self._log.is_lively,
-            journal=self._journal,
+            journal=self._spreading.journal,
             clock=clock,
             wall_clock=self._wall_clock,
             now=self._now(),
@@ -512,86 +512,13 @@ class Peers:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _spread(self) -> None:
-        """Tell every link what our log comes to hold."""
-        told, announced = self._log.offsets, self._horizons()
-        while True:
-            try:
-                # Not simply "wait for a change": one may have come while the last news were being told.
-                while self._log.offsets == told and self._horizons() == announced:
-                    await self._log.changed()
-            except LogClosed:
-                return
-            now = self._log.offsets
-            news, before, told = missing(told, now), told, now
-            if not now.covers(before):
-                self._journal.renew(self._randomness.randbytes(TOKEN_BYTES))
-            for wanted in news:
-                if wanted.stream in self._log.own_streams and self._links:
-                    await self._push(wanted)
-                self._journal.note(wanted.stream)
-                for link in self._links.values():
-                    link.session.committed(wanted.stream, self._now(), wanted.last)
-                    link.wake()
-            announced = self._tell_horizons(announced)
-
-    def _tell_horizons(self, told: Mapping[StreamId, Seal]) -> dict[StreamId, Seal]:
-        """Tell every link of the horizons that have moved, behind the events beside which they may have come."""
-        announced = self._horizons()
-        for stream in sorted(announced):
-            if told.get(stream) != announced[stream]:
-                self._journal.note(stream)
-                for link in self._links.values():
-                    link.session.horizon_moved(stream)
-                    link.wake()
-        return announced
-
-    def _horizons(self) -> dict[StreamId, Seal]:
-        return {stream: one.seal for stream, one in self._log.store.horizons.items()}
-
-    async def _push(self, appended: OffsetRange) -> None:
-        """Send what we appended; the range is read once."""
-        first = appended.first
-        while first <= appended.last:
-            try:
-                wanted = appended.stream, first, PUSHED_EVENTS
-                sealed = await self._log.serving.pushed_range(*wanted)
-            except DamagedRange as error:
-                _log.error("not sent: %s", error)
-                return
-            if sealed is None:
-                return
-            self._push_range(sealed)
-            first = sealed.seal.offset + 1
-
-    def _push_range(self, sealed: SealedRange) -> None:
-        """Send what we appended: to all neighbours in a small swarm, along the tree in a large one."""
-        self._rooting.consider(len(self._log.store.authors))
-        to_all = not self._tree.shared or self._rooting.spares(len(self._links))
-        for link in self._links.values():
-            if to_all or link.session.edge.carries(self._log.node):
-                link.session.push(sealed, self._now())
-                link.wake()
-
-    def _relay(self, sealed: SealedRange, source: NodeId) -> None:
-        """Send what just came from a peer on into the push tree."""
-        if len(sealed.events) > RELAYED_EVENTS:
-            return
-        self._rooting.consider(len(self._log.store.authors))
-        self._tree.came()
-        author = sealed.stream.node
-        whole = replace(sealed, certificate=self._log.store.authors[author])
-        to_all = (
-            source == author and self._tree.shared and self._rooting.spares(len(self._links) ** 2)
-        )
-        for node, link in self._links.items():
-            if node != source and (to_all or link.session.edge.carries(author)):
-                link.session.push(whole, self._now())
-                link.wake()
-
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _forget(_candidate: Candidate) -> None:
+    """Dial nobody: the node does not run, or not any more."""
 
 
 async def _shake(channel: Channel, handshake: Handshake) -> None:

@@ -24,7 +24,8 @@ from transport.messages import (
     Novelty,
     Want,
 )
-from transport.outbox import Outbox
+from transport.outbox import MAX_PUSHED_BYTES, Outbox
+from transport.tree import RELAYED_EVENTS
 
 
 class Sending:
@@ -93,10 +94,23 @@ class Sending:
         self._confirming.sends_range(want.stream, sealed.seal.offset)
         return answer
 
-    def push(self, sealed: SealedRange, size: int) -> None:
-        """Put a range in line, as short as it can be said."""
+    def push(self, sealed: SealedRange) -> bool:
+        """Put a range in line, as short as it can be said; returns whether the peer is near enough and keeps up."""
+        stream, size = sealed.stream, sum(map(len, sealed.events))
+        if not self._is_near(sealed) or self.out.pushed_bytes + size > MAX_PUSHED_BYTES:
+            return False
         self.out.pushed.append(self._pushed(sealed))
         self.out.pushed_bytes += size
+        self._horizons.tell(sealed.seal)
+        if not self._horizons.is_news(stream):
+            self.out.heads.pop(stream, None)
+        return True
+
+    def _is_near(self, sealed: SealedRange) -> bool:
+        """Whether the peer holds all before a range, or was just told of it and gets it from somebody."""
+        held, before = self._heard(sealed.stream), sealed.first - 1
+        told = self.told.get(sealed.stream, held)
+        return held == before or (told >= before and before - held <= RELAYED_EVENTS)
 
     def _next(self) -> Message | None:
         out = self.out

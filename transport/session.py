@@ -21,11 +21,13 @@ from lamport.ids import MAX_LAMPORT, NodeId, StreamId
 from lamport.offsets import OffsetMap
 from lamport.requests import is_short
 from transport.aliases import Names
+from transport.arriving import Arriving
+from transport.aside import Aside
 from transport.catchup import CatchUp
 from transport.claims import SCANNED_STREAMS, Claims, OpenWant
 from transport.clocks import PeerClock
 from transport.confirming import Confirming
-from transport.disclosures import MAX_SET_ASIDE, Disclosures
+from transport.disclosures import Disclosures
 from transport.errors import LinkEnded, PeerFault
 from transport.horizons import Horizons, nothing_announced
 from transport.journal import Journal
@@ -51,25 +53,16 @@ from transport.messages import (
     Want,
     Why,
 )
-from transport.outbox import MAX_CONTROL, MAX_PUSHED_BYTES, Outbox, Traffic
+from transport.outbox import MAX_CONTROL, Outbox, Traffic
 from transport.phases import ALLOWED, Phase, Taken
 from transport.progress import Meters
 from transport.ripening import Ripening
 from transport.sending import Sending
-from transport.tree import ANNOUNCED_TOGETHER_S, RELAYED_EVENTS, Edge, Heard, Tree
-from transport.wants import Wants
+from transport.tree import ANNOUNCED_TOGETHER_S, Edge, Tree
+from transport.wants import Wants, wanted_at_once
 
 MAX_SERVED = 64
 """Ranges that may stand in line for a peer: more than it can want at once, for it learns elsewhere, too."""
-
-WANTED_EVENTS = 10_000
-"""Most events that one Want asks for, so that streams take turns."""
-
-LIVELY_EVENTS = 250
-"""And while others bring little: what was asked for fills the link, and stands in the way of their events there …"""
-
-LIVELY_EVENTS_PER_S = 20_000
-"""… but for as many as a log takes in during a round trip: with fewer a long way would be empty most of the time."""
 
 
 class Session:
@@ -105,9 +98,8 @@ class Session:
         self.peer_program = ""
         self.peer_unpacks = False
         self.theirs: dict[StreamId, int] = {}
-        self.diverged: dict[StreamId, None] = {}
-        self.quarantined: dict[StreamId, int | None] = {}
-        """What the log will not take in, and how far its timestamps leap where that is why."""
+        self._aside = Aside()
+        self.diverged, self.quarantined = self._aside.diverged, self._aside.quarantined
         self.is_crowded: Callable[[NodeId], bool] = lambda _author: False
         """Whether an author's long ranges that nobody asked for are let go, to be asked for in turn."""
         self.edge = Edge(tree)
@@ -124,26 +116,9 @@ class Session:
         self._tree = tree
         self._lacking: dict[StreamId, None] = {}
         self.wants = Wants(claims, self)
-        self._takers: Mapping[type[Message], Callable[[Any, float], Taken]] = {
-            Greeting: self._take_greeting,
-            Heads: self._take_heads,
-            News: self._take_news,
-            Fresh: self._take_fresh,
-            Eager: self._take_eager,
-            Root: lambda message, _now: self.edge.branch.hear(message),
-            Want: self._take_want,
-            Events: self._take_events,
-            Declined: self._take_declined,
-            Ping: self._take_ping,
-            Pong: self._take_pong,
-            Goodbye: self._take_goodbye,
-            Mark: self._take_mark,
-            Addresses: lambda _message, _now: None,  # the link hands them on
-            Disclose: lambda message, _now: self.disclosures.want(message.branch),
-            Fork: lambda message, _now: message.proof,
-        }
+        self._takers = self._table()
         self._names = Names()
-        self._arriving: dict[StreamId, Seal] = {}
+        self._arriving = Arriving(held)
         self._ripening = Ripening()
         self._journal = journal
         self._wall_clock = wall_clock
@@ -190,13 +165,23 @@ class Session:
         elif self._held(stream).offset + 1 < sealed.first:
             self.wants.missed(sealed, self._held(stream).offset)
         elif stream not in self.wants.open and self._held(stream).offset >= offset:
-            self._note_duplicate(stream, offset)
+            self._say(self.edge.came_twice(stream, offset))
         self.ask(now)
 
     def untaken(self, sealed: SealedRange, now: float) -> None:
         """Our log could not take the range in, through no fault of the peer: ask for it again."""
         self._arrived(sealed)
         self.wants.drop(sealed.stream)
+        self.ask(now)
+
+    def uncertified(self, sealed: SealedRange, now: float) -> None:
+        """The range came without the certificate of its author, who is unknown here: ask for both.
+
+        Where both were asked for, the answer may be on its way behind a push: a peer that leaves the certificate out
+        is asked again in a while, and not as fast as it answers.
+        """
+        self._arrived(sealed)
+        self.wants.tear(sealed.stream)
         self.ask(now)
 
     def contradicted(self, sealed: SealedRange, now: float) -> None:
@@ -211,12 +196,13 @@ class Session:
         if want is not None and want.first == sealed.first:
             self.wants.drop(sealed.stream)
             if chained(want.hash, sealed.events) != sealed.seal.hash:
-                self._set_aside(self.diverged, sealed.stream)
+                self.diverge(sealed.stream)
         self.ask(now)
 
     def diverge(self, stream: StreamId) -> None:
         """The peer holds another history of this stream: do not ask it to go on with ours."""
-        self._set_aside(self.diverged, stream)
+        self._aside.diverge(stream)
+        self._let_be(stream)
 
     def proven(self, proof: ForkProof, now: float) -> None:
         """The log took a proof in: its branches can be asked for, and the stream that they come from no further."""
@@ -224,21 +210,28 @@ class Session:
             self._lacking[stream] = None
         self.ask(now)
 
+    def unproven(self, stream: StreamId, now: float) -> None:
+        """Our log could not take in a proof of this stream's fork, through no fault of the peer: ask for it again."""
+        self.disclosures.ask_again(stream)
+        self.ask(now)
+
     def quarantine(self, stream: StreamId, lamport: int | None = None) -> None:
         """Our log will not take this stream in: do not ask for it again, or only once `lamport` is within reach."""
-        self._arriving.pop(stream, None)
+        self._arriving.forget(stream)
         self.wants.drop(stream)
-        if len(self.quarantined) < MAX_SET_ASIDE:
-            self.quarantined[stream] = lamport
+        self._aside.quarantine(stream, lamport)
+        self._let_be(stream)
+
+    def _let_be(self, stream: StreamId) -> None:
+        """What is not remembered as set aside, for there is too much, is asked for when the peer tells of it anew."""
+        if stream not in self._aside:
+            self._lacking.pop(stream, None)
 
     def _release(self) -> None:
         """Ask again for what would be taken in by now: the admin released it, or the clock has come nearer."""
-        leaping = [(s, lamport) for s, lamport in self.quarantined.items() if lamport is not None]
-        for stream, lamport in leaping:
-            if lamport <= self._reach():
-                del self.quarantined[stream]
-                self._lacking[stream] = None
-                self.disclosures.ask_again(stream)
+        for stream in self._aside.release(self._reach):
+            self._lacking[stream] = None
+            self.disclosures.ask_again(stream)
 
     def committed(self, stream: StreamId, now: float, offset: int | None = None) -> None:
         """Our log holds more of a stream than before: up to an offset, or all that it holds by now.
@@ -267,26 +260,14 @@ class Session:
 
     def push(self, sealed: SealedRange, now: float) -> None:
         """Send a range that is new here, where the peer holds all before it and keeps up; else say that it is there."""
-        stream, size = sealed.stream, sum(map(len, sealed.events))
-        told = self._told(stream)
-        if told >= sealed.seal.offset:
+        stream = sealed.stream
+        if self._told(stream) >= sealed.seal.offset:
             return
-        room = self._out.pushed_bytes + size <= MAX_PUSHED_BYTES
-        if self._is_near(sealed, told) and self.phase is Phase.LIVE and room:
-            self._sending.push(sealed, size)
-            self._horizons.tell(sealed.seal)
-            if not self._horizons.is_news(stream):
-                self._out.heads.pop(stream, None)
+        if self.phase is Phase.LIVE and self._sending.push(sealed):
             self.traffic.events_out += len(sealed.events)
             self.theirs[stream] = sealed.seal.offset
         else:
             self.committed(stream, now)
-
-    def _is_near(self, sealed: SealedRange, held: int) -> bool:
-        """Whether the peer holds all before a range, or was just told of it and gets it from somebody."""
-        before = sealed.first - 1
-        told = self._sending.told.get(sealed.stream, held)
-        return held == before or (told >= before and before - held <= RELAYED_EVENTS)
 
     @property
     def next_due(self) -> float | None:
@@ -337,7 +318,7 @@ class Session:
                     self.disclosures.ask(stream, self._out.control)
                 continue
             self._lacking[stream] = None  # behind the others now
-            arrives = self._reached(stream)[0] > self._held(stream).offset
+            arrives = self._arriving.reached(stream)[0] > self._held(stream).offset
             comes = arrives or stream in self.wants.open
             waits = comes or not self._ripening.is_ripe(stream, now)
             if not waits and self.wants.may_ask_for(stream):
@@ -385,13 +366,6 @@ class Session:
             self._lacking = dict.fromkeys(filter(self._lacks, self.theirs))
             self._catch_up.hear(self, {one: self.theirs[one] for one in self._lacking}, now)
         self._sending.greet(self._journal.since(message.known_token, message.known))
-
-    def _take_eager(self, message: Eager, _now: float) -> None:
-        heard = Heard.GRAFT if message.yes else Heard.PRUNE
-        if message.author is None:
-            self.edge.hear(heard)
-        else:
-            self.edge.hear_of(message.author, heard)
 
     def _take_goodbye(self, message: Goodbye, _now: float) -> None:
         raise LinkEnded(f"the peer said goodbye: {message.reason}")
@@ -448,17 +422,14 @@ class Session:
     def _lacks(self, stream: StreamId) -> bool:
         """Whether the peer has told of more of a stream than is held here, and it can be had from it."""
         is_ahead = self._told(stream) > self._held(stream).offset
-        return is_ahead and not self._is_set_aside(stream) and self._grows(stream)
-
-    def _is_set_aside(self, stream: StreamId) -> bool:
-        return stream in self.diverged or stream in self.quarantined
+        return is_ahead and stream not in self._aside and self._grows(stream)
 
     def _compare(self, stream: StreamId, offset: int, hash_: bytes, now: float) -> None:
         """The peer holds a stream up to an offset, with a hash there (or the beginning of one)."""
         held = self._held(stream)
         self._learn(stream, offset)
         if offset == held.offset and not held.hash.startswith(hash_):
-            self._set_aside(self.diverged, stream)
+            self.diverge(stream)
             self.disclosures.suspects[stream] = offset
         if offset > held.offset and not self.edge.carries(stream.node) and self.phase is Phase.LIVE:
             self._ripening.begin(stream, now + self._tree.grace_s())
@@ -481,8 +452,7 @@ class Session:
     def _take_events(self, message: Events, _now: float) -> SealedRange:
         sealed = message.range
         self._names.theirs.add(sealed.stream)
-        if sealed.first == self._reached(sealed.stream)[0] + 1:
-            self._arriving[sealed.stream] = sealed.seal
+        self._arriving.begin(sealed)
         self._learn(sealed.stream, sealed.seal.offset)
         self._horizons.learn(sealed.seal)
         self.traffic.events_in += len(sealed.events)
@@ -494,18 +464,19 @@ class Session:
         last = message.first + len(message.events) - 1
         self._learn(stream, last)
         self.traffic.events_in += len(message.events)
-        offset, hash_ = self._reached(stream)
+        offset, hash_ = self._arriving.reached(stream)
         if offset >= last:
-            self._note_duplicate(stream, last)
+            self._say(self.edge.came_twice(stream, last))
         elif offset == message.first - 1 and not self._lets_go(message, stream, now):
             reached = chained(hash_, message.events)
             if reached.startswith(message.hash):
                 seal = Seal(
                     stream, last, reached, message.clock, message.horizon, message.signature
                 )
-                self._arriving[stream] = seal
-                return SealedRange(message.first, message.events, seal, b"")
-            self._set_aside(self.diverged, stream)
+                sealed = SealedRange(message.first, message.events, seal, b"")
+                self._arriving.begin(sealed)
+                return sealed
+            self.diverge(stream)
             self.disclosures.suspects[stream] = offset
         self.ask(now)
         return None
@@ -517,16 +488,8 @@ class Session:
         if not self.is_crowded(stream.node):
             self.wants.claim(stream, now)  # nobody else need be asked for what comes by itself
             return False
-        if not self._tree.shared:
-            self._say_eager(self.edge.hear_of(stream.node, Heard.DUPLICATE), stream.node)
+        self._say(self.edge.let_go(stream.node))
         return True
-
-    def _reached(self, stream: StreamId) -> tuple[int, bytes]:
-        """How far a stream is held, or will be when the log has taken in what was handed to it; and the hash there."""
-        held, arriving = self._held(stream), self._arriving.get(stream)
-        if arriving is not None and arriving.offset > held.offset:
-            return arriving.offset, arriving.hash
-        return held.offset, held.hash
 
     def _take_declined(self, message: Declined, now: float) -> None:
         stream = message.stream
@@ -534,36 +497,19 @@ class Session:
             return
         self.wants.drop(stream)
         if message.why is Why.DIVERGED:
-            self._set_aside(self.diverged, stream)
+            self.diverge(stream)
         self.theirs.pop(stream, None)
         self.confirming.unlearns(stream)
         self.ask(now)
 
     def _arrived(self, sealed: SealedRange) -> None:
         """Whatever came of it, a range that was pushed is no longer on its way into the log."""
-        arriving = self._arriving.get(sealed.stream)
-        if arriving is not None and arriving.offset <= sealed.seal.offset:
-            del self._arriving[sealed.stream]
+        if self._arriving.end(sealed):
             self.wants.release(sealed.stream)
 
-    def _note_duplicate(self, stream: StreamId, offset: int) -> None:
-        author = stream.node
-        if self._tree.was_asked(stream, offset):
-            return
-        if not self._tree.shared:
-            self._say_eager(self.edge.hear_of(author, Heard.DUPLICATE), author)
-        elif self.edge.grafted:
-            self._say_eager(self.edge.hear(Heard.DUPLICATE))
-
-    def _note_late(self, author: NodeId) -> None:
-        if not self._tree.shared:
-            self._say_eager(self.edge.hear_of(author, Heard.NOTHING_IN_TIME), author)
-        elif not self.edge.carries(author) and self._tree.may_graft():
-            self._say_eager(self.edge.hear(Heard.NOTHING_IN_TIME))
-
-    def _say_eager(self, eager: bool | None, author: NodeId | None = None) -> None:  # noqa: FBT001 - what an edge gives
+    def _say(self, eager: Eager | None) -> None:
         if eager is not None:
-            self.say(Eager(eager, author))
+            self.say(eager)
 
     def _take_ping(self, message: Ping, _now: float) -> None:
         if len(self._out.control) >= MAX_CONTROL:
@@ -577,24 +523,36 @@ class Session:
 
     def _ask_for(self, stream: StreamId, now: float) -> None:
         first, before = self._horizons.place_to_ask_from(self._held(stream), self.theirs, now)
-        if self.theirs[stream] < first or self._is_set_aside(stream):
+        if self.theirs[stream] < first or stream in self._aside:
             return
         if not self.wants.claim(stream, now):
             return
-        last = min(self.theirs[stream], first + self._events_at_once(stream.node) - 1)
+        is_lively = self._is_lively(stream.node)
+        wanted = wanted_at_once(self.liveness.shortest_s, is_lively=is_lively)
+        last = min(self.theirs[stream], first + wanted - 1)
         self.wants.begin(stream, OpenWant(first, last, before, now))
         self._tree.asked(stream, last)
-        self._note_late(stream.node)
+        self._say(self.edge.came_late(stream.node))
         unknown = not self._knows_author(stream.node)
         self._out.control.append(Want(stream, first, last, before, certificate=unknown))
 
-    def _events_at_once(self, author: NodeId) -> int:
-        if not self._is_lively(author):
-            return WANTED_EVENTS
-        on_the_way = int(LIVELY_EVENTS_PER_S * (self.liveness.shortest_s or 0.0))
-        return min(WANTED_EVENTS, max(LIVELY_EVENTS, on_the_way))
-
-    @staticmethod
-    def _set_aside(aside: dict[StreamId, None], stream: StreamId) -> None:
-        if len(aside) < MAX_SET_ASIDE:
-            aside[stream] = None
+    def _table(self) -> Mapping[type[Message], Callable[[Any, float], Taken]]:
+        """Who takes in which message."""
+        return {
+            Greeting: self._take_greeting,
+            Heads: self._take_heads,
+            News: self._take_news,
+            Fresh: self._take_fresh,
+            Eager: lambda message, _now: self.edge.obey(message),
+            Root: lambda message, _now: self.edge.branch.hear(message),
+            Want: self._take_want,
+            Events: self._take_events,
+            Declined: self._take_declined,
+            Ping: self._take_ping,
+            Pong: self._take_pong,
+            Goodbye: self._take_goodbye,
+            Mark: self._take_mark,
+            Addresses: lambda _message, _now: None,  # the link hands them on
+            Disclose: lambda message, _now: self.disclosures.want(message.branch),
+            Fork: lambda message, _now: message.proof,
+        }

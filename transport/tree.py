@@ -27,6 +27,7 @@ from enum import Enum
 from random import Random
 
 from lamport.ids import NodeId, StreamId
+from transport.messages import Eager
 from transport.roots import Branch, Place
 
 GRACE_S, LONGEST_GRACE_S = 0.15, 0.25
@@ -148,6 +149,40 @@ class Edge:
             self._without[author] = None
         return _to_say(heard, before, author not in self._without)
 
+    def obey(self, message: Eager) -> None:
+        """The peer says whether it wants new events pushed."""
+        heard = Heard.GRAFT if message.yes else Heard.PRUNE
+        if message.author is None:
+            self.hear(heard)
+        else:
+            self.hear_of(message.author, heard)
+
+    def came_twice(self, stream: StreamId, offset: int) -> Eager | None:
+        """Up to an offset a stream came over this link when it was here already; returns what to say to the peer."""
+        if self._tree.was_asked(stream, offset):
+            return None
+        if self._tree.shared:
+            return _said(self.hear(Heard.DUPLICATE)) if self.grafted else None
+        return self.let_go(stream.node)
+
+    def came_late(self, author: NodeId) -> Eager | None:
+        """The peer had to be asked for what an author wrote; returns what to say to it."""
+        if not self._tree.shared:
+            return _said(self.hear_of(author, Heard.NOTHING_IN_TIME), author)
+        if not self.carries(author) and self._tree.may_graft():
+            return _said(self.hear(Heard.NOTHING_IN_TIME))
+        return None
+
+    def let_go(self, author: NodeId) -> Eager | None:
+        """An author's own tree is to leave this link out; returns what to say to the peer."""
+        if self._tree.shared:
+            return None
+        return _said(self.hear_of(author, Heard.DUPLICATE), author)
+
 
 def _to_say(heard: Heard, before: bool, after: bool) -> bool | None:  # noqa: FBT001 - two states of one edge
     return None if heard in _SAID_BY_THE_PEER or before == after else after
+
+
+def _said(eager: bool | None, author: NodeId | None = None) -> Eager | None:  # noqa: FBT001 - what an edge gives
+    return None if eager is None else Eager(eager, author)

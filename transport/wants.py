@@ -10,6 +10,15 @@ from transport.claims import RENEWING_EVENTS, Claims, OpenWant
 MAX_WANTS = 8
 """Ranges one side asks for before it has received them in full."""
 
+WANTED_EVENTS = 10_000
+"""Most events that one Want asks for, so that streams take turns."""
+
+LIVELY_EVENTS = 250
+"""And while others bring little: what was asked for fills the link, and stands in the way of their events there …"""
+
+LIVELY_EVENTS_PER_S = 20_000
+"""… but for as many as a log takes in during a round trip: with fewer a long way would be empty most of the time."""
+
 WANT_TIMEOUT_S = 10.0
 """A range that does not move for so long is asked of somebody else …"""
 
@@ -63,7 +72,13 @@ class Wants:
         """A range added nothing: if it is part of what is wanted, what comes before it is missing."""
         want = self.open.get(sealed.stream)
         if want is not None and held + 1 < sealed.first <= want.last:
-            self.open[sealed.stream] = replace(want, is_torn=True)
+            self.tear(sealed.stream)
+
+    def tear(self, stream: StreamId) -> None:
+        """Something of what is wanted came that cannot be taken in without the rest."""
+        want = self.open.get(stream)
+        if want is not None:
+            self.open[stream] = replace(want, is_torn=True)
 
     def drop(self, stream: StreamId) -> None:
         """The stream is wanted no more."""
@@ -96,3 +111,11 @@ class Wants:
 
 def _patience_s(want: OpenWant) -> float:
     return TORN_TIMEOUT_S if want.is_torn else WANT_TIMEOUT_S
+
+
+def wanted_at_once(round_trip_s: float | None, *, is_lively: bool) -> int:
+    """For how many events of an author to ask on a way of this length, and whether others bring little meanwhile."""
+    if not is_lively:
+        return WANTED_EVENTS
+    on_the_way = int(LIVELY_EVENTS_PER_S * (round_trip_s or 0.0))
+    return min(WANTED_EVENTS, max(LIVELY_EVENTS, on_the_way))

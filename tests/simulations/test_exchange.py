@@ -50,3 +50,18 @@ def test_what_peers_make_up_leaves_room_for_what_others_announce() -> None:
             assert len(a.node.peers._targets) <= MAX_EXCHANGED + 1  # noqa: SLF001 - not shown
 
     run_simulated(story(), random.Random(5))
+
+
+def test_a_node_that_stops_dials_nobody_of_whom_a_link_hears_still() -> None:
+    async def story() -> None:
+        world = World(5, 2, exchanges=True)
+        async with world.started():
+            a, b = world.nodes
+            peers = a.node.peers
+            await world.run(seconds=1)
+            await a.stop()
+            known = len(peers._targets)  # noqa: SLF001 - not shown
+            peers._meet([Candidate(b.identity.node, (Address("elsewhere", 1),))])  # noqa: SLF001 - as above
+            assert len(peers._targets) == known  # noqa: SLF001 - not shown
+
+    run_simulated(story(), random.Random(5))

@@ -11,6 +11,7 @@ from lamport.chain import HASH_BYTES, Head
 from lamport.event import draft
 from lamport.ids import NodeId, StreamId
 from lamport.log import EventLog
+from lamport.notices import MAX_NOTICES, NOTICE_ID_BYTES
 from lamport.tags import Tag
 from simulations.device import Device
 from simulations.loop import run_simulated
@@ -25,10 +26,21 @@ from transport.handshake import ClientHandshake
 from transport.identity import Identity
 from transport.journal import Journal
 from transport.link import Link
-from transport.messages import MAX_HEADS, Addresses, Eager, Greeting, Heads, Message, News
+from transport.messages import (
+    MAX_HEADS,
+    WEIGHED_IDS,
+    Addresses,
+    Eager,
+    Greeting,
+    Heads,
+    Message,
+    News,
+    Noticed,
+)
 from transport.network import Address, Candidate
-from transport.session import LIVELY_EVENTS, Session
+from transport.session import Session
 from transport.tree import ANNOUNCED_TOGETHER_S, Tree
+from transport.wants import LIVELY_EVENTS
 
 X = Tag("x")
 FLOOD_S = 20.0
@@ -211,14 +223,19 @@ def addresses_of(node: NodeId) -> Addresses:
     return Addresses((Candidate(node, told),) * 50)
 
 
+def noticed_of(_node: NodeId) -> Noticed:
+    return Noticed(tuple(number.to_bytes(NOTICE_ID_BYTES) for number in range(MAX_NOTICES)))
+
+
 @pytest.mark.parametrize(
     ("make", "names"),
     [
         (lambda _: Eager(yes=True), 1),
         (heads_of, MAX_HEADS),
         (addresses_of, 50 * MAX_OWN),
+        (noticed_of, MAX_NOTICES // WEIGHED_IDS),
     ],
-    ids=["short messages", "heads", "addresses"],
+    ids=["short messages", "heads", "addresses", "names of notices"],
 )
 def test_who_says_little_at_a_time_gets_no_more_than_who_says_much(
     make: Callable[[NodeId], Message], names: int

@@ -15,8 +15,6 @@ from lamport.forks import (
     CheckedProof,
     ForkProof,
     branch_of,
-    decode_proof,
-    encode_proof,
     readdressed,
 )
 from lamport.ids import StreamId
@@ -61,19 +59,19 @@ def resealed(before: bytes, half: SealedRange, data: bytes) -> SealedRange:
 
 def forging(device: Device) -> None:
     """Let a device hand on proofs in which it has altered what the author wrote."""
-    prover: Any = device.node.log.forks.prover
-    load = prover.load_proof
+    forks: Any = device.node.log.forks
+    right = forks.proof_of
 
-    async def load_forged(branch: StreamId) -> bytes | None:
-        proof = decode_proof(await load(branch))
+    async def proof_of(branch: StreamId) -> ForkProof | None:
+        proof = await right(branch)
         lamport = verify_event(proof.stream, proof.one.first, proof.one.events[0]).lamport
         one, other = (
             resealed(proof.hash, half, encode_event(lamport, 0, encode_draft(Draft(("part",), n))))
             for n, half in enumerate((proof.one, proof.other))
         )
-        return encode_proof(ForkProof(proof.hash, one, other))
+        return ForkProof(proof.hash, one, other)
 
-    prover.load_proof = load_forged
+    forks.proof_of = proof_of
 
 
 async def lied_to() -> World:
@@ -118,3 +116,32 @@ def test_a_late_comer_bans_who_sends_a_forged_proof_and_learns_the_true_one_from
 def test_a_proof_that_is_not_verified_is_found_by_the_laws() -> None:
     with planted(NOT_VERIFIED), pytest.raises(LawBroken, match="law 4"):
         run_simulated(lied_to(), random.Random(1))
+
+
+async def told_to_a_full_disk() -> None:
+    """The last device knows what both histories begin with, and hears of them when its disk is full."""
+    world = World(3, 3)
+    async with world.started():
+        a, b, last = world.nodes
+        await a.publish(PART, "first")
+        await world.run(seconds=1)
+        copy = await world.clone(a)
+        with world.partition((a, b), (last,), (copy,)):
+            for number in range(2):
+                await a.publish(PART, f"by the original {number}")
+                await copy.publish(PART, f"by the copy {number}")
+            await world.run(seconds=5)
+            world.separate((last,), (a, b, copy))
+        await world.run(seconds=15)
+        last.fill_disk()
+        world.join((last,), (b,))
+        await world.run(seconds=10)
+        assert last.node.status().forks == ()
+        last.fill_disk(full=False)
+        await world.run(seconds=5)
+        assert last.node.status().forks == b.node.status().forks != ()
+        assert world.equal
+
+
+def test_a_proof_that_comes_to_a_full_disk_is_taken_in_when_there_is_room() -> None:
+    run_simulated(told_to_a_full_disk(), random.Random(1))

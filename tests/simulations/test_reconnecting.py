@@ -2,11 +2,16 @@
 
 import random
 
+import pytest
+
 from lamport.tags import Tag
 from simulations.device import Device
 from simulations.loop import run_simulated
+from simulations.network import SimulatedChannel, SimulatedNetwork
 from simulations.world import World
 from transport.link import Link
+from transport.network import Address
+from transport.peers import MAX_BACKOFF_S
 
 LIMIT_BYTES = 1_000
 
@@ -66,3 +71,31 @@ def test_a_node_that_was_wiped_meanwhile_is_told_everything() -> None:
             assert b.node.offsets == a.node.offsets
 
     run_simulated(story(), random.Random(1))
+
+
+def test_a_peer_whose_links_end_at_once_is_dialled_as_rarely_as_one_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dialled: list[str] = []
+    right = SimulatedNetwork.dial
+
+    async def dial(network: SimulatedNetwork, address: Address) -> SimulatedChannel:
+        dialled.append(address.host)
+        return await right(network, address)
+
+    async def story() -> None:
+        world = World(3, 2)
+        async with world.started():
+            a, b = world.nodes
+            await a.publish(Tag("x"), 1)
+            await world.run(seconds=1)
+            monkeypatch.setattr("transport.session.MAX_TOLD_STREAMS", 0)
+            await b.publish(Tag("x"), 1)
+            await a.publish(Tag("y"), 2)
+            a.node.peers.cut(b.identity.node)
+            a.node.peers.heal()
+            monkeypatch.setattr(SimulatedNetwork, "dial", dial)
+            await world.run(seconds=100)
+            assert len(dialled) <= 2 * 100 / (MAX_BACKOFF_S / 2)
+
+    run_simulated(story(), random.Random(3))

@@ -10,7 +10,7 @@ from tests.lamport.keys import Author, member
 from tests.transport.test_session import Holder, Side, linked, said
 from transport.liveness import MEASURED_S, Liveness
 from transport.messages import Eager, Events, Fresh, Greeting, Heads, News, Ping, Pong, Want
-from transport.session import LIVELY_EVENTS, LIVELY_EVENTS_PER_S, WANTED_EVENTS
+from transport.wants import LIVELY_EVENTS, LIVELY_EVENTS_PER_S, WANTED_EVENTS
 
 LONG = SHORT_EVENTS + 1
 

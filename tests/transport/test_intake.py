@@ -133,3 +133,30 @@ def test_a_notice_or_a_proof_waits_for_all_that_came_before_it(judge: Received) 
         assert await waiting is judge
 
     asyncio.run(story())
+
+
+def test_what_was_taken_out_is_undone_like_what_stands_in_line_and_at_the_door() -> None:
+    async def story() -> None:
+        intake, in_line = Intake(), [proof() for _ in range(WAITING_RANGES)]
+        await put(intake, short(Author(BOB)), NOTICE)
+        taken_out = first_of(intake.steady)
+        await pause()
+        await put(intake, *in_line)
+        at_the_door = asyncio.create_task(intake.put(NOTICE))
+        await pause()
+        for one in (taken_out, at_the_door):
+            one.cancel()
+        await pause()
+        assert intake.steady.undone == (NOTICE, *in_line, NOTICE)
+
+    asyncio.run(story())
+
+
+def test_what_is_in_the_log_is_undone_no_more() -> None:
+    async def story() -> None:
+        intake = Intake()
+        await put(intake, NOTICE)
+        intake.steady.done(await intake.steady.get())
+        assert not intake.steady.undone
+
+    asyncio.run(story())

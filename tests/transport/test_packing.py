@@ -9,11 +9,12 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS
 from tests.lamport.keys import Author, event_bytes, member
 from transport.codec import decode_message, encode_message, is_packable, packed_message
 from transport.errors import PeerFault
 from transport.frames import MAX_FRAME_BYTES
-from transport.messages import Events, Fresh, Ping
+from transport.messages import Events, Fresh, Ping, weight
 from transport.packing import WORTH_BYTES, pack, unpack
 
 
@@ -46,6 +47,20 @@ def test_only_long_ranges_are_packed() -> None:
     assert is_packable(range_of(1), WORTH_BYTES)
     assert not is_packable(range_of(1), WORTH_BYTES - 1)
     assert not is_packable(Ping(1), WORTH_BYTES)
+
+
+def test_a_range_counts_as_what_it_is_when_it_is_unpacked() -> None:
+    many, long = (b"",) * MAX_SEALED_EVENTS, (bytes(MAX_SEALED_BYTES // 2),) * 2
+    for events, messages in ((many, 31), (long, 16)):
+        data = packed_message(encode_message(Fresh(0, 5, events, bytes(8), 1, 0, bytes(64))))
+        assert len(data) < 200
+        assert weight(decode_message(data)) == messages
+
+
+def test_more_events_than_a_seal_vouches_for_are_refused_unread() -> None:
+    events = (b"",) * (MAX_SEALED_EVENTS + 1)
+    with pytest.raises(PeerFault, match="at most 1000 events"):
+        decode_message(encode_message(Fresh(0, 5, events, bytes(8), 1, 0, bytes(64))))
 
 
 def test_a_bomb_is_the_peers_fault_before_memory_is_set_aside() -> None:

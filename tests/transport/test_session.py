@@ -42,9 +42,9 @@ from transport.messages import (
 from transport.outbox import MAX_PUSHED_BYTES
 from transport.phases import Phase
 from transport.roots import BEAT_S, SAMPLES, Branch
-from transport.session import MAX_SERVED, WANTED_EVENTS, Session
+from transport.session import MAX_SERVED, Session
 from transport.tree import ANNOUNCED_TOGETHER_S, GRACE_S, LONGEST_GRACE_S, Heard, Tree
-from transport.wants import MAX_WANTS, WANT_TIMEOUT_S
+from transport.wants import MAX_WANTS, TORN_TIMEOUT_S, WANT_TIMEOUT_S, WANTED_EVENTS
 
 HASH, TOKEN = bytes(32), bytes(8)
 
@@ -1010,3 +1010,56 @@ def test_a_busy_link_is_measured_now_and_then_and_so_is_the_wall_clock_behind_it
         session.take(Pong(ping.token, wall_us), began + 0.5)
         found.append((session.liveness.round_trip_s, session.liveness.skew_s))
     assert found == [(0.5, 7.5), (0.5, 7.5)]
+
+
+def test_what_is_refused_is_not_asked_for_again_though_as_much_as_is_remembered_was_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("transport.aside.MAX_SET_ASIDE", 1)
+    session = lively(Holder(member()))
+    authors = tell_of(session, 4)
+    assert wants(session) == [one.stream for one in authors]
+    for one in authors[:2]:
+        session.contradicted(replace(one.count(1), first=0), 0)
+    for one in authors[2:]:
+        session.quarantine(one.stream)
+    session.elapsed(0.5)
+    assert wants(session) == []
+    assert session.is_level
+
+
+def test_a_range_that_lacks_the_certificate_that_was_asked_for_is_asked_for_again_in_a_while() -> (
+    None
+):
+    session = lively(Holder(member()))
+    bob = Author(member("bob"))
+    sealed = bob.count(2)
+    session.take(head_of(bob), 0)
+    assert [one.certificate for one in said(session) if isinstance(one, Want)] == [True]
+    session.take(Events(sealed), 0)
+    session.uncertified(sealed, 0)
+    assert wants(session) == []
+    session.elapsed(TORN_TIMEOUT_S)
+    session.elapsed(TORN_TIMEOUT_S + 0.5)
+    assert wants(session) == [bob.stream]
+
+
+def test_a_pushed_range_of_an_unknown_author_is_asked_for_at_once() -> None:
+    session = lively(Holder(member()))
+    sealed = Author(member("bob")).count(2)
+    session.take(Events(sealed), 0)
+    session.uncertified(sealed, 0)
+    assert wants(session) == [sealed.stream]
+
+
+def test_the_proof_of_a_branch_that_was_not_taken_in_is_asked_for_once_more() -> None:
+    holder, bob = Holder(member()), Author(member("bob"))
+    session = holder.session(grows=lambda stream: not stream.branch)
+    session.take(Greeting("peer"), 0)
+    branch = bob.stream._replace(branch=bytes(BRANCH_BYTES))
+    session.take(Heads((Head(branch, 1, HASH),), complete=True), 0)
+    assert Disclose(branch) in said(session)
+    session.elapsed(0.5)
+    assert Disclose(branch) not in said(session)
+    session.unproven(bob.stream, 1.0)
+    assert Disclose(branch) in said(session)
