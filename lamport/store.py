@@ -31,7 +31,7 @@ from lamport.horizon_table import clear_step, horizon_statements, load_horizons
 from lamport.ids import STREAM_NUMBER_LIMIT, NodeId, StreamId
 from lamport.latest import LatestRanges
 from lamport.leaps import Leaps
-from lamport.lineage import Lineage
+from lamport.lineage import Lineage, UnusedLineage
 from lamport.notice_table import load_cuts, load_notices
 from lamport.notices import Notices
 from lamport.offsets import OffsetMap
@@ -150,7 +150,7 @@ class Store:
         """
         with translated_errors():
             reader = await disk.open_reader()
-            store = cls(reader, reader, keys, Lineage(disk, _draw_nothing))
+            store = cls(reader, reader, keys, UnusedLineage(disk))
             try:
                 await require_readable(reader)
                 await store._load()
@@ -488,8 +488,3 @@ class Store:
         self._row_of[stream] = row
         self._stream_of[row] = stream
         self._next_row = max(self._next_row, row + 1)
-
-
-def _draw_nothing() -> int:
-    """For a store that is only read."""
-    raise AssertionError("who only reads draws no numbers")

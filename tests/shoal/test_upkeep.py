@@ -214,6 +214,17 @@ def test_a_log_is_restored_where_none_is_left(filled: Path, tmp_path: Path) -> N
     assert "3 events" in succeeded(run("verify", filled))
 
 
+def test_a_restored_log_is_exported_before_its_node_has_run_again(
+    filled: Path, tmp_path: Path
+) -> None:
+    succeeded(run("backup", filled, tmp_path / "copy"))
+    succeeded(run("restore", filled, tmp_path / "copy"))
+    assert "3 events" in succeeded(run("export", filled, tmp_path / "archive"))
+    (filled / "log.token").unlink()
+    assert "3 events" in succeeded(run("export", filled, tmp_path / "again"))
+    assert (tmp_path / "archive").read_bytes() == (tmp_path / "again").read_bytes()
+
+
 def test_a_log_damaged_beyond_reading_is_put_aside_as_it_is(filled: Path, tmp_path: Path) -> None:
     succeeded(run("backup", filled, tmp_path / "copy"))
     (filled / "log.sqlite").write_bytes(b"bread")
