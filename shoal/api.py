@@ -222,7 +222,7 @@ class ControlApi:
                 error.status, f"ERR_{error.reason.upper().replace(' ', '_')}", error.reason
             )
         except tuple(_FAULTS) as error:
-            fault = next(fault for kind, fault in _FAULTS.items() if isinstance(error, kind))
+            fault = _fault_of(error)
             return _error(fault.status, fault.code, str(error))
         except ConnectionError:  # nobody is left to answer; raised on, aiohttp would log it as ours
             return _error(499, "ERR_CLIENT_GONE", "the client hung up")
@@ -442,7 +442,7 @@ async def _answer(request: web.Request, lines: AsyncGenerator[bytes, None]) -> w
                 await response.write(line)
         except tuple(_FAULTS) as error:
             told = {"type": "diagnostic", "severity": "error", "message": str(error)}
-            await response.write(_line(told))
+            await response.write(_line(told | {"code": _fault_of(error).code}))
     return response
 
 
@@ -482,6 +482,10 @@ def _retracted(event: Event) -> dict[str, Any]:
         "stream": str(event.stream),
         "offset": event.offset,
     }
+
+
+def _fault_of(error: Exception) -> _Fault:
+    return next(fault for kind, fault in _FAULTS.items() if isinstance(error, kind))
 
 
 def _overloaded(why: str) -> web.Response:

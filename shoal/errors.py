@@ -50,6 +50,10 @@ class ServiceOverloaded(RequestRefused):
     """The daemon has as much to do as it takes on; the same request may pass in a moment."""
 
 
+class DiskRefused(RequestRefused):
+    """The daemon's disk is full, or has damaged what was asked for; nothing is wrong with the request."""
+
+
 class NotInSync(ShoalError, TimeoutError):
     """The time is over, and this node is not in sync with as many peers as were asked for; the text says with whom."""
 
@@ -75,6 +79,7 @@ _EXIT_STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (InvalidInput, os.EX_DATAERR),
     (CorruptArchive, os.EX_DATAERR),
     (ServiceOverloaded, os.EX_TEMPFAIL),
+    (DiskRefused, os.EX_IOERR),
     (RequestRefused, os.EX_DATAERR),
     (StoreError, os.EX_IOERR),
     (DamagedRange, os.EX_IOERR),

@@ -23,7 +23,7 @@ from shoal import api, strangers, worker
 from shoal.api import MAX_BODY_BYTES, MAX_SUBSCRIPTIONS, PIECE_BYTES, ControlApi
 from shoal.client import Client
 from shoal.control import Control, draw_token, read_control, written_control
-from shoal.errors import DaemonUnreachable, RequestRefused, ServiceOverloaded
+from shoal.errors import DaemonUnreachable, DiskRefused, RequestRefused, ServiceOverloaded
 from shoal.folder import locked_folder, read_folder
 from shoal.node import Node
 from shoal.system import system_seams
@@ -1018,9 +1018,10 @@ async def test_an_answer_that_meets_damage_midway_says_so_and_ends(
         assert 3 <= len(answer.payloads()) <= 11
         last = answer.lines()[-1]
         assert (last["type"], last["severity"]) == ("diagnostic", "error")
+        assert last["code"] == "ERR_DAMAGED"
         assert "event 11 of" in last["message"]
         found: list[Any] = []
-        with pytest.raises(RequestRefused, match="event 11 of"):
+        with pytest.raises(DiskRefused, match="event 11 of"):
             await note_payloads(client.query("FROM allEvents"), found)
         assert found == answer.payloads()
         async with serve.subscribed() as response:

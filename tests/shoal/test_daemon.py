@@ -32,7 +32,7 @@ from tests.shoal.daemons import (
 KILLS = 10
 PUBLISHES = 4
 
-orderly = pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+orderly = pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 
 
 @pytest.fixture
@@ -109,6 +109,17 @@ def test_a_second_signal_changes_nothing(folder: Path) -> None:
         one.process.send_signal(signal.SIGINT)
         assert one.stop(signal.SIGTERM) == 0
         assert_nothing_is_left(folder)
+
+
+def test_a_daemon_started_with_nohup_outlives_its_terminal(folder: Path) -> None:
+    options = ("--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--no-mdns")
+    started = ["nohup", *command("run", "--data", str(folder), *options)]
+    with started_process(started, folder.with_name("diary")) as process:
+        assert "listens at" in first_line(process)
+        process.send_signal(signal.SIGHUP)
+        ended = shoal("publish", "--data", str(folder), "--tag", "a", "1")
+        process.send_signal(signal.SIGTERM)
+        assert (ended.status, watched(process, process.wait)) == (0, 0)
 
 
 def test_a_daemon_is_stopped_while_peers_sync_and_these_live_on(tmp_path: Path) -> None:

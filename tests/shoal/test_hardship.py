@@ -94,7 +94,7 @@ def test_a_full_disk_refuses_appends_and_reads_and_sending_go_on(tmp_path: Path)
             assert publish(one, "1", "first").status == 0
             stored, refusal = fill(one)
             assert "the disk is full" in refusal.err
-            assert refusal.err.count("\n") == 1
+            assert (refusal.status, refusal.err.count("\n")) == (os.EX_IOERR, 1)
             assert stored == count(one) > 5
             with daemon(other, "--peer", one.listening) as two:
                 heard(two, "first")
