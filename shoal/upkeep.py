@@ -183,7 +183,7 @@ def _streams(store: Store, chosen: Chosen) -> set[StreamId]:
 
 
 async def import_(folder: Path, path: Path) -> Imported:
-    """Take an archive into a folder's log, whole or not at all; through its daemon where one runs.
+    """Take an archive into a folder's log if all of it holds; through its daemon where one runs.
 
     Raises:
         CorruptArchive: it does not hold; nothing was stored.
