@@ -428,7 +428,13 @@ class Store:
         self._own = OwnStreams(StreamId(node, facts["stream"]), named)
         self._set_rows_aside()  # so that none of them is drawn again
         self._own = replace(self._own, named=named | self._drawn(self._names, named))
-        if not await self._lineage.agrees(facts) and not self.has_new_stream:
+        agrees = await self._lineage.agrees(facts)
+        if not agrees and self.has_new_stream:
+            _log.warning(
+                "the log that was written here before is gone, and an empty one takes its place:"
+                " peers bring back what they hold, a backup what it does"
+            )
+        if not agrees and not self.has_new_stream:
             _log.warning("the database is an older copy: this node writes new streams from now on")
             self.take_new_stream()
         else:
