@@ -27,7 +27,7 @@ class FolderError(ShoalError):
 
 
 class FolderOpen(FolderError):
-    """Something in a data folder is open to others than its owner."""
+    """Something in a data folder is open to others than its owner, or not to its user."""
 
 
 class FileTaken(ShoalError):
@@ -83,6 +83,7 @@ _EXIT_STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (RequestRefused, os.EX_DATAERR),
     (StoreError, os.EX_IOERR),
     (DamagedRange, os.EX_IOERR),
+    (PermissionError, os.EX_NOPERM),
     (OSError, os.EX_IOERR),
 )
 

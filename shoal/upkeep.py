@@ -308,6 +308,7 @@ async def _looked(
 def _require_file(path: Path, maker: str) -> None:
     if not path.is_file():
         raise FolderError(f"there is no file {path}: name one that {maker} made")
+    path.open("rb").close()  # what may not be read is told as such, and not as a fault of the disk
 
 
 def _require_log(folder: Path, name: str = DATABASE_NAME) -> None:
