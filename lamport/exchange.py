@@ -4,7 +4,8 @@ Writing copies sealed ranges, as gossip would send them, from the store into the
 before it, and is taken in where the log holds its stream up to there, with that hash. Reading goes over the file twice.
 The first pass stores nothing: every range is verified, held against what the log has of its stream, and taken in by a
 commit that is thrown away, so that whatever the log would refuse is refused before anything is stored. The second hands
-the ranges to the log as if a peer had sent them.
+the ranges to the log as if a peer had sent them. It may be cut short, by a power cut or a full disk: what was stored by
+then is a sound beginning, and importing again adds the rest.
 """
 
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from typing import BinaryIO
 from lamport.archive import ArchivedRange, ArchiveWriter, read_archive
 from lamport.chain import CheckedRange, Head, Keys, SealedRange, check_range, connect_range, genesis
 from lamport.commit import CommitBuilder
-from lamport.errors import CorruptArchive, CorruptRange, DivergedStream, LogError
+from lamport.errors import CorruptArchive, CorruptRange, DivergedStream, LogError, StoreFull
 from lamport.ids import StreamId
 from lamport.log import EventLog
 from lamport.offsets import OffsetRange
@@ -86,11 +87,23 @@ async def import_archive(
         except LogError as error:
             raise CorruptArchive(archived.position, str(error)) from error
     file.seek(0)
+    return Imported(len(rehearsal.heads), rehearsal.events, await _received(log, file, keys))
+
+
+async def _received(log: EventLog, file: BinaryIO, keys: Keys) -> int:
+    """Hand the ranges of a verified archive to the log; returns how many events it did not have."""
     added = 0
     for archived in read_archive(file, keys.swarm):
-        if archived.range.stream not in log.own_streams:
+        if archived.range.stream in log.own_streams:
+            continue
+        try:
             added += len(await log.receive(archived.range))
-    return Imported(len(rehearsal.heads), rehearsal.events, added)
+        except StoreFull as error:
+            raise StoreFull(
+                f"the disk is full: {added} events of the archive were stored, and stay;"
+                " free some space, and import it again"
+            ) from error
+    return added
 
 
 class _Rehearsal:

@@ -77,6 +77,21 @@ class Lineage:
             await self._disk.write_token(tokens)
 
 
+class UnusedLineage(Lineage):
+    """That of a log which is only read: whatever the token says, nothing is written, into no stream."""
+
+    def __init__(self, disk: Disk) -> None:
+        super().__init__(disk, _draw_nothing)
+
+    async def agrees(self, facts: Mapping[str, Any]) -> bool:  # noqa: ARG002 - whatever they are
+        """Nobody needs to know."""
+        return True
+
+
+def _draw_nothing() -> int:
+    raise AssertionError("who only reads draws no numbers")
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:

@@ -199,10 +199,16 @@ def _run_and_checkpoint(
 
 
 async def _connect(path: Path | str) -> SqliteConnection:
-    connection = await aiosqlite.connect(
+    opening = aiosqlite.connect(
         path, isolation_level=None, timeout=BUSY_TIMEOUT_S, uri=isinstance(path, str)
     )
-    return SqliteConnection(connection)
+    try:
+        return SqliteConnection(await opening)
+    except sqlite3.Error:
+        # Its thread was told to end, and says when it has, to an event loop that may be closed by then. There is no
+        # public call that waits for it.
+        await asyncio.to_thread(opening._thread.join)  # noqa: SLF001
+        raise
 
 
 class RawConnection(Protocol):

@@ -31,7 +31,7 @@ from lamport.horizon_table import clear_step, horizon_statements, load_horizons
 from lamport.ids import STREAM_NUMBER_LIMIT, NodeId, StreamId
 from lamport.latest import LatestRanges
 from lamport.leaps import Leaps
-from lamport.lineage import Lineage
+from lamport.lineage import Lineage, UnusedLineage
 from lamport.notice_table import load_cuts, load_notices
 from lamport.notices import Notices
 from lamport.offsets import OffsetMap
@@ -150,7 +150,7 @@ class Store:
         """
         with translated_errors():
             reader = await disk.open_reader()
-            store = cls(reader, reader, keys, Lineage(disk, _draw_nothing))
+            store = cls(reader, reader, keys, UnusedLineage(disk))
             try:
                 await require_readable(reader)
                 await store._load()
@@ -428,7 +428,13 @@ class Store:
         self._own = OwnStreams(StreamId(node, facts["stream"]), named)
         self._set_rows_aside()  # so that none of them is drawn again
         self._own = replace(self._own, named=named | self._drawn(self._names, named))
-        if not await self._lineage.agrees(facts) and not self.has_new_stream:
+        agrees = await self._lineage.agrees(facts)
+        if not agrees and self.has_new_stream:
+            _log.warning(
+                "the log that was written here before is gone, and an empty one takes its place:"
+                " peers bring back what they hold, a backup what it does"
+            )
+        if not agrees and not self.has_new_stream:
             _log.warning("the database is an older copy: this node writes new streams from now on")
             self.take_new_stream()
         else:
@@ -488,8 +494,3 @@ class Store:
         self._row_of[stream] = row
         self._stream_of[row] = stream
         self._next_row = max(self._next_row, row + 1)
-
-
-def _draw_nothing() -> int:
-    """For a store that is only read."""
-    raise AssertionError("who only reads draws no numbers")

@@ -34,8 +34,16 @@ import hmac
 import json
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -67,6 +75,7 @@ from shoal.control import ARCHIVE_TYPE
 from shoal.explaining import explanation_to_json
 from shoal.membership_api import MembershipRoutes
 from shoal.node import Node
+from shoal.strangers import Strangers
 from shoal.strictjson import bytes_in, parse_object, text_in
 from shoal.views import snapshot_to_json, status_to_json
 from transport.errors import LocalFault
@@ -83,6 +92,9 @@ MAX_REQUESTS = 64
 
 MAX_SUBSCRIPTIONS = 48
 """Of them subscriptions, so that the operator always gets through."""
+
+PIECE_BYTES = 256 * 1024
+"""Of an answer, written at once: what a reader that has stopped reading leaves waiting in memory."""
 
 KEEP_ALIVE_S = 15.0
 """An idle subscription sends an empty line this often, so that a dead client is noticed."""
@@ -138,6 +150,7 @@ class ControlApi:
         self._fish = fish
         self._token = token
         self._hosts: frozenset[str] = frozenset()
+        self._strangers: Strangers
         self._requests = 0
         self._streaming: dict[asyncio.Task[Any], None] = {}
 
@@ -159,21 +172,16 @@ class ControlApi:
             max_field_size=8_190,
         )
         await runner.setup()
+        assert runner.server is not None, "it was set up"
+        self._strangers = Strangers(runner.server)
         try:
-            site = web.TCPSite(runner, address.host, address.port)
-            try:
-                await site.start()
-            except OSError as error:
-                why = os.strerror(error.errno) if error.errno else error
-                raise LocalFault(
-                    f"the control API cannot listen at {address} ({why}):"
-                    " stop what uses the port, or choose another with --api HOST:PORT"
-                ) from error
-            bound = Address(address.host, runner.addresses[0][1])
-            self._hosts = frozenset(
-                f"{host}:{bound.port}" for host in ("127.0.0.1", "localhost", "[::1]", address.host)
-            )
-            yield bound
+            with closing(await _listening(self._strangers, address)) as server:
+                bound = Address(address.host, server.sockets[0].getsockname()[1])
+                self._hosts = frozenset(
+                    f"{host}:{bound.port}"
+                    for host in ("127.0.0.1", "localhost", "[::1]", address.host)
+                )
+                yield bound
         finally:
             await runner.cleanup()
 
@@ -202,7 +210,11 @@ class ControlApi:
             return _overloaded(f"at most {MAX_REQUESTS} requests at once")
         self._requests += 1
         try:
-            return self._stranger(request) or await handler(request)
+            refusal = self._stranger(request)
+            if refusal is not None:
+                return refusal
+            self._strangers.know(request.protocol)
+            return await handler(request)
         except web.HTTPRequestEntityTooLarge:
             return _error(413, "ERR_TOO_LARGE", f"a request has at most {MAX_BODY_BYTES} bytes")
         except web.HTTPException as error:
@@ -210,7 +222,7 @@ class ControlApi:
                 error.status, f"ERR_{error.reason.upper().replace(' ', '_')}", error.reason
             )
         except tuple(_FAULTS) as error:
-            fault = next(fault for kind, fault in _FAULTS.items() if isinstance(error, kind))
+            fault = _fault_of(error)
             return _error(fault.status, fault.code, str(error))
         except ConnectionError:  # nobody is left to answer; raised on, aiohttp would log it as ours
             return _error(499, "ERR_CLIENT_GONE", "the client hung up")
@@ -286,7 +298,8 @@ class ControlApi:
         self, where: Where, lower: OffsetMap | None, upper: OffsetMap, order: Order
     ) -> AsyncGenerator[bytes, None]:
         async for page in self._node.log.query(where, lower=lower, upper=upper, order=order):
-            yield b"".join(_line(event.to_json()) for event in page)
+            for piece in _pieces(event.to_json() for event in page):
+                yield piece
         yield _line({"type": "offsets", "offsets": upper.to_json()})
 
     async def _post_subscribe(self, request: web.Request) -> web.StreamResponse:
@@ -309,9 +322,11 @@ class ControlApi:
         lower = log.store.branches.clipped(given)
         follower = log.follow(present.raised(lower))
         told = await log.hidden_since(given, present)
-        yield self._retracted_lines(where, told)
+        for piece in self._retracted_lines(where, told):
+            yield piece
         async for page in log.query(where, lower=lower, upper=present):
-            yield b"".join(_line(event.to_json()) for event in page)
+            for piece in _pieces(event.to_json() for event in page):
+                yield piece
         yield _line({"type": "offsets", "offsets": present.to_json()})
         while True:
             try:
@@ -322,13 +337,15 @@ class ControlApi:
                 continue
             except LogClosed:
                 return
-            yield self._retracted_lines(where, batch.retracted)
-            chosen = [log.upcasters.upcast(one) for one in batch.events if log.selects(where, one)]
-            yield b"".join(_line(event.to_json()) for event in chosen)
+            for piece in self._retracted_lines(where, batch.retracted):
+                yield piece
+            chosen = (log.upcasters.upcast(one) for one in batch.events if log.selects(where, one))
+            for piece in _pieces(event.to_json() for event in chosen):
+                yield piece
 
-    def _retracted_lines(self, where: Where, events: Iterable[Event]) -> bytes:
+    def _retracted_lines(self, where: Where, events: Iterable[Event]) -> Iterator[bytes]:
         selects = self._node.log.selects
-        return b"".join(_line(_retracted(event)) for event in events if selects(where, event))
+        return _pieces(_retracted(event) for event in events if selects(where, event))
 
     async def _post_damaged(self, request: web.Request) -> web.Response:
         """Take note of what somebody found damaged; what is not, or is not held, does no harm."""
@@ -401,6 +418,18 @@ class ControlApi:
             task.cancel()
 
 
+async def _listening(connected: Strangers, address: Address) -> asyncio.Server:
+    """A server at this address; raises `LocalFault` where it cannot be used."""
+    try:
+        return await asyncio.get_running_loop().create_server(connected, address.host, address.port)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else error
+        raise LocalFault(
+            f"the control API cannot listen at {address} ({why}):"
+            " stop what uses the port, or choose another with --api HOST:PORT"
+        ) from error
+
+
 async def _answer(request: web.Request, lines: AsyncGenerator[bytes, None]) -> web.StreamResponse:
     """Send these lines as they come. What fails before the first is raised; later, it is told in a line, the last."""
     async with aclosing(lines):
@@ -413,8 +442,21 @@ async def _answer(request: web.Request, lines: AsyncGenerator[bytes, None]) -> w
                 await response.write(line)
         except tuple(_FAULTS) as error:
             told = {"type": "diagnostic", "severity": "error", "message": str(error)}
-            await response.write(_line(told))
+            await response.write(_line(told | {"code": _fault_of(error).code}))
     return response
+
+
+def _pieces(values: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """These values, a line each, in pieces of about `PIECE_BYTES`; a line is made when its piece is asked for."""
+    lines, size = list[bytes](), 0
+    for value in values:
+        lines.append(line := _line(value))
+        size += len(line)
+        if size >= PIECE_BYTES:
+            yield b"".join(lines)
+            lines, size = [], 0
+    if lines:
+        yield b"".join(lines)
 
 
 def _line(value: Mapping[str, Any]) -> bytes:
@@ -440,6 +482,10 @@ def _retracted(event: Event) -> dict[str, Any]:
         "stream": str(event.stream),
         "offset": event.offset,
     }
+
+
+def _fault_of(error: Exception) -> _Fault:
+    return next(fault for kind, fault in _FAULTS.items() if isinstance(error, kind))
 
 
 def _overloaded(why: str) -> web.Response:

@@ -44,10 +44,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error = unwrapped(raised)
         if not isinstance(error, ShoalError | LogError | TransportError | FishError | OSError):
             raise
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        print(f"shoal: {_FULL if full else error}", file=sys.stderr)
+        print(f"shoal: {_told(error)}", file=sys.stderr)
         return exit_status(error)
     return status
+
+
+def _told(error: BaseException) -> object:
+    """What is said of an error; of those of the system that everybody meets, what to do, too."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return _FULL
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return (
+            f"this user may not open {error.filename} ({error.strerror}):"
+            " run this as the user it belongs to, or change that with chown"
+        )
+    return error
 
 
 def _accept_any_terminal() -> None:

@@ -12,7 +12,7 @@ import aiohttp
 
 from lamport.exchange import Imported
 from shoal.control import ARCHIVE_TYPE, Control, read_control
-from shoal.errors import DaemonUnreachable, RequestRefused, ServiceOverloaded
+from shoal.errors import DaemonUnreachable, DiskRefused, RequestRefused, ServiceOverloaded
 
 REQUEST_TIMEOUT_S = 30.0
 """How long an answer may take; a stream may be silent for as long, the daemon says something more often."""
@@ -22,7 +22,14 @@ MAX_LINE_BYTES = 1024 * 1024
 
 _REFUSED = 400
 
-_OVERLOADED = "ERR_SERVICE_OVERLOADED"
+_KINDS: Mapping[object, type[RequestRefused]] = {
+    "ERR_SERVICE_OVERLOADED": ServiceOverloaded,
+    "ERR_STORE_BUSY": ServiceOverloaded,
+    "ERR_SHUTTING_DOWN": ServiceOverloaded,
+    "ERR_STORE_FULL": DiskRefused,
+    "ERR_DAMAGED": DiskRefused,
+}
+"""Refusals for which the request is not to blame."""
 
 
 class Client:
@@ -196,7 +203,7 @@ class Client:
                     if value.get("type") in {"event", "retracted"}:
                         yield value
                     elif (value.get("type"), value.get("severity")) == ("diagnostic", "error"):
-                        raise RequestRefused(str(value["message"]))
+                        raise _refusal(value)
         except aiohttp.ClientPayloadError as error:
             raise self._unreachable("it broke off: it was stopped or killed") from error
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -216,8 +223,11 @@ class Client:
 async def _check(response: aiohttp.ClientResponse) -> None:
     if response.status >= _REFUSED:
         try:
-            answer = await response.json()
-            message, code = str(answer["message"]), answer.get("code")
+            refusal = _refusal(await response.json())
         except (aiohttp.ClientError, ValueError, KeyError, asyncio.IncompleteReadError):
-            message, code = f"status {response.status}", None
-        raise ServiceOverloaded(message) if code == _OVERLOADED else RequestRefused(message)
+            refusal = RequestRefused(f"status {response.status}")
+        raise refusal
+
+
+def _refusal(told: Mapping[str, Any]) -> RequestRefused:
+    return _KINDS.get(told.get("code"), RequestRefused)(str(told["message"]))

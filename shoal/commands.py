@@ -72,8 +72,17 @@ def run(arguments: Namespace) -> int:
     given = vars(arguments)
     flags = {name: given[name] for name in _FLAGS if given.get(name) is not None}
     settings = load_settings(Path(arguments.data), flags, os.environ)
-    asyncio.run(run_daemon(settings, lambda line: print(line, flush=True)))
+    asyncio.run(run_daemon(settings, _announce))
     return 0
+
+
+def _announce(line: str) -> None:
+    """Print the line of a daemon that is ready. One that nobody reads, or takes, is no reason to end."""
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        logging.getLogger("shoal.daemon").warning("%s (it could not be printed: %s)", line, error)
 
 
 def publish(arguments: Namespace) -> int:

@@ -74,12 +74,15 @@ def read_control(folder: Path) -> Control:
 
     Raises:
         DaemonUnreachable: no daemon runs, whatever a dead one may have left behind.
+        PermissionError: the folder is another user's, whose daemon may well run.
     """
     try:
         if not is_locked(folder):
             raise FileNotFoundError("nobody holds the lock")
         note = json.loads((folder / CONTROL_NAME).read_text("utf-8"))
         return Control(Address.parse(note["address"]), str(note["token"]))
+    except PermissionError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, TransportError) as error:
         raise DaemonUnreachable(
             f"no daemon runs on {folder} (start it with `shoal run --data {folder}`)"

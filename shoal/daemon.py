@@ -1,7 +1,7 @@
 """The daemon: a node, its fish and its control API, from the lock on the data folder to an orderly stop.
 
-SIGTERM and SIGINT stop it; so does a failing disk. A stop that is not through within its limit is cut short: whatever
-was acknowledged is on the disk already.
+SIGTERM and SIGINT stop it, and SIGHUP unless it was started with `nohup`; so does a failing disk. A stop that is not
+through within its limit is cut short: whatever was acknowledged is on the disk already.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ async def run_daemon(settings: Settings, announce: Callable[[str], None]) -> Non
 
 
 def _stop_signal() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set; from then on the clock for stopping runs.
+    """An event that the signals which stop a daemon set; from then on the clock for stopping runs.
 
     The handlers are the interpreter's and the clock is a thread's: a reducer that never returns blocks the event loop.
     """
@@ -78,15 +78,17 @@ def _stop_signal() -> asyncio.Event:
         cutting.start()
         loop.call_soon_threadsafe(stopped.set)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)
     return stopped
 
 
 def _cut_short() -> None:
     _log.error("the stop took longer than %.1f s and is cut short", STOP_LIMIT_S)
     logging.shutdown()
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     os._exit(os.EX_SOFTWARE)
 
 

@@ -27,7 +27,7 @@ class FolderError(ShoalError):
 
 
 class FolderOpen(FolderError):
-    """Something in a data folder is open to others than its owner."""
+    """Something in a data folder is open to others than its owner, or not to its user."""
 
 
 class FileTaken(ShoalError):
@@ -48,6 +48,10 @@ class RequestRefused(ShoalError):
 
 class ServiceOverloaded(RequestRefused):
     """The daemon has as much to do as it takes on; the same request may pass in a moment."""
+
+
+class DiskRefused(RequestRefused):
+    """The daemon's disk is full, or has damaged what was asked for; nothing is wrong with the request."""
 
 
 class NotInSync(ShoalError, TimeoutError):
@@ -75,9 +79,11 @@ _EXIT_STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (InvalidInput, os.EX_DATAERR),
     (CorruptArchive, os.EX_DATAERR),
     (ServiceOverloaded, os.EX_TEMPFAIL),
+    (DiskRefused, os.EX_IOERR),
     (RequestRefused, os.EX_DATAERR),
     (StoreError, os.EX_IOERR),
     (DamagedRange, os.EX_IOERR),
+    (PermissionError, os.EX_NOPERM),
     (OSError, os.EX_IOERR),
 )
 

@@ -113,7 +113,7 @@ def read_folder(folder: Path) -> Identity:
 
     Raises:
         FolderError: there is no such folder, or nothing is enrolled in it.
-        FolderOpen: its log is loosely protected.
+        FolderOpen: its log is loosely protected, or another user's.
         IdentityError: the identity is loosely protected or damaged.
     """
     if not (folder / IDENTITY_NAME).exists():
@@ -134,11 +134,17 @@ def read_folder(folder: Path) -> Identity:
 
 
 def _require_private(path: Path) -> None:
-    """Refuse a file that others may read or write; one that is not there is made rightly."""
+    """Refuse a file that others may read or write, or this user may not; one that is not there is made rightly."""
     with suppress(FileNotFoundError):
-        mode = stat.S_IMODE(path.stat().st_mode)
+        status = path.stat()
+        mode = stat.S_IMODE(status.st_mode)
         if mode & OTHERS:
             raise FolderOpen(f"{path} is open to others (mode {mode:04o}): run chmod 600 {path}")
+        if not os.access(path, os.R_OK):
+            raise FolderOpen(
+                f"{path} is closed to this user: it belongs to user {status.st_uid}, this is"
+                f" {os.geteuid()}; run this as that user, or chown it"
+            )
 
 
 @contextmanager
@@ -188,9 +194,11 @@ def _lock(descriptor: int) -> None:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether some process works on the folder now."""
+    """Whether some process works on the folder now; raises `PermissionError` where this user is not let know."""
     try:
         descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        raise
     except OSError:
         return False
     try:

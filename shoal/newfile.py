@@ -1,5 +1,6 @@
 """New files for an operator: complete or not there at all, readable by their owner only, never over another one."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,9 @@ from pathlib import Path
 from shoal.errors import FileTaken
 
 _PRIVATE_FILE = 0o600
+
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What file systems say that know no second name for a file: FAT and exFAT the first, some of networks the others."""
 
 
 @contextmanager
@@ -30,13 +34,28 @@ def new_file(path: Path) -> Iterator[Path]:
     try:
         yield draft
         _sync(draft, os.O_RDONLY)
-        # A link, not a rename: it fails where the name was taken meanwhile.
-        os.link(draft, path)
+        _name(draft, path)
     except FileExistsError as error:
         raise _taken(path) from error
     finally:
         draft.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def _name(draft: Path, path: Path) -> None:
+    """Give a finished draft its name; raise `FileExistsError` where that was taken meanwhile, as a rename would not."""
+    try:
+        os.link(draft, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # A stick knows no links. There the name is taken first, and what is replaced is our own empty file.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE))
+        try:
+            draft.replace(path)
+        except OSError:
+            path.unlink()
+            raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -245,7 +245,7 @@ class Node:
         return await self.log.publish(tuple(drafts), wait=wait)
 
     async def import_archive(self, file: BinaryIO) -> Imported:
-        """Take in an archive that `shoal export` made, whole or not at all, while everything else goes on.
+        """Take in an archive that `shoal export` made if all of it holds, while everything else goes on.
 
         Raises:
             CorruptArchive: it does not hold, or this node cannot take all of it in; nothing of it was stored.

@@ -27,6 +27,8 @@ from shoal.routing import read_routes
 from transport.errors import InvalidAddress
 from transport.network import Address
 
+_WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104 - refused
+
 DEFAULT_API = Address("127.0.0.1", 4454)
 
 
@@ -106,8 +108,20 @@ def _api_address(value: Any) -> Address:
     return address
 
 
-def _addresses(value: Any) -> tuple[Address, ...]:
-    return tuple(_address(item) for item in _items(value))
+def _peers(value: Any) -> tuple[Address, ...]:
+    found = tuple(_address(item) for item in _items(value))
+    for one in found:
+        if not one.port:
+            raise ValueError(f"nobody can be reached at {one}: port 0 is for who listens")
+    return found
+
+
+def _announced(value: Any) -> tuple[Address, ...]:
+    found = _peers(value)
+    for one in found:
+        if one.host in _WILDCARDS:
+            raise ValueError(f"nobody finds this node at {one}: name an address that peers reach")
+    return found
 
 
 def _names(value: Any) -> tuple[str, ...]:
@@ -147,8 +161,8 @@ _FLAGS: Mapping[str, str] = {
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "listen": _address,
     "api": _api_address,
-    "peers": _addresses,
-    "announce": _addresses,
+    "peers": _peers,
+    "announce": _announced,
     "mdns": _switch,
     "fish": _names,
     "upcasters": _name,

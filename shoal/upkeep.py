@@ -183,7 +183,7 @@ def _streams(store: Store, chosen: Chosen) -> set[StreamId]:
 
 
 async def import_(folder: Path, path: Path) -> Imported:
-    """Take an archive into a folder's log, whole or not at all; through its daemon where one runs.
+    """Take an archive into a folder's log if all of it holds; through its daemon where one runs.
 
     Raises:
         CorruptArchive: it does not hold; nothing was stored.
@@ -308,6 +308,7 @@ async def _looked(
 def _require_file(path: Path, maker: str) -> None:
     if not path.is_file():
         raise FolderError(f"there is no file {path}: name one that {maker} made")
+    path.open("rb").close()  # what may not be read is told as such, and not as a fault of the disk
 
 
 def _require_log(folder: Path, name: str = DATABASE_NAME) -> None:

@@ -93,7 +93,7 @@ FLOORS = (
         " shoal.system shoal.folder shoal.settings shoal.hosting shoal.api shoal.control"
         " shoal.client shoal.daemon shoal.commands shoal.checking shoal.upkeep"
         " shoal.upkeep_commands shoal.newfile shoal.cli shoal.demo shoal.ballast shoal.routing"
-        " shoal.enrolment shoal.enrolment_commands shoal.watchdog shoal.isolation"
+        " shoal.enrolment shoal.enrolment_commands shoal.watchdog shoal.isolation shoal.strangers"
         " shoal.membership_api shoal.membership_commands"
     ),
     # above the edge: the simulator, which runs the node and is imported by nothing

@@ -13,7 +13,7 @@ import pytest
 from lamport.archive import MAX_RECORD_BYTES, ArchiveWriter, read_archive
 from lamport.chain import SealedRange
 from lamport.codec import MAX_PAYLOAD_BYTES, EncodedDraft, encode_event
-from lamport.errors import CorruptArchive
+from lamport.errors import CorruptArchive, StoreFull
 from lamport.exchange import Imported, export_archive, import_archive
 from lamport.ids import MIN_DRAWN_STREAM_NUMBER
 from lamport.leaps import MAX_LEAP
@@ -29,6 +29,7 @@ from tests.lamport.keys import (
     open_log,
     read_all,
 )
+from tests.lamport.test_store import SmallDisk
 
 OWN = member()
 
@@ -69,6 +70,29 @@ def refused(folder: Path, data: bytes, *parts: str, keys: Member = OWN) -> int:
             return refusal.value.position
 
     return asyncio.run(run())
+
+
+def test_an_import_that_fills_the_disk_tells_what_it_stored_and_goes_on_there(
+    tmp_path: Path,
+) -> None:
+    data = io.BytesIO(written(*bobs(600, 600, 600)))
+
+    async def run() -> None:
+        disk = SmallDisk(tmp_path)
+        async with open_log(tmp_path, OWN, disk=disk) as log:
+            await disk.resize(await disk.pages() + 24)
+            with pytest.raises(StoreFull, match="import it again") as refusal:
+                await import_archive(log, OWN, data)
+            stored = len(await read_all(log))
+            assert 0 < stored < 1800
+            assert f"full: {stored} events of the archive were stored, and stay" in str(
+                refusal.value
+            )
+            await disk.resize(10_000)
+            data.seek(0)
+            assert (await import_archive(log, OWN, data)).added == 1800 - stored
+
+    asyncio.run(run())
 
 
 def test_what_is_exported_is_imported_elsewhere(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
-"""The production disk: when the write-ahead log is moved into the database."""
+"""The production disk: when the write-ahead log is moved into the database, and what cannot be opened."""
 
 import asyncio
+import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,20 @@ def test_below_its_length_it_is_left_alone(tmp_path: Path, monkeypatch: pytest.M
     found = written(tmp_path, 60)
     assert len({size for size, _ in found}) == 1
     assert found[-1][1]
+
+
+def test_what_cannot_be_opened_leaves_no_thread_that_outlives_the_loop(tmp_path: Path) -> None:
+    (tmp_path / DATABASE_NAME).mkdir()
+
+    async def opened() -> None:
+        with pytest.raises(sqlite3.OperationalError):
+            await SqliteDisk(tmp_path).open_reader()
+
+    async def run() -> None:
+        before = set(threading.enumerate())
+        for _ in range(20):
+            await opened()
+        left = set(threading.enumerate()) - before
+        assert not [one.name for one in left if "connection_worker" in one.name]
+
+    asyncio.run(run())

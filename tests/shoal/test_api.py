@@ -19,11 +19,11 @@ import pytest
 from fish.definition import Fish
 from lamport.event import draft
 from lamport.tags import Tag
-from shoal import api, worker
-from shoal.api import MAX_BODY_BYTES, MAX_SUBSCRIPTIONS, ControlApi
+from shoal import api, strangers, worker
+from shoal.api import MAX_BODY_BYTES, MAX_SUBSCRIPTIONS, PIECE_BYTES, ControlApi
 from shoal.client import Client
 from shoal.control import Control, draw_token, read_control, written_control
-from shoal.errors import DaemonUnreachable, RequestRefused, ServiceOverloaded
+from shoal.errors import DaemonUnreachable, DiskRefused, RequestRefused, ServiceOverloaded
 from shoal.folder import locked_folder, read_folder
 from shoal.node import Node
 from shoal.system import system_seams
@@ -789,6 +789,45 @@ async def test_requests_beyond_the_bound_are_turned_away_until_one_ends(
             await serve.node.publish("a", "wakes the stream, which finds its reader gone")
 
 
+@story
+async def test_strangers_that_hold_connections_lock_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strangers, "MAX_STRANGERS", 3)
+    async with serving(tmp_path) as serve, serve.subscribed() as events:
+        await next_line(events)
+        address = serve.control.address
+        silent = [await asyncio.open_connection(address.host, address.port) for _ in range(6)]
+        assert [await reader.read() for reader, _ in silent[:3]] == [b""] * 3
+        await serve.publish("who has shown the token stays")
+        assert (await next_line(events))["payload"] == "who has shown the token stays"
+        for _, writer in silent:
+            writer.close()
+
+
+@story
+async def test_an_answer_is_written_in_pieces_that_wait_one_at_a_time(tmp_path: Path) -> None:
+    async with serving(tmp_path) as serve:
+        for _ in range(3):
+            await serve.publish(*["x" * 60_000] * 10)
+        body = {"query": "FROM 'a'"}
+        for path in ("events/query", "events/subscribe"):
+            async with serve.session.post(f"/api/v2/{path}", json=body) as response:
+                sizes = [await next_piece(response)]
+                while sum(sizes) < 30 * 60_000:
+                    sizes.append(await next_piece(response))
+                assert max(sizes) < PIECE_BYTES + 61_000
+
+
+async def next_piece(response: aiohttp.ClientResponse) -> int:
+    """How many bytes the server wrote at once."""
+    size, is_whole = 0, False
+    while not is_whole:
+        data, is_whole = await response.content.readchunk()
+        size += len(data)
+    return size
+
+
 async def opened(serve: Serving) -> aiohttp.ClientResponse:
     """A subscription that is under way."""
     response = await serve.session.post("/api/v2/events/subscribe", json={"query": "FROM 'a'"})
@@ -979,9 +1018,10 @@ async def test_an_answer_that_meets_damage_midway_says_so_and_ends(
         assert 3 <= len(answer.payloads()) <= 11
         last = answer.lines()[-1]
         assert (last["type"], last["severity"]) == ("diagnostic", "error")
+        assert last["code"] == "ERR_DAMAGED"
         assert "event 11 of" in last["message"]
         found: list[Any] = []
-        with pytest.raises(RequestRefused, match="event 11 of"):
+        with pytest.raises(DiskRefused, match="event 11 of"):
             await note_payloads(client.query("FROM allEvents"), found)
         assert found == answer.payloads()
         async with serve.subscribed() as response:

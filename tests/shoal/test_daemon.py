@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,6 +24,7 @@ from tests.shoal.daemons import (
     command,
     daemon,
     enrolled,
+    environment,
     first_line,
     shoal,
     started_process,
@@ -32,7 +34,7 @@ from tests.shoal.daemons import (
 KILLS = 10
 PUBLISHES = 4
 
-orderly = pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+orderly = pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 
 
 @pytest.fixture
@@ -109,6 +111,35 @@ def test_a_second_signal_changes_nothing(folder: Path) -> None:
         one.process.send_signal(signal.SIGINT)
         assert one.stop(signal.SIGTERM) == 0
         assert_nothing_is_left(folder)
+
+
+def test_a_daemon_started_with_nohup_outlives_its_terminal(folder: Path) -> None:
+    options = ("--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--no-mdns")
+    started = ["nohup", *command("run", "--data", str(folder), *options)]
+    with started_process(started, folder.with_name("diary")) as process:
+        assert "listens at" in first_line(process)
+        process.send_signal(signal.SIGHUP)
+        ended = shoal("publish", "--data", str(folder), "--tag", "a", "1")
+        process.send_signal(signal.SIGTERM)
+        assert (ended.status, watched(process, process.wait)) == (0, 0)
+
+
+def test_a_daemon_whose_line_nobody_takes_runs_all_the_same(folder: Path) -> None:
+    options = ("--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--no-mdns")
+    started = command("run", "--data", str(folder), *options)
+    with (
+        Path("/dev/full").open("w") as full,
+        subprocess.Popen(
+            started, stdout=full, stderr=subprocess.PIPE, text=True, env=environment()
+        ) as process,
+    ):
+        assert process.stderr is not None
+        said = watched(process, process.stderr.readline)
+        assert "listens at" in said
+        assert "it could not be printed" in said
+        ended = shoal("publish", "--data", str(folder), "--tag", "a", "1")
+        process.send_signal(signal.SIGTERM)
+        assert (ended.status, watched(process, process.wait)) == (0, 0)
 
 
 def test_a_daemon_is_stopped_while_peers_sync_and_these_live_on(tmp_path: Path) -> None:

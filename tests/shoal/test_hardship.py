@@ -29,6 +29,7 @@ from tests.shoal.daemons import (
     started_process,
     watched,
 )
+from tests.shoal.shims import built_shim
 
 DISK_BYTES = 4 * 1024 * 1024
 ROOT = Path(__file__).parents[2]
@@ -93,7 +94,7 @@ def test_a_full_disk_refuses_appends_and_reads_and_sending_go_on(tmp_path: Path)
             assert publish(one, "1", "first").status == 0
             stored, refusal = fill(one)
             assert "the disk is full" in refusal.err
-            assert refusal.err.count("\n") == 1
+            assert (refusal.status, refusal.err.count("\n")) == (os.EX_IOERR, 1)
             assert stored == count(one) > 5
             with daemon(other, "--peer", one.listening) as two:
                 heard(two, "first")
@@ -234,14 +235,7 @@ def test_of_many_daemons_on_one_folder_one_wins(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library that makes syncs fail."""
-    compiler = shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("there is no gcc to build the failing syncs with")
-    library = tmp_path_factory.mktemp("shim") / "failing_sync.so"
-    source = Path(__file__).with_name("failing_sync.c")
-    flags = ("-shared", "-fPIC", "-Wall", "-Werror", "-o", str(library))
-    subprocess.run([compiler, *flags, str(source), "-ldl"], check=True)
-    return library
+    return built_shim("failing_sync.c", tmp_path_factory.mktemp("shim"))
 
 
 PUBLISHER = """

@@ -185,6 +185,22 @@ def test_an_empty_item_in_a_list_of_peers_is_refused(tmp_path: Path) -> None:
         load_settings(tmp_path, {}, {"SHOAL_PEERS": "10.0.0.5:4001,"})
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("peers", "10.0.0.5:0"),
+        ("announce", "10.0.0.5:0"),
+        ("announce", "0.0.0.0:4001"),
+        ("announce", "[::]:4001"),
+    ],
+)
+def test_an_address_where_nobody_can_be_reached_is_refused(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"SHOAL_{name.upper()}: nobody .* at "):
+        load_settings(tmp_path, {}, {f"SHOAL_{name.upper()}": text})
+
+
 def test_an_unknown_setting_in_the_file_is_refused_and_the_known_ones_named(tmp_path: Path) -> None:
     path = write(tmp_path, 'listem = "0.0.0.0:4001"')
     with pytest.raises(ConfigurationError) as raised:

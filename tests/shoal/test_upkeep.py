@@ -206,12 +206,38 @@ def test_a_restored_log_is_what_was_backed_up_and_the_other_is_kept(
     assert not {name for name in names(folder) if name.startswith(".")}
 
 
+@pytest.mark.parametrize("left", [None, b""])
+def test_a_log_that_is_gone_is_told_when_an_empty_one_takes_its_place(
+    filled: Path, left: bytes | None
+) -> None:
+    (filled / "log.sqlite").unlink()
+    if left is not None:
+        (filled / "log.sqlite").touch(0o600)
+    with daemon(filled) as one:
+        assert one.stop(signal.SIGTERM) == 0
+    assert one.diary.read_text().count("is gone, and an empty one takes its place") == 1
+    with daemon(filled) as one:
+        assert one.stop(signal.SIGTERM) == 0
+    assert one.diary.read_text().count("is gone") == 1
+
+
 def test_a_log_is_restored_where_none_is_left(filled: Path, tmp_path: Path) -> None:
     succeeded(run("backup", filled, tmp_path / "copy"))
     for name in names(filled) - {"identity.json"}:
         (filled / name).unlink()
     assert succeeded(run("restore", filled, tmp_path / "copy")).count("\n") == 1
     assert "3 events" in succeeded(run("verify", filled))
+
+
+def test_a_restored_log_is_exported_before_its_node_has_run_again(
+    filled: Path, tmp_path: Path
+) -> None:
+    succeeded(run("backup", filled, tmp_path / "copy"))
+    succeeded(run("restore", filled, tmp_path / "copy"))
+    assert "3 events" in succeeded(run("export", filled, tmp_path / "archive"))
+    (filled / "log.token").unlink()
+    assert "3 events" in succeeded(run("export", filled, tmp_path / "again"))
+    assert (tmp_path / "archive").read_bytes() == (tmp_path / "again").read_bytes()
 
 
 def test_a_log_damaged_beyond_reading_is_put_aside_as_it_is(filled: Path, tmp_path: Path) -> None:
