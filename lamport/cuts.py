@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from lamport.chain import Head, Seal, SealedRange, Start, chained
+from lamport.chain import Head, Seal, SealedRange, Start, VerifiedRange, chained
+from lamport.forks import Adoption
 from lamport.ids import NodeId, StreamId
 from lamport.offsets import NOTHING, OffsetMap
 from lamport.revocation import Revocation
@@ -86,6 +87,12 @@ class Cuts:
         """How far ranges of a part are looked at: of one that is disputed what the cut names is still to be found."""
         is_open = part.node in self.revoked and part not in self.limits
         return self.named(part) if is_open or part in self.disputed else self.of(part)
+
+    def names(self, adoption: Adoption) -> bool:
+        """Whether a cut stands in what an adoption takes in."""
+        base = adoption.origin.stream.base
+        cuts = [cut for one in self.revoked.get(base.node, ()) for cut in one.of(base)]
+        return any(_bears(grown, cut) for grown in adoption.grown for cut in cuts)
 
     def seal_at(self, part: StreamId, offset: int) -> Seal | None:
         """The author's seal at a limit, under the name of the part; None where it is not known which is there."""
@@ -200,6 +207,14 @@ class Cuts:
 
     def __bool__(self) -> bool:
         return bool(self.revocations)
+
+
+def _bears(grown: VerifiedRange, cut: Seal) -> bool:
+    """Whether a cut stands in a range that begins a branch."""
+    behind = grown.head.offset - cut.offset
+    if not 0 <= behind < len(grown.data):
+        return False
+    return chained(cut.hash, grown.data[len(grown.data) - behind :]) == grown.head.hash
 
 
 def _kept_start(start: Start, cut: Seal) -> Start:

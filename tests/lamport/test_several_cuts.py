@@ -10,9 +10,12 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from lamport.chain import Seal, SealedRange
+from lamport.errors import QuarantinedRange
+from lamport.forks import MAX_BRANCHES_OF_NODE
 from lamport.seams import INLINE
-from tests.lamport.keys import findings, open_log
+from tests.lamport.keys import Author, findings, open_log
 from tests.lamport.test_disputed_cuts import (
+    BOB,
     Copied,
     Item,
     Watcher,
@@ -21,6 +24,7 @@ from tests.lamport.test_disputed_cuts import (
     joined,
     revoked,
     shown,
+    split,
     take,
     theirs,
     told,
@@ -182,5 +186,58 @@ def test_of_two_cuts_at_one_offset_each_ends_its_own_history(tmp_path: Path, fir
                 *enumerate(["common"] * 2),
                 *((at, tag) for at in (2, 3) for tag in ("named", "other")),
             ]
+
+    asyncio.run(go())
+
+
+def crowd(count: int) -> tuple[SealedRange, list[Author]]:
+    """What histories of one stream have in common, and somebody to go on with each."""
+    original = Author(BOB)
+    common = original.count(2, ["common"])
+    return common, [original, *(split(original) for _ in range(count - 1))]
+
+
+def test_the_history_that_a_cut_names_is_let_in_where_a_copy_has_made_as_many_as_are_kept(
+    tmp_path: Path,
+) -> None:
+    common, authors = crowd(MAX_BRANCHES_OF_NODE + 1)
+    *filling, named = authors
+
+    async def go() -> None:
+        async with open_log(tmp_path) as log:
+            await log.receive(common)
+            for number, author in enumerate(filling):
+                await log.receive(author.count(1, [str(number)]))
+            ranges = [named.count(1, ["named"]), named.count(3, ["named"])]
+            with pytest.raises(QuarantinedRange, match="branches"):
+                await log.receive(ranges[0])
+            await log.learn(revoked(ranges[-1].seal))
+            await told(log, ranges)
+            assert [tag for _, tag in await shown(log)] == ["common"] * 2 + ["named"] * 4
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_beyond_that_only_a_history_is_let_in_that_is_seen_to_bear_the_cut(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lamport.commit.MAX_BRANCHES_OF_NODE", 2)
+    monkeypatch.setattr("lamport.commit.MAX_BRANCHES_OF_REVOKED", 3)
+    common, (one, two, three, named) = crowd(4)
+    ranges = [named.count(size, ["named"]), named.count(5 - size, ["named"])]
+    cut = ranges[0 if size == 4 else 1].seal
+
+    async def go() -> None:
+        async with open_log(tmp_path) as log:
+            await told(log, [common, one.count(1, ["one"]), two.count(1, ["two"])])
+            await log.learn(revoked(cut))
+            await log.receive(three.count(1, ["three"]))
+            if size < 4:
+                with pytest.raises(QuarantinedRange, match="revoke the node again"):
+                    await log.receive(ranges[0])
+            else:
+                await log.receive(ranges[0])
+                assert [tag for _, tag in await shown(log)] == ["common"] * 2 + ["named"] * 4
 
     asyncio.run(go())

@@ -385,6 +385,39 @@ def test_who_knows_two_histories_of_which_nothing_counts_tells_who_has_no_seal_a
         tell(story)
 
 
+def test_who_has_no_room_for_one_more_history_takes_in_that_which_a_revocation_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lamport.commit.MAX_BRANCHES_OF_NODE", 2)
+    monkeypatch.setattr("lamport.commit.MAX_BRANCHES_OF_REVOKED", 4)
+
+    async def story(world: World) -> None:
+        a, b, c, original = world.nodes
+        await original.publish("x", "before")
+        await world.converge()
+        copies = [await world.clone(original) for _ in range(2)]
+        with world.partition({a, original}, {b, copies[0]}, {c, copies[1]}):
+            for name, device in zip("abc", (original, *copies), strict=True):
+                await device.publish("x", name)
+            await copies[1].publish(
+                "x", "c"
+            )  # so that no other is known to be another than that of the cut
+            await world.run(seconds=3)
+            notice = await world.membership.revoke(c, original)
+        with world.partition({a, b}, {c, copies[1]}, {original}, {copies[0]}):
+            await world.run(seconds=5)
+        for device in (original, *copies):
+            world.isolate(device)
+        await world.run(seconds=5)
+        assert await shown(a) != ("before", "c", "c")
+        assert any(peer.quarantined for peer in c.node.status().peers)
+        await a.node.learn(notice)
+        await world.run(seconds=5)
+        assert [await shown(one) for one in (a, b, c)] == [("before", "c", "c")] * 3
+
+    tell(story)
+
+
 def test_who_holds_another_history_asks_a_peer_again_that_has_come_to_hold_more() -> None:
     async def story(world: World) -> None:
         a, b, c, original = world.nodes
