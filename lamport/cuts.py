@@ -99,11 +99,11 @@ class Cuts:
         known = self.seals.get(part)
         if known is not None and known.offset == offset:
             return replace(known, stream=part)
-        named = self._named_at(part, offset)
+        named = self.named_at(part, offset)
         is_one = len({cut.hash for cut in named}) == 1
         return named[0] if is_one else None
 
-    def _named_at(self, part: StreamId, offset: int) -> list[Seal]:
+    def named_at(self, part: StreamId, offset: int) -> list[Seal]:
         """The cuts at an offset, under the name of the part: one stands there, others in other histories."""
         cuts = (cut for one in self.revoked.get(part.node, ()) for cut in one.of(part))
         return [replace(cut, stream=part) for cut in cuts if cut.offset == offset]
@@ -116,7 +116,7 @@ class Cuts:
         cut, last = self.seal_at(received.stream, limit), received.seal
         if cut is not None:
             return cut
-        named = self._named_at(received.stream, limit)
+        named = self.named_at(received.stream, limit)
         if last.offset >= limit:
             behind = received.events[limit + 1 - received.first :]
             named = [one for one in named if chained(one.hash, behind) == last.hash] or named

@@ -13,8 +13,9 @@ from lamport.chain import Seal, SealedRange
 from lamport.errors import QuarantinedRange
 from lamport.forks import MAX_BRANCHES_OF_NODE
 from lamport.seams import INLINE
-from tests.lamport.keys import Author, findings, open_log
+from tests.lamport.keys import Author, findings, open_log, open_store
 from tests.lamport.test_disputed_cuts import (
+    ADA,
     BOB,
     Copied,
     Item,
@@ -239,5 +240,21 @@ def test_beyond_that_only_a_history_is_let_in_that_is_seen_to_bear_the_cut(
             else:
                 await log.receive(ranges[0])
                 assert [tag for _, tag in await shown(log)] == ["common"] * 2 + ["named"] * 4
+
+    asyncio.run(go())
+
+
+def test_how_far_a_history_counts_that_does_not_reach_its_cut_yet_is_kept_over_a_restart(
+    tmp_path: Path,
+) -> None:
+    stream = copied([], [1, 2], [3])
+    notice = revoked(*(one[-1].seal for one in (stream.named, stream.other)))
+
+    async def go() -> None:
+        async with open_log(tmp_path) as log:
+            await told(log, [stream.proof, *stream.other, stream.named[0], notice])
+            limits = dict(log.store.cuts.limits)
+        async with open_store(tmp_path, ADA) as store:
+            assert store.cuts.limits == limits
 
     asyncio.run(go())
