@@ -11,7 +11,8 @@ and where they begin, follows from the events alone: nodes that hold the same ev
 history they held first. Readers take one such picture and keep to it, whatever is proven meanwhile.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lamport.chain import CheckedRange, Head, chained
@@ -44,10 +45,13 @@ class Branches:
     """For each row that has more than one part: first offset and address of each, in order."""
     closed: Mapping[StreamId, Head] = field(init=False)
     """The parts that end at a fork, and where."""
+    _behind: Mapping[StreamId, Sequence[Branch]] = field(init=False, repr=False)
+    """The branches that go on from each part, in order."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parts", self._cut_rows())
-        object.__setattr__(self, "closed", self._ended())
+        object.__setattr__(self, "_behind", self._by_parent())
+        object.__setattr__(self, "closed", dict(self._ended()))
 
     def _cut_rows(self) -> dict[int, tuple[tuple[int, StreamId], ...]]:
         parts = {row: [(0, stream)] for stream, row in self.base_rows.items()}
@@ -55,13 +59,16 @@ class Branches:
             parts.setdefault(one.row, []).append((one.origin.offset + 1, one.address))
         return {row: tuple(cut) for row, cut in parts.items()}
 
-    def _ended(self) -> dict[StreamId, Head]:
-        ended: dict[StreamId, Head] = {}
-        for one in self.known.values():
+    def _by_parent(self) -> dict[StreamId, list[Branch]]:
+        found: defaultdict[StreamId, list[Branch]] = defaultdict(list)
+        for one in sorted(self.known.values(), key=lambda one: one.address):
+            found[self._before(one)].append(one)
+        return dict(found)
+
+    def _ended(self) -> Iterator[tuple[StreamId, Head]]:
+        for parent, [one, *_] in self._behind.items():
             origin = one.origin
-            parent = self._before(one)
-            ended[parent] = Head(parent, origin.offset, origin.hash, origin.lamport)
-        return ended
+            yield parent, Head(parent, origin.offset, origin.hash, origin.lamport)
 
     def _before(self, one: Branch) -> StreamId:
         """The part that a branch goes on from."""
@@ -74,10 +81,9 @@ class Branches:
         """Whose an event is that stands in a row of several parts."""
         return next(address for first, address in reversed(self.parts[row]) if first <= offset)
 
-    def children(self, parent: StreamId) -> list[Branch]:
+    def children(self, parent: StreamId) -> Sequence[Branch]:
         """The branches that go on from a part, in order."""
-        found = [one for one in self.known.values() if self._before(one) == parent]
-        return sorted(found, key=lambda one: one.address)
+        return self._behind.get(parent, ())
 
     def line(self, part: StreamId) -> list[StreamId]:
         """A part, and those that it comes from, the last first."""

@@ -34,7 +34,12 @@ from lamport.errors import (
     VoidRetraction,
 )
 from lamport.event import Event
-from lamport.forks import MAX_BRANCHES_OF_NODE, Adoption, readdressed
+from lamport.forks import (
+    MAX_BRANCHES_OF_NODE,
+    MAX_BRANCHES_OF_REVOKED,
+    Adoption,
+    readdressed,
+)
 from lamport.horizon import Horizon, announced
 from lamport.ids import MAX_LAMPORT, EventKey, StreamId
 from lamport.leaps import Leaps
@@ -206,17 +211,28 @@ class CommitBuilder:
             raise OutdatedPlan(f"stream {base} goes on meanwhile")
         for verified in adoption.grown:
             self._require_harmless(verified)
-        count = len(adoption.grown) + (adoption.tail is not None)
-        others = (one for one in self._forks if one.origin.stream.node == base.node)
-        count += sum(len(one.grown) + (one.tail is not None) for one in others)
-        if self._branches.of_node(base.node) + count > MAX_BRANCHES_OF_NODE:
-            raise QuarantinedRange(
-                f"streams of node {base.node} have more than {MAX_BRANCHES_OF_NODE} branches"
-            )
+        self._require_few_branches(adoption)
         self._forks.append(adoption)
         for verified in adoption.grown:
             self._know_author(verified)
         return tuple(event for verified in adoption.grown for event in self._take(verified))
+
+    def _require_few_branches(self, adoption: Adoption) -> None:
+        """Raise `QuarantinedRange` for one history too many of a node."""
+        node = adoption.origin.stream.node
+        forks = [adoption, *(one for one in self._forks if one.origin.stream.node == node)]
+        count = sum(len(one.grown) + (one.tail is not None) for one in forks)
+        is_revoked = node in self._cuts.revoked
+        most = MAX_BRANCHES_OF_REVOKED if is_revoked else MAX_BRANCHES_OF_NODE
+        if self._branches.of_node(node) + count <= most or self._cuts.names(adoption):
+            return
+        text = f"streams of node {node} have more than {most} branches"
+        if is_revoked:
+            text += (
+                ", and that which a cut names may be shut out: to settle it, revoke the node again"
+                " with a cut before its histories part"
+            )
+        raise QuarantinedRange(text)
 
     def _know_author(self, verified: VerifiedRange) -> None:
         stream = verified.head.stream

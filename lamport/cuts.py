@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from lamport.chain import Head, Seal, SealedRange, Start
+from lamport.chain import Head, Seal, SealedRange, Start, VerifiedRange, chained
+from lamport.forks import Adoption
 from lamport.ids import NodeId, StreamId
 from lamport.offsets import NOTHING, OffsetMap
 from lamport.revocation import Revocation
@@ -87,16 +88,39 @@ class Cuts:
         is_open = part.node in self.revoked and part not in self.limits
         return self.named(part) if is_open or part in self.disputed else self.of(part)
 
+    def names(self, adoption: Adoption) -> bool:
+        """Whether a cut stands in what an adoption takes in."""
+        base = adoption.origin.stream.base
+        cuts = [cut for one in self.revoked.get(base.node, ()) for cut in one.of(base)]
+        return any(_bears(grown, cut) for grown in adoption.grown for cut in cuts)
+
     def seal_at(self, part: StreamId, offset: int) -> Seal | None:
-        """The author's seal at a limit, under the name of the part; None where nothing is known to be there."""
+        """The author's seal at a limit, under the name of the part; None where it is not known which is there."""
         known = self.seals.get(part)
         if known is not None and known.offset == offset:
             return replace(known, stream=part)
-        for one in self.revoked.get(part.node, ()):
-            for cut in one.of(part):
-                if cut.offset == offset:
-                    return replace(cut, stream=part)
-        return None
+        named = self.named_at(part, offset)
+        is_one = len({cut.hash for cut in named}) == 1
+        return named[0] if is_one else None
+
+    def named_at(self, part: StreamId, offset: int) -> list[Seal]:
+        """The cuts at an offset, under the name of the part: one stands there, others in other histories."""
+        cuts = (cut for one in self.revoked.get(part.node, ()) for cut in one.of(part))
+        return [replace(cut, stream=part) for cut in cuts if cut.offset == offset]
+
+    def _cut_for(self, received: SealedRange, limit: int) -> Seal | None:
+        """The seal at a limit of the history that a range belongs to.
+
+        Which it is the events behind the limit tell; where there are none, either may be.
+        """
+        cut, last = self.seal_at(received.stream, limit), received.seal
+        if cut is not None:
+            return cut
+        named = self.named_at(received.stream, limit)
+        if last.offset >= limit:
+            behind = received.events[limit + 1 - received.first :]
+            named = [one for one in named if chained(one.hash, behind) == last.hash] or named
+        return max(named, key=lambda one: one.horizon, default=None)
 
     def clipped(self, received: SealedRange) -> SealedRange | None:
         """What counts of a range, up to the seal that the cut names; None where nothing does.
@@ -108,8 +132,8 @@ class Cuts:
         limit = self.reach(stream)
         if limit is None:
             return received
-        cut = self.seal_at(stream, limit)
-        if cut is None or received.first > limit or seal.horizon > cut.horizon:
+        cut = self._cut_for(received, limit) if received.first <= limit else None
+        if cut is None or seal.horizon > cut.horizon:
             return None
         if received.start is not None:
             received = replace(received, start=_kept_start(received.start, cut))
@@ -183,6 +207,14 @@ class Cuts:
 
     def __bool__(self) -> bool:
         return bool(self.revocations)
+
+
+def _bears(grown: VerifiedRange, cut: Seal) -> bool:
+    """Whether a cut stands in a range that begins a branch."""
+    behind = grown.head.offset - cut.offset
+    if not 0 <= behind < len(grown.data):
+        return False
+    return chained(cut.hash, grown.data[len(grown.data) - behind :]) == grown.head.hash
 
 
 def _kept_start(start: Start, cut: Seal) -> Start:

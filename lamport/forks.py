@@ -39,6 +39,12 @@ MAX_BRANCHES_OF_NODE = 32
 Each costs a proof on the disk (a megabyte at most) and a place in every offset map; what is beyond is set aside.
 """
 
+MAX_BRANCHES_OF_REVOKED = 2 * MAX_BRANCHES_OF_NODE
+"""The same of a node that was revoked: who has its key may have used up the others before the admin named a history.
+
+It makes no more of them now; and one that is seen to bear a cut is taken in, however many there are.
+"""
+
 MAX_PROOF_BYTES = 2 * (MAX_SEALED_BYTES + 6 * MAX_SEALED_EVENTS) + 8 * 1024
 """Both ranges at their limits with their framing, two seals, and a certificate."""
 

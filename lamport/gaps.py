@@ -5,7 +5,9 @@ their offsets. So these are counted once, when a node starts and before anything
 
     indexes by offset ── what is stored runs on from where a stream begins to its head ── else OffsetRange ──> damages
 
-Only the indexes are read, a few milliseconds for a million events. What a horizon gave up is no gap.
+Only the indexes are read, a few milliseconds for a million events. What a horizon gave up is no gap. A disk that has
+lost every other event of a long stream has as many gaps as that has events left: so beyond a number of them the rest
+are one, with all that stands between.
 """
 
 from collections import defaultdict
@@ -17,6 +19,10 @@ from lamport.offsets import OffsetRange
 from lamport.sqlite_errors import translated_errors
 from lamport.store import Store
 
+MAX_GAPS = 1_000
+"""Gaps of a stream that are told apart among its blocks, and as many among its rows: people read fewer, and what mends
+them looks at all between the first and the last."""
+
 
 class _Run(NamedTuple):
     """Offsets that stand there one behind the other, up to before `stop`."""
@@ -27,9 +33,13 @@ class _Run(NamedTuple):
 
 _BLOCKS = 'SELECT stream, min("offset") FROM blocks GROUP BY stream'
 _AFTER_BLOCKS = """
-SELECT stream, "offset" + count, next FROM (
-  SELECT stream, "offset", count, lead("offset") OVER (PARTITION BY stream ORDER BY "offset") AS next FROM blocks)
-WHERE next IS NOT "offset" + count
+SELECT stream, stop, next FROM (
+  SELECT stream, stop, next, row_number() OVER (PARTITION BY stream ORDER BY "offset") AS place FROM (
+    SELECT stream, "offset", "offset" + count AS stop,
+      lead("offset") OVER (PARTITION BY stream ORDER BY "offset") AS next FROM blocks)
+  WHERE next IS NOT stop)
+WHERE place <= ?
+ORDER BY stream, place
 """
 _ROWS = """
 SELECT row, (SELECT min("offset") FROM events WHERE stream = row),
@@ -39,7 +49,7 @@ FROM streams
 _AFTER_ROWS = """
 SELECT "offset" + 1, next FROM (
   SELECT "offset", lead("offset") OVER (ORDER BY "offset") AS next FROM events WHERE stream = ?)
-WHERE next IS NOT "offset" + 1
+WHERE next IS NOT "offset" + 1 ORDER BY "offset" LIMIT ?
 """
 
 
@@ -79,7 +89,7 @@ async def _runs(store: Store) -> dict[int, list[_Run]]:
     fetch = store.reader.fetch
     with translated_errors():
         first = dict[int, object](await fetch(_BLOCKS))
-        for row, stop, following in await fetch(_AFTER_BLOCKS):
+        for row, stop, following in await fetch(_AFTER_BLOCKS, (MAX_GAPS,)):
             runs[row] += _run(first[row], stop)
             first[row] = following
         for row, begin, stop in await fetch(_ROWS):
@@ -87,7 +97,7 @@ async def _runs(store: Store) -> dict[int, list[_Run]]:
                 runs[row] += _run(begin, stop)
                 continue
             first[row] = begin
-            for end, following in await fetch(_AFTER_ROWS, (row,)):
+            for end, following in await fetch(_AFTER_ROWS, (row, MAX_GAPS)):
                 runs[row] += _run(first[row], end)
                 first[row] = following
     return runs

@@ -80,7 +80,7 @@ async def load_cuts(
         if offset >= 0 and part in row_of:
             own = await _own_limit(connection, part, row_of[part], offset)
             # Of a part that bears a cut, the seal there may have gone when the events were packed.
-            is_own = own.offset == offset or cuts.seal_at(part, offset) is None
+            is_own = own.offset == offset or not cuts.named_at(part, offset)
             limits[part] = own if is_own else limits[part]
     return cuts.with_limits(limits)
 

@@ -12,6 +12,7 @@ from lamport.reader import Reader
 from lamport.repair import Damages
 from lamport.store import Store
 from lamport.stream_check import require_genuine
+from lamport.trunks import Trunks
 
 
 class Serving:
@@ -20,6 +21,7 @@ class Serving:
     def __init__(self, store: Store, reader: Reader, keys: Keys, damages: Damages) -> None:
         self._store = store
         self._reader = reader
+        self._trunks = Trunks(store, reader)
         self._keys = keys
         self._damages = damages
 
@@ -32,7 +34,7 @@ class Serving:
         return await self._damages.noted(self._reader.sealed_range(stream, first, limit))
 
     async def served_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
-        """See `Reader.sealed_range`; seal and certificate are verified, too, and it is less where some of it is bad.
+        """See `Trunks.sealed_range`; seal and certificate are verified, too, and it is less where some of it is bad.
 
         Raises:
             DamagedRange: what is stored does not hold; it is noted in `Damages`.
@@ -43,7 +45,7 @@ class Serving:
         return await self._damages.noted(self._genuine_range(stream, first, 1))
 
     async def _genuine_range(self, stream: StreamId, first: int, limit: int) -> SealedRange | None:
-        sealed = await self._reader.sealed_range(stream, first, limit)
+        sealed = await self._trunks.sealed_range(stream, first, limit)
         if sealed is not None:
             require_genuine(sealed, self._keys)
         return sealed

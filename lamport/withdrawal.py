@@ -83,15 +83,19 @@ class Withdrawals:
         self._keys = keys
         self._changed = changed
         self._reach = Reach(store)
-        self._restored: list[tuple[EventKey, ...]] = []
-        """What was hidden by retractions that do not count any more, each time that the picture changed."""
+        self._changes = 0
+        self._restored: dict[EventKey, int] = {}
+        """What was hidden by retractions that do not count any more, and the change with which it came back last.
+
+        No more than are retracted at all, of which each node has a bounded number (`lamport.retraction`).
+        """
         self._unwritten: set[StreamId] = set()
         """Parts whose limits are shown, and that the disk had no room for."""
 
     @property
     def count(self) -> int:
         """How often the picture has changed since the start."""
-        return len(self._restored)
+        return self._changes
 
     async def learn(self, notice: Notice) -> bool:
         """Keep a notice for good, and go by it if it is a revocation; returns whether it is news.
@@ -228,7 +232,9 @@ class Withdrawals:
         if rises or is_cut:
             store.retracted = all_hidden.only(store.counts)
         if is_other:
-            self._restored.append(tuple(key for key in hidden if key not in store.retracted))
+            self._changes += 1
+            back = (key for key in hidden if key not in store.retracted)
+            self._restored |= dict.fromkeys(back, self._changes)
         return is_other
 
     def _counts_otherwise(self, part: StreamId, limit: Limit, held: Mapping[StreamId, int]) -> bool:
@@ -266,10 +272,10 @@ class Withdrawals:
 
     async def restored_since(self, count: int, handed: OffsetMap) -> tuple[Event, ...]:
         """Events up to these offsets that were hidden when the picture had changed so often, and are not now."""
-        keys = dict.fromkeys(key for keys in self._restored[count:] for key in keys)
+        hides = self._store.retracted.hides
+        keys = [key for key, at in self._restored.items() if at > count and not hides(key)]
         if not keys:
             return ()
-        hides = self._store.retracted.hides
-        found = await self._reader.events_at(key for key in keys if not hides(key))
+        found = await self._reader.events_at(keys)
         held = [one for one in found if one.offset <= handed.of(one.stream)]
         return tuple(sorted(held, key=lambda event: event.key))

@@ -122,7 +122,8 @@ async def check_revoked(admin: Admin, device: Device, shown: Sequence[Event]) ->
         if admin.withdraws(device, stream, last):
             raise LawBroken(f"law 13: {device.name} counts {stream.address} up to {last}")
         served = await device.node.log.served_range(stream, last, 1_000)
-        if served is not None and admin.withdraws(device, stream, served.seal.offset):
+        end = None if served is None else served.seal
+        if end is not None and admin.withdraws(device, stream, end.offset, end.hash):
             raise LawBroken(f"law 13: {device.name} serves {stream.address} beyond the cut")
     for node in sorted(device.node.peers.linked & admin.revoked):
         raise LawBroken(f"law 13: {device.name} is linked with {node.short}, who was revoked")

@@ -129,6 +129,9 @@ class Listener:
         What withdraws a retraction may stand on the disk before the log goes by it.
         """
         self._delivered.set()
+        self._cursor = dict(
+            self._reached.items()
+        )  # what is withdrawn now may be due again before anything else comes
         place = event.stream, event.offset
         self._told[event.stream.base, event.offset] = None
         self._gone[place] = None

@@ -70,7 +70,7 @@ FLOORS = (
         " lamport.sqlite_errors lamport.schema lamport.store lamport.reader lamport.snapshot_table lamport.proving"
         " lamport.gaps lamport.verification lamport.healing lamport.misfiled lamport.repair"
         " lamport.pruning lamport.dictionaries lamport.event_table lamport.compaction lamport.commit_table"
-        " lamport.notes lamport.serving"
+        " lamport.notes lamport.trunks lamport.serving"
     ),
     # 3: the async middle
     (

@@ -15,12 +15,14 @@ import logging
 from collections.abc import Awaitable, Sequence
 from typing import NamedTuple
 
+from lamport.chain import Head
 from lamport.errors import DamagedRange
 from lamport.ids import StreamId
 from lamport.log import EventLog
 from lamport.offsets import NOTHING
 from transport.disclosures import MAX_SET_ASIDE
 from transport.messages import Declined, Events, Heads, Message, Want, Why
+from transport.phases import Phase
 from transport.session import Session
 
 MAX_SEARCHES = 4
@@ -85,16 +87,28 @@ class ForkSearch:
     async def review(self, now: float) -> None:
         """Look for what a revocation has made of streams that the peer told of, before it or since.
 
-        Search those that are disputed. Prove forks to a peer that does not know of them, and is told nothing of their
-        branches, for none counts. Searches that get no answer make room for others.
+        Search those that are disputed. Where nothing behind a fork counts, the peer is told of no branch, and cannot
+        ask about one. If it tells of more than the histories have in common, or has told all and that is less, it gets
+        the proof: it may hold one of them alone, and no seal at the fork that would vouch for what counts.
+        Searches that get no answer make room for others.
         """
         await self._take_turns(now)
         store, told = self._log.store, self._session.theirs
         for stream in sorted(store.cuts.disputed):
             await self.begin(stream, told.get(stream, NOTHING))
-        for stream, end in store.branches.closed.items():
-            if stream.node in store.cuts.revoked and told.get(stream, NOTHING) > end.offset:
+        closed = store.branches.closed.items() if store.cuts else ()
+        for stream, end in ((s, end) for s, end in closed if s.node in store.cuts.revoked):
+            if self._is_apart(stream, end):
                 self._offer([one.address for one in store.branches.children(stream)])
+
+    def _is_apart(self, stream: StreamId, end: Head) -> bool:
+        """Whether the peer counts more or less than we of what stands before a fork."""
+        last, has_told_all = (
+            self._session.theirs.get(stream, NOTHING),
+            self._session.phase is Phase.LIVE,
+        )
+        counts = self._log.store.cuts.admits(stream, end.offset)
+        return last > end.offset or (has_told_all and counts and last < end.offset)
 
     def _offer(self, branches: Sequence[StreamId]) -> None:
         is_told = any(one in self._log.store.heads for one in branches)

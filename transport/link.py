@@ -165,7 +165,15 @@ class Link:
     def tell(self, notice: Notice) -> None:
         """This node has a notice of the admin more: pass it on, if it is news to the peer."""
         self._notices.tell(notice)
+        self._reconsider()
         self.wake()
+
+    def _reconsider(self) -> None:
+        """Of a node that was revoked there is room for more histories: ask again for what was one too many."""
+        aside, revoked = self.session.quarantined, self._log.store.cuts.revoked
+        for stream in [s for s, lamport in aside.items() if lamport is None and s.node in revoked]:
+            del aside[stream]
+            self.session.disclosures.ask_again(stream)
 
     @property
     def has_told(self) -> bool:

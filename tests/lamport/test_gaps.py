@@ -99,3 +99,16 @@ def test_a_block_that_altered_columns_hide_is_named(
 def test_everything_of_a_stream_may_be_lost(tmp_path: Path) -> None:
     rows = "DELETE FROM events WHERE stream = 1"
     assert lacking(tmp_path, rows, "DELETE FROM blocks") == [(0, 59)]
+
+
+@pytest.mark.parametrize("table", ["blocks", "events"])
+def test_of_more_gaps_than_anybody_reads_the_rest_are_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    monkeypatch.setattr("lamport.gaps.MAX_GAPS", 2)
+    monkeypatch.setattr("lamport.blocks.BLOCK_EVENTS", 2)
+    monkeypatch.setattr(lamport.compaction, "UNIT_EVENTS", 2)
+    lost = """DELETE FROM {} WHERE "offset" / 2 % 2 = 1 AND "offset" < 58
+      AND stream = (SELECT stream FROM blocks LIMIT 1)"""
+    expected = [(2, 3), (6, 39)] if table == "blocks" else [(42, 43), (46, 59)]
+    assert lacking(tmp_path, lost.format(table)) == expected

@@ -9,8 +9,10 @@ import pytest
 from fish.definition import Fish, Metadata
 from lamport.errors import NodeRevoked
 from lamport.event import draft
+from lamport.seams import INLINE
 from lamport.tags import Tag
 from simulations.device import Device
+from simulations.knobs import turned_down
 from simulations.laws import Auditor, check_converged
 from simulations.loop import run_simulated
 from simulations.plan import ADMIN, draw_plan
@@ -342,6 +344,78 @@ def test_who_knows_that_nothing_of_two_histories_counts_tells_who_holds_one(seed
         assert await shown(b) == ("before",)
 
     tell(story, seed)
+
+
+def test_who_knows_two_histories_of_which_nothing_counts_tells_who_has_no_seal_at_their_fork() -> (
+    None
+):
+    async def story(world: World) -> None:
+        a, b, c, original = world.nodes
+        for _ in range(2):
+            await original.publish("x", "before")
+        await world.converge()
+        copy = await world.clone(original)
+        with world.partition({a, b, original}, {c, copy}):
+            for number in range(5):
+                await original.publish("x", f"original {number}")
+            await copy.publish("x", "copy")
+            await world.run(seconds=3)
+            for device in (a, b):
+                await device.node.log.store.merge_events(INLINE)
+            both = [await world.membership.revoke(one, original) for one in (a, c)]
+        world.isolate(b)
+        await world.run(seconds=10)
+        for device in (a, b, c):
+            for notice in both:
+                await device.node.learn(notice)
+        await world.run(seconds=10)
+        assert await shown(a) == ("before",) * 2
+        world.isolate(c)
+        for other in (original, copy):
+            world.isolate(other)
+        assert await shown(b) == ()
+        for device in (a, b):
+            await device.restart()  # what peers told is forgotten
+        for ends in ((a, b), (b, a)):
+            world.cut(*ends, cut=False)
+        await world.run(seconds=10)
+        assert await shown(b) == ("before",) * 2
+
+    with turned_down(["blocks of 4 events", "3 events stay rows"]):
+        tell(story)
+
+
+def test_who_has_no_room_for_one_more_history_takes_in_that_which_a_revocation_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lamport.commit.MAX_BRANCHES_OF_NODE", 2)
+    monkeypatch.setattr("lamport.commit.MAX_BRANCHES_OF_REVOKED", 4)
+
+    async def story(world: World) -> None:
+        a, b, c, original = world.nodes
+        await original.publish("x", "before")
+        await world.converge()
+        copies = [await world.clone(original) for _ in range(2)]
+        with world.partition({a, original}, {b, copies[0]}, {c, copies[1]}):
+            for name, device in zip("abc", (original, *copies), strict=True):
+                await device.publish("x", name)
+            await copies[1].publish(
+                "x", "c"
+            )  # so that no other is known to be another than that of the cut
+            await world.run(seconds=3)
+            notice = await world.membership.revoke(c, original)
+        with world.partition({a, b}, {c, copies[1]}, {original}, {copies[0]}):
+            await world.run(seconds=5)
+        for device in (original, *copies):
+            world.isolate(device)
+        await world.run(seconds=5)
+        assert await shown(a) != ("before", "c", "c")
+        assert any(peer.quarantined for peer in c.node.status().peers)
+        await a.node.learn(notice)
+        await world.run(seconds=5)
+        assert [await shown(one) for one in (a, b, c)] == [("before", "c", "c")] * 3
+
+    tell(story)
 
 
 def test_who_holds_another_history_asks_a_peer_again_that_has_come_to_hold_more() -> None:
