@@ -8,18 +8,17 @@ ends inside a group of equal timestamps, and each page is put into the total ord
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from itertools import accumulate, takewhile
 from operator import itemgetter
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgpack
 
-from lamport.blocks import Block
 from lamport.branches import Branches
 from lamport.chain import MAX_SEALED_BYTES, MAX_SEALED_EVENTS, Head, Seal, SealedRange, chained
 from lamport.codec import MAX_EVENT_BYTES, damaged_event, decode_events, decode_stored
@@ -28,16 +27,17 @@ from lamport.event import Event
 from lamport.event_table import Found, Row, StoredRow
 from lamport.ids import MAX_LAMPORT, EventKey, NodeId, StreamId
 from lamport.offsets import NOTHING, OffsetMap, OffsetRange, missing
+from lamport.paging import Paging
 from lamport.postings import tag_hash
-from lamport.retraction import Retracted
 from lamport.row_keys import MAX_STREAMS, STREAM_BITS, row_checksum, row_key
+from lamport.spans import Span
 from lamport.sqlite_errors import translated_errors
 from lamport.store import Store
 from lamport.tag_index import Window
 from lamport.tags import MAX_TAGS, Alternative, Where
 
 PAGE_EVENTS = 1_000
-"""Events of a page; one with many equal Lamport timestamps may be longer."""
+"""Events of a page, if they are not large; one with many equal Lamport timestamps may be longer."""
 
 DECODED_EVENTS = 128
 """So many events are decoded at once: what fits a processor's cache is made and dropped in half the time. And it is too
@@ -87,6 +87,7 @@ class Reader:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._paging = Paging()
 
     def read(
         self, where: Where, bounds: Bounds, order: Order = Order.ASCENDING
@@ -308,9 +309,10 @@ class Reader:
             return
         local = self._store.local_rows()
         plan = [_Lookup(one, local, descending=descending) for one in where.alternatives]
-        low, high, size = lowest, _LAST_ROW_KEY, PAGE_EVENTS
+        low, high, size = lowest, _LAST_ROW_KEY, self._paging.events(PAGE_EVENTS)
         while low <= high:
             page = await self._page(plan, low, high, size, descending=descending)
+            self._paging.learn(page.rows)
             decoded = 0  # others had their turn while the page was fetched
             for piece in page.pieces(DECODED_EVENTS, descending=descending):
                 events = self._decoded(piece, where, bounds, cut, descending=descending)
@@ -322,7 +324,7 @@ class Reader:
                     decoded = 0
             if page.reached is None:
                 return
-            size = PAGE_EVENTS if page else size * 2
+            size = self._paging.events(PAGE_EVENTS) if page else size * 2
             low, high = (low, page.reached - 1) if descending else (page.reached + 1, high)
 
     async def _page(
@@ -347,7 +349,8 @@ class Reader:
 
     async def _found(self, keys: Sequence[int]) -> Found:
         """What stands under these keys, a page's worth at a time."""
-        parts = [keys[at : at + PAGE_EVENTS] for at in range(0, len(keys), PAGE_EVENTS)]
+        size = self._paging.events(PAGE_EVENTS)
+        parts = [keys[at : at + size] for at in range(0, len(keys), size)]
         found = [await self._store.events.find(part) for part in parts]
         return Found(
             [row for one in found for row in one.rows],
@@ -365,7 +368,7 @@ class Reader:
     def _admitted(self, found: Found, where: Where, bounds: Bounds, cut: Branches) -> list[Event]:
         """Decode what lies within the bounds; the tag index may have found too much."""
         events: list[Event] = []
-        spans: dict[int, tuple[_Span, ...]] = {}
+        spans: dict[int, tuple[Span, ...]] = {}
         for block, positions in found.parts:
             for span in spans.get(block.row) or self._spans(block.row, bounds, cut, spans):
                 events += block.events(span.stream, span.among(block, positions))
@@ -377,8 +380,8 @@ class Reader:
         return _matching(where, events, self._store.own.node)
 
     def _spans(
-        self, row: int, bounds: Bounds, cut: Branches, spans: "dict[int, tuple[_Span, ...]]"
-    ) -> "tuple[_Span, ...]":
+        self, row: int, bounds: Bounds, cut: Branches, spans: "dict[int, tuple[Span, ...]]"
+    ) -> "tuple[Span, ...]":
         """The parts of a row and what of them lies within the bounds, remembered for the page."""
         parts = cut.parts.get(row) or ((0, self._store.stream_of(row)),)
         ends = [first - 1 for first, _ in parts[1:]] + [MAX_LAMPORT]
@@ -389,11 +392,11 @@ class Reader:
         spans[row] = found
         return found
 
-    def _span(self, stream: StreamId, first: int, end: int, bounds: Bounds) -> "_Span":
+    def _span(self, stream: StreamId, first: int, end: int, bounds: Bounds) -> "Span":
         lower = max(bounds.lower.of(stream), self.kept_from(stream) - 1, first - 1)
         upper = min(bounds.upper.of(stream), end)
         retracted = self._store.retracted
-        return _Span(stream, lower, upper, retracted.of(stream), retracted, bounds.as_of)
+        return Span(stream, lower, upper, retracted.of(stream), retracted, bounds.as_of)
 
     async def _lowest_row_key(self, bounds: Bounds) -> int | None:
         """Where a scan for what lies within must begin; None where nothing does."""
@@ -418,54 +421,15 @@ class Reader:
             )
             while row is not None and first <= wanted.last:
                 with translated_errors():
-                    found = await self._store.events.following(row, first, wanted.last, PAGE_EVENTS)
+                    size = self._paging.events(PAGE_EVENTS)
+                    found = await self._store.events.following(row, first, wanted.last, size)
+                    self._paging.learn(found.rows)
                 chosen = self._admitted(found, where, bounds, cut)
                 if chosen:
                     yield chosen
                 if not found:
                     break
                 first = found.last_offset + 1
-
-
-class _Span(NamedTuple):
-    """A stream, and the offsets between which its events are wanted, unless they are hidden.
-
-    Above `lower`, not above `upper`, not hidden by what is retracted up to `as_of`; `hidden` are the timestamps of what
-    is hidden by anything.
-    """
-
-    stream: StreamId
-    lower: int
-    upper: int
-    hidden: Mapping[int, object]
-    retracted: Retracted
-    as_of: OffsetMap | None
-
-    def among(self, block: Block, positions: Sequence[int]) -> Sequence[int]:
-        """Those of a block's positions that are wanted."""
-        first, stop = self.lower + 1 - block.offset, self.upper + 1 - block.offset
-        if isinstance(positions, range):
-            positions = range(max(positions.start, first), min(positions.stop, stop))
-        else:
-            positions = [at for at in positions if first <= at < stop]
-        if not self.hidden:
-            return positions
-        seen = [at for at in positions if not self.hides(block.lamport_at(at))]
-        return seen if len(seen) < len(positions) else positions  # a range is decoded at once
-
-    def wanted(self, rows: Sequence[StoredRow]) -> Sequence[StoredRow]:
-        """Those of a stream's fresh events that are wanted."""
-        lower, upper = self.lower, self.upper
-        inside = [row for row in rows if lower < row[1] <= upper]
-        if not self.hidden:
-            return inside
-        return [row for row in inside if not self.hides(row[0] >> STREAM_BITS)]
-
-    def hides(self, lamport: int) -> bool:
-        """Whether the event with this timestamp is left out."""
-        if lamport not in self.hidden:
-            return False
-        return self.retracted.hides(EventKey(lamport, self.stream), self.as_of)
 
 
 class _Lookup:

@@ -67,7 +67,8 @@ FLOORS = (
     (
         "lamport.lineage lamport.tag_index lamport.tag_removal lamport.retraction_table lamport.horizon_table"
         " lamport.notice_table lamport.branch_table lamport.evidence lamport.reach"
-        " lamport.sqlite_errors lamport.schema lamport.store lamport.reader lamport.snapshot_table lamport.proving"
+        " lamport.sqlite_errors lamport.schema lamport.store lamport.paging lamport.spans lamport.reader"
+        " lamport.snapshot_table lamport.proving"
         " lamport.gaps lamport.verification lamport.healing lamport.misfiled lamport.repair"
         " lamport.pruning lamport.dictionaries lamport.event_table lamport.compaction lamport.commit_table"
         " lamport.notes lamport.trunks lamport.serving"

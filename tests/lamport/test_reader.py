@@ -366,6 +366,7 @@ def test_others_have_their_turn_while_a_page_is_decoded(tmp_path: Path) -> None:
     async def run() -> set[int]:
         async with open_log(tmp_path) as log:
             await log.publish(drafts(events))
+            await read_all(log)  # how many of these make a page is learnt
             others = asyncio.create_task(go_round())
             seen = {turns async for _ in log.read(ALL_EVENTS)}
             others.cancel()
