@@ -42,11 +42,11 @@ class ForkBranch:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """A proven fork, for people: where both histories part, and the branches. `offset` is the last common one."""
+    """A proven fork, for people: where histories part, and the branches. `offset` is the last common one."""
 
     stream: StreamId
     offset: int
-    branches: tuple[ForkBranch, ForkBranch]
+    branches: tuple[ForkBranch, ...]
 
 
 class Prover:
@@ -152,13 +152,22 @@ class Prover:
         self._kept[proof.branches] = one, other
 
     def forks(self) -> tuple[Fork, ...]:
-        """What forks are proven, for people, as far as both branches are held now."""
-        return tuple(self._told(branches) for branches in sorted(self._kept))
+        """What forks are proven, for people, as far as the branches are held now.
+
+        Of several histories that part at one place each proof shows two: which ones, is a matter of what came first.
+        """
+        parting: dict[tuple[StreamId, int, bytes], dict[StreamId, EventKey]] = {}
+        for names, firsts in self._kept.items():
+            origin = self._store.branches.known[names[0]].origin
+            place = names[0].base, origin.offset, origin.hash
+            parting.setdefault(place, {}).update(zip(names, firsts, strict=True))
+        return tuple(self._told(sorted(parting[place].items())) for place in sorted(parting))
 
     async def unraised(self) -> list[Fork]:
         """Those that this node found and has not raised the alarm for."""
         rows = await self._stored(unraised=True)
-        return [self._told(decode_proof(data).branches) for data in rows]
+        shown = [decode_proof(data).branches for data in rows]
+        return [self._told([*zip(names, self._kept[names], strict=True)]) for names in shown]
 
     async def raised(self, fork: Fork) -> None:
         """The alarm was raised."""
@@ -188,11 +197,11 @@ class Prover:
             )
         return [bytes(proof) for (proof,) in rows]
 
-    def _told(self, names: tuple[StreamId, StreamId]) -> Fork:
-        pairs = zip(names, self._kept[names], strict=True)
-        one, other = (ForkBranch(name, first, self._last(name)) for name, first in pairs)
-        offset = self._store.branches.first(names[0]) - 1
-        return Fork(names[0].base, offset, (one, other))
+    def _told(self, firsts: Sequence[tuple[StreamId, EventKey]]) -> Fork:
+        """The fork at which these branches part, by the keys of their first events."""
+        told = tuple(ForkBranch(name, first, self._last(name)) for name, first in firsts)
+        name = told[0].branch
+        return Fork(name.base, self._store.branches.first(name) - 1, told)
 
     def _last(self, branch: StreamId) -> int:
         """The last offset held of a branch, with what goes on from it behind further forks."""

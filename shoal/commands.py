@@ -322,9 +322,11 @@ def _void_lines(count: int) -> list[str]:
 def _fork_lines(forks: Sequence[Mapping[str, Any]]) -> list[str]:
     lines: list[str] = []
     for fork in forks:
+        count = len(fork["branches"])
+        many = "two" if count == 2 else count  # noqa: PLR2004 - its name
         lines += [
             f"author  {fork['author']}",
-            f"stream  {fork['stream']}  two histories behind offset {fork['commonOffset']}",
+            f"stream  {fork['stream']}  {many} histories behind offset {fork['commonOffset']}",
         ]
         lines += [
             f"        {one['branch'][:16]}  {one['events']} events, the first is {one['firstKey']}"

@@ -27,6 +27,7 @@ from lamport.forks import (
 from lamport.healing import heal
 from lamport.log import EventLog
 from lamport.offsets import OffsetMap
+from lamport.proving import Fork
 from lamport.reader import Order
 from lamport.seams import Statement
 from lamport.sqlite import SqliteDisk
@@ -158,6 +159,32 @@ def test_whichever_history_comes_first_all_logs_become_equal(tmp_path: Path, com
         assert sorted(offsets.values()) == sorted(
             [common - 1] * bool(common) + [common + 3, common + 2]
         )
+
+    asyncio.run(run())
+
+
+def test_three_histories_that_part_at_one_place_are_told_alike_whatever_came_first(
+    tmp_path: Path,
+) -> None:
+    """Each proof shows two of them; which ones, depends on the order."""
+    beginning, *both = histories()
+    assert beginning is not None
+    authors = [*both, split(both[0])]
+    said = [author.count(2, [name]) for author, name in zip(authors, "abc", strict=True)]
+
+    async def told(folder: Path, ranges: Sequence[SealedRange]) -> tuple[Fork, ...]:
+        folder.mkdir()  # noqa: ASYNC240 - a test
+        async with open_log(folder) as log:
+            for sealed in (beginning, *ranges):
+                await log.receive(sealed)
+            return log.forks.prover.forks()
+
+    async def run() -> None:
+        orders = [*itertools.permutations(said)]
+        all_told = [await told(tmp_path / str(n), one) for n, one in enumerate(orders)]
+        assert all(one == all_told[0] for one in all_told)
+        [fork] = all_told[0]
+        assert (fork.offset, [one.last for one in fork.branches]) == (2, [4, 4, 4])
 
     asyncio.run(run())
 
