@@ -12,7 +12,7 @@ SEEDS ?= 500
 demo: $(READY)  ## three daemons, a partition, and agreement
 	$(BIN)/shoal demo
 
-test: $(READY)  ## two minutes of simulated hardship, then all tests
+test: $(READY)  ## some minutes of simulated hardship, then all tests
 	$(BIN)/python -m simulations run --seeds 1..$(SEEDS)
 	$(BIN)/python -m pytest
 
