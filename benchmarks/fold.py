@@ -4,17 +4,15 @@ import asyncio
 from collections.abc import Iterator
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any
 
-from benchmarks.events import generate
-from benchmarks.nodes import PLAIN_NAME, fill_both, make_identities, running
+from benchmarks.library import Library, library
+from benchmarks.nodes import running
 from benchmarks.raw import fold
 from benchmarks.report import Report
-from benchmarks.rounds import RATE, Figures, Stopwatch, alternate, fresh_folder
+from benchmarks.rounds import RATE, Figures, Stopwatch, alternate
 from fish import Fish
 from lamport.tags import ALL_EVENTS
-from transport.identity import Identity
 
 EVENTS = 100_000
 """Events in the log of `reduce` and of all that measure what comes late; `fold` itself has a million."""
@@ -27,9 +25,9 @@ INITIAL: Totals = (0, 0.0)
 
 _NAME = "fold, all events"
 _MEASURED = (
-    "node.pond.observe of a fish that counts and sums, from the call to the first state, which covers the whole log;"
-    " no snapshot is present. The bound: the same reducer in a plain loop over SELECT ... ORDER BY key on a"
-    " plain table of the same events, decoded with msgpack."
+    "node.pond.observe of a fish that counts and sums, from the call to the first state, which covers the whole log,"
+    " merged and at rest; no snapshot is present. The bound: the same reducer in a plain loop over"
+    " SELECT ... ORDER BY key on a plain table of the same events, decoded with msgpack."
 )
 _LEFT_OUT = (
     "filling the log, opening node and database, a cold page cache, live updates and time travel. The bound makes no"
@@ -45,31 +43,27 @@ def add(state: Totals, payload: Any, _metadata: object) -> Totals:
 
 def measure(events: int, runs: int) -> Report:
     """All rows."""
-    [identity] = make_identities(1)
     versions = count()
-    with fresh_folder() as folder:
-        asyncio.run(fill_both(folder, identity, generate(events)))
-        expected = fold(folder / PLAIN_NAME, add, INITIAL)
+    with library(events) as full:
+        expected = fold(full.plain, add, INITIAL)
         assert expected[0] == events, "the bound folds all events"
         rows = alternate(
             runs,
             RATE,
-            partial(_our_fold, folder, identity, versions, expected),
-            partial(_raw_fold, folder, expected),
+            partial(_our_fold, full, versions, expected),
+            partial(_raw_fold, full, expected),
         )
     return Report("fold", events, rows, _MEASURED, _LEFT_OUT)
 
 
-def _our_fold(
-    folder: Path, identity: Identity, versions: Iterator[int], expected: Totals
-) -> Figures:
-    return asyncio.run(_observe(folder, identity, next(versions), expected))
+def _our_fold(full: Library, versions: Iterator[int], expected: Totals) -> Figures:
+    return asyncio.run(_observe(full, next(versions), expected))
 
 
-async def _observe(folder: Path, identity: Identity, version: int, expected: Totals) -> Figures:
+async def _observe(full: Library, version: int, expected: Totals) -> Figures:
     # Snapshots belong to a version: with a new one there is none.
     fish = Fish("totals", ALL_EVENTS, INITIAL, add, version=version)
-    async with running(folder, identity) as node:
+    async with running(full.folder, full.identity) as node:
         watch = Stopwatch()
         with node.pond.observe(fish) as states:
             state = await anext(states)
@@ -80,9 +74,9 @@ async def _observe(folder: Path, identity: Identity, version: int, expected: Tot
     return figures
 
 
-def _raw_fold(folder: Path, expected: Totals) -> Figures:
+def _raw_fold(full: Library, expected: Totals) -> Figures:
     watch = Stopwatch()
-    state = fold(folder / PLAIN_NAME, add, INITIAL)
+    state = fold(full.plain, add, INITIAL)
     figures = {_NAME: watch.rate(expected[0])}
     assert state == expected, "the log does not change between runs"
     return figures

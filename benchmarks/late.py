@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.events import generate, stream
 from benchmarks.fold import INITIAL, Totals, add
+from benchmarks.library import tidy_up
 from benchmarks.nodes import PLAIN_NAME, fill, make_identities, running
 from benchmarks.raw import store_copy
 from benchmarks.rounds import Figures, fresh_folder
@@ -54,6 +55,7 @@ def full(events: int, others: int, late: int) -> Iterator[Full]:
     identity, *rest = make_identities(1 + others)
     with fresh_folder() as folder:
         asyncio.run(_fill(folder, identity, events))
+        asyncio.run(tidy_up(folder, identity))
         store_copy(stream(), events + late, folder / PLAIN_NAME)
         yield Full(folder, identity, rest)
 

@@ -59,7 +59,7 @@ def library(events: int, *, fresh: bool = False) -> Iterator[Library]:
     with fresh_folder() as folder, _rows_kept(fresh):
         full = Library(folder, identity, _rare_tag(events))
         asyncio.run(_fill(folder, identity, events))
-        rows = asyncio.run(_merge(full))
+        rows = asyncio.run(tidy_up(folder, identity))
         assert not fresh or rows == events, "all of a fresh log are rows"
         assert fresh or rows <= lamport.compaction.IDLE_ROWS, "of a used one, only the latest are"
         store_copy(stream(), events, full.plain)
@@ -82,8 +82,14 @@ def _rows_kept(fresh: bool) -> Iterator[None]:  # noqa: FBT001 - internal
 @asynccontextmanager
 async def opened(library: Library) -> AsyncIterator[EventLog]:
     """The log without the rest of a node, to be read."""
-    keys = IdentityKeys(library.identity)
-    store = await Store.open(SqliteDisk(library.folder), keys, _any_number)
+    async with _opened(library.folder, library.identity) as log:
+        yield log
+
+
+@asynccontextmanager
+async def _opened(folder: Path, identity: Identity) -> AsyncIterator[EventLog]:
+    keys = IdentityKeys(identity)
+    store = await Store.open(SqliteDisk(folder), keys, _any_number)
     try:
         yield EventLog(store, keys, _any_number)
     finally:
@@ -101,9 +107,9 @@ async def _fill(folder: Path, identity: Identity, events: int) -> None:
             await publish_batch(node, islice(samples, min(FILL_BATCH, events - start)))
 
 
-async def _merge(full: Library) -> int:
-    """Returns how many events are rows behind it."""
-    async with opened(full) as log:
+async def tidy_up(folder: Path, identity: Identity) -> int:
+    """Do what a closed log would do at rest; returns how many events are rows behind it."""
+    async with _opened(folder, identity) as log:
         while log.store.tags.entries:
             await log.store.merge_tags(INLINE)
         while log.store.compaction.is_due(idle=True):
