@@ -183,30 +183,39 @@ class EventTable:
         self._opened: dict[int, Block] = {}
 
     async def scan(
-        self, low: int, high: int, size: int, among: Iterable[int] | None, *, descending: bool
+        self,
+        low: int,
+        high: int,
+        size: int,
+        among: Iterable[int] | None,
+        *,
+        rows: int,
+        descending: bool,
     ) -> Found:
         """About `size` events from `low` to `high` in reading direction, `among` those streams (None: all).
+
+        At most `rows` of them are fresh ones.
 
         Raises:
             DamagedEvent: a block of them is damaged.
         """
         blocks = size // BLOCK_EVENTS + 1
         sql = (_DESCENDING if descending else _ASCENDING).format(**_only(among))
-        found = await self._reader.fetch(sql, (low, high, blocks, size))
+        found = await self._reader.fetch(sql, (low, high, blocks, rows))
         reached = next((one[0] for one in found if one[-1] == _BEYOND), None)
-        rows, lost = self._rows(found)
+        fresh, lost = self._rows(found)
         for row in lost:
             raise row.error
-        if len(rows) == size:
-            last: int = rows[0 if descending else -1][0]
+        if len(fresh) == rows:
+            last: int = fresh[0 if descending else -1][0]
             reached = last if reached is None else (max if descending else min)(last, reached)
         near = [one[:4] for one in found if one[-1] == _REACHING]
         opened = await self._opened_all(near)
         if opened is None:
-            return await self.scan(low, high, size, among, descending=descending)
+            return await self.scan(low, high, size, among, rows=rows, descending=descending)
         opened += await self._open_whole([one[:-1] for one in found if one[-1] == _NEXT])
         parts = [Part(block, range(block.count)) for block in opened]
-        return Found(rows, parts, reached)
+        return Found(fresh, parts, reached)
 
     async def find(self, keys: Sequence[int]) -> Found:
         """The events with these row keys, which rise; some may not be there.

@@ -309,10 +309,10 @@ class Reader:
             return
         local = self._store.local_rows()
         plan = [_Lookup(one, local, descending=descending) for one in where.alternatives]
-        low, high, size = lowest, _LAST_ROW_KEY, self._paging.events(PAGE_EVENTS)
+        low, high, stretch = lowest, _LAST_ROW_KEY, 1
         while low <= high:
-            page = await self._page(plan, low, high, size, descending=descending)
-            self._paging.learn(page.rows)
+            page = await self._page(plan, low, high, stretch, descending=descending)
+            self._paging.learn(page)
             decoded = 0  # others had their turn while the page was fetched
             for piece in page.pieces(DECODED_EVENTS, descending=descending):
                 events = self._decoded(piece, where, bounds, cut, descending=descending)
@@ -324,19 +324,25 @@ class Reader:
                     decoded = 0
             if page.reached is None:
                 return
-            size = self._paging.events(PAGE_EVENTS) if page else size * 2
+            stretch = 1 if page else stretch * 2
             low, high = (low, page.reached - 1) if descending else (page.reached + 1, high)
 
     async def _page(
-        self, plan: "Sequence[_Lookup]", low: int, high: int, size: int, *, descending: bool
+        self, plan: "Sequence[_Lookup]", low: int, high: int, stretch: int, *, descending: bool
     ) -> Found:
-        """The next events that any alternative finds, up to where all of them have looked."""
+        """The next events that any alternative finds, up to where all of them have looked.
+
+        It is longer by `stretch` than pages are.
+        """
         found: set[int] = set()
         reached: int | None = None
         with translated_errors():
             if [lookup.is_a_scan for lookup in plan] == [True]:
-                scanned = await plan[0].scanned(self._store, low, high, SCANNED_PAGES * size)
+                size, rows = PAGE_EVENTS, self._paging.rows(PAGE_EVENTS)
+                pages = SCANNED_PAGES * stretch
+                scanned = await plan[0].scanned(self._store, low, high, pages * size, pages * rows)
                 return _cut(scanned, low, high, descending)
+            size = self._paging.keys(PAGE_EVENTS) * stretch
             for lookup in plan:
                 window = await lookup.keys(self._store, low, high, size)
                 found.update(window.keys)
@@ -349,7 +355,7 @@ class Reader:
 
     async def _found(self, keys: Sequence[int]) -> Found:
         """What stands under these keys, a page's worth at a time."""
-        size = self._paging.events(PAGE_EVENTS)
+        size = self._paging.keys(PAGE_EVENTS)
         parts = [keys[at : at + size] for at in range(0, len(keys), size)]
         found = [await self._store.events.find(part) for part in parts]
         return Found(
@@ -421,9 +427,11 @@ class Reader:
             )
             while row is not None and first <= wanted.last:
                 with translated_errors():
-                    size = self._paging.events(PAGE_EVENTS)
-                    found = await self._store.events.following(row, first, wanted.last, size)
-                    self._paging.learn(found.rows)
+                    rows = self._paging.rows(PAGE_EVENTS)
+                    found = await self._store.events.following(
+                        row, first, wanted.last, PAGE_EVENTS, rows
+                    )
+                    self._paging.learn(found)
                 chosen = self._admitted(found, where, bounds, cut)
                 if chosen:
                     yield chosen
@@ -454,7 +462,7 @@ class _Lookup:
         if self._impossible or self._local == frozenset():
             return Window([], None)
         if self.is_a_scan:
-            found = await self.scanned(store, low, high, size)
+            found = await self.scanned(store, low, high, size, size)
             keys = sorted(_cut(found, low, high, self._descending).keys())
             return Window(keys, found.reached)
         await self._rank(store)
@@ -465,9 +473,11 @@ class _Lookup:
             keys = await store.tags.narrowed(keys, tag) if keys else keys
         return Window(keys, window.reached)
 
-    async def scanned(self, store: Store, low: int, high: int, size: int) -> Found:
-        """About `size` stored events."""
-        return await store.events.scan(low, high, size, self._local, descending=self._descending)
+    async def scanned(self, store: Store, low: int, high: int, size: int, rows: int) -> Found:
+        """About `size` stored events, at most `rows` of them fresh ones."""
+        return await store.events.scan(
+            low, high, size, self._local, rows=rows, descending=self._descending
+        )
 
     def _is_local(self, key: int) -> bool:
         return self._local is None or key & MAX_STREAMS - 1 in self._local

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lamport.event import draft
+from lamport.event_table import Found, Part
 from lamport.paging import FIRST_EVENTS, LEAST_EVENTS, PAGE_BYTES, Paging
 from lamport.reader import SCANNED_PAGES, Order
 from lamport.seams import Connection
@@ -71,13 +72,28 @@ def test_large_events_are_read_a_few_at_a_time(
 
 def test_how_many_events_a_page_has_follows_from_what_they_weigh() -> None:
     paging = Paging()
-    assert paging.events(1_000) == FIRST_EVENTS
-    paging.learn([(1, 0, b"x" * 100, None)])
-    assert paging.events(1_000) == 1_000
-    paging.learn([(1, 0, b"x" * (PAGE_BYTES // 50), None)])
-    assert paging.events(1_000) == 50
-    paging.learn([(1, 0, b"x" * PAGE_BYTES, None)])
-    assert paging.events(1_000) == LEAST_EVENTS
-    paging.learn([])
-    paging.learn([(1, 0, "anything", None), (2, 1, None, None)])
-    assert paging.events(1_000) == LEAST_EVENTS
+
+    def limits() -> tuple[int, int]:
+        return paging.rows(1_000), paging.keys(1_000)
+
+    def learn(*data: Any) -> None:
+        paging.learn(Found([(number, number, one, None) for number, one in enumerate(data)], ()))
+
+    assert limits() == (FIRST_EVENTS, FIRST_EVENTS)
+    learn(b"x" * 100)
+    assert limits() == (1_000, 1_000)
+    learn(b"x" * (PAGE_BYTES // 50))
+    assert limits() == (50, 50)
+    learn(b"x" * PAGE_BYTES)
+    assert limits() == (LEAST_EVENTS, LEAST_EVENTS)
+    learn()
+    learn("anything", None)
+    assert limits() == (LEAST_EVENTS, LEAST_EVENTS)
+
+
+def test_behind_a_page_of_old_events_more_are_looked_up_and_no_more_fresh_ones_taken() -> None:
+    block: Any = None  # it is not looked into
+    paging = Paging()
+    paging.learn(Found((), [Part(block, range(1))]))
+    assert paging.rows(1_000) == FIRST_EVENTS
+    assert FIRST_EVENTS < paging.keys(1_000) < 1_000
